@@ -1,0 +1,187 @@
+"""Every exception that dulcet raises; the tree is the documentation.
+
+    DulcetError
+    |-- ProtocolError
+    |   |-- LocalProtocolError        we were asked for what the standard forbids here; nothing went on the wire
+    |   `-- RemoteProtocolError       the peer broke the standard; carries the A-ABORT source and reason that answer it
+    |-- AddressError (ValueError)     `AET@host:port` does not read as an address
+    |-- PeerUnreachable (OSError)     nobody there: name resolution, refused, no route, no answer in time
+    |-- AssociationError
+    |   |-- AssociationRefused        A-ASSOCIATE-RJ: .result .source .reason
+    |   |-- AssociationAborted        A-ABORT: .source .reason
+    |   `-- AssociationClosed         the transport connection went away, or the association is over already
+    |-- NoPresentationContext         the peer accepted no context that could carry this
+    |-- DimseTimeout (TimeoutError)   the peer did not answer in time; the association is not usable any more
+    |-- StatusError                   raised by .check() alone: a status is an answer, not an exception
+    |-- ReceiveError                  a received data set could not be kept
+    `-- InstanceError (ValueError)    a file or data set cannot be used as it is: .path says which
+        |-- NotDicom                  it is not DICOM at all
+        `-- CannotConvert             it is fine, but not in a transfer syntax that the peer accepted
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "AddressError",
+    "AssociationAborted",
+    "AssociationClosed",
+    "AssociationError",
+    "AssociationRefused",
+    "CannotConvert",
+    "DimseTimeout",
+    "DulcetError",
+    "InstanceError",
+    "LocalProtocolError",
+    "NoPresentationContext",
+    "NotDicom",
+    "PeerUnreachable",
+    "ProtocolError",
+    "ReceiveError",
+    "RemoteProtocolError",
+    "StatusError",
+]
+
+
+class DulcetError(Exception):
+    """The root: `except DulcetError` catches everything that dulcet raises on purpose."""
+
+
+class ProtocolError(DulcetError):
+    """PS3.7 or PS3.8 was broken, by us or by the peer."""
+
+
+class LocalProtocolError(ProtocolError):
+    """The application asked for something that is not allowed in this state; nothing was sent."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent what the standard does not allow; `source` and `reason` are those of our A-ABORT (PS3.8 Table 9-26)."""
+
+    def __init__(self, message: str, *, source: int = 2, reason: int = 6) -> None:
+        super().__init__(message)
+        self.source = source
+        self.reason = reason
+
+
+class AddressError(DulcetError, ValueError):
+    """An address does not read `AET@host:port`."""
+
+
+class PeerUnreachable(DulcetError, OSError):
+    """No transport connection could be made; the message lists each address tried and what happened there."""
+
+
+class AssociationError(DulcetError):
+    """The association could not be made, or ended before the work did."""
+
+
+REJECT_RESULTS: Final = {1: "rejected-permanent", 2: "rejected-transient"}
+REJECT_REASONS: Final = {  # PS3.8 Table 9-21: (source, reason) is one key
+    (1, 1): "no reason given",
+    (1, 2): "application context name not supported",
+    (1, 3): "calling AE title not recognized",
+    (1, 7): "called AE title not recognized",
+    (2, 1): "no reason given",
+    (2, 2): "protocol version not supported",
+    (3, 1): "temporary congestion",
+    (3, 2): "local limit exceeded",
+}
+REJECT_CURES: Final = {
+    (1, 1): "ask the peer's administrator to add this node, or check the peer's log",
+    (1, 2): "this peer does not speak DICOM's application context; is it a DICOM node?",
+    (1, 3): "register our calling AE title at the peer, or call with one it knows",
+    (1, 7): "check the AE title before the @; it is case-sensitive",
+    (2, 1): "check the peer's log",
+    (2, 2): "the peer does not speak protocol version 1",
+    (3, 1): "the peer is busy; try again later",
+    (3, 2): "the peer serves as many associations as it can; try again later or use fewer at once",
+}
+ABORT_REASONS: Final = {  # PS3.8 Table 9-26, provider's
+    0: "reason not specified",
+    1: "unrecognized PDU",
+    2: "unexpected PDU",
+    4: "unrecognized PDU parameter",
+    5: "unexpected PDU parameter",
+    6: "invalid PDU parameter value",
+}
+
+
+class AssociationRefused(AssociationError):
+    """The peer answered A-ASSOCIATE-RJ (PS3.8 section 9.3.4); `transient` ones are worth another try."""
+
+    def __init__(self, result: int, source: int, reason: int, peer: str = "the peer") -> None:
+        what = REJECT_REASONS.get((source, reason), f"source {source}, reason {reason} (reserved)")
+        cure = REJECT_CURES.get((source, reason), "check the peer's log")
+        kind = REJECT_RESULTS.get(result, f"result {result}")
+        super().__init__(f"{peer} refused the association: {what} ({kind}; {result},{source},{reason}); {cure}")
+        self.result = result
+        self.source = source
+        self.reason = reason
+
+    @property
+    def transient(self) -> bool:
+        """True for result 2, rejected-transient."""
+        return self.result == 2
+
+
+class AssociationAborted(AssociationError):
+    """A-ABORT ended the association (PS3.8 section 9.3.8): source 0 is the peer's application, 2 its upper layer.
+
+    `by_us` tells that the local side sent it.
+    """
+
+    def __init__(self, source: int, reason: int, message: str | None = None, *, by_us: bool = False) -> None:
+        if message is None:
+            who = "the peer's application" if source == 0 else "the peer's upper layer"
+            why = "" if source == 0 else f": {ABORT_REASONS.get(reason, f'reason {reason} (reserved)')}"
+            message = f"the association was aborted by {who}{why}; what was not yet answered is not done"
+        super().__init__(message)
+        self.source = source
+        self.reason = reason
+        self.by_us = by_us
+
+
+class AssociationClosed(AssociationError):
+    """The transport connection ended without A-RELEASE or A-ABORT, or the association is over already."""
+
+
+class NoPresentationContext(DulcetError):
+    """No accepted presentation context carries this SOP class and transfer syntax in the role needed."""
+
+
+class DimseTimeout(DulcetError, TimeoutError):
+    """No answer came within the limit; the association was aborted, for what follows could not be trusted."""
+
+
+class StatusError(DulcetError):
+    """A response carried a status that is neither success nor pending (PS3.7 Annex C); raised by `.check()`."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ReceiveError(DulcetError):
+    """A received data set could not be kept; `status` is what the peer is told."""
+
+    def __init__(self, message: str, status: int = 0xC000) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class InstanceError(DulcetError, ValueError):
+    """A file or data set cannot be sent or kept as it is."""
+
+    def __init__(self, message: str, path: object = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class NotDicom(InstanceError):
+    """Neither file meta nor anything that reads as a DICOM data set."""
+
+
+class CannotConvert(InstanceError):
+    """The instance's transfer syntax was not accepted and no conversion to an accepted one is possible."""
