@@ -4,7 +4,7 @@ from typing import Final
 
 __all__ = ["IMPLEMENTATION_CLASS_UID", "IMPLEMENTATION_VERSION_NAME", "__version__"]
 
-__version__: Final = "0.1.0"
+__version__ = "0.1.0"
 
 IMPLEMENTATION_CLASS_UID: Final = "2.25.298461620775049960559828009231049061761"
 """Made once from a random UUID (PS3.5 Annex B.2); it names the implementation, not the release, so it never changes."""

@@ -1,0 +1,81 @@
+# Everything sets itself up: a Debian-like machine with python3 >= 3.11, make and git is enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+DCMTK := echoscu storescu storescp dcmsend dcmrecv findscu getscu movescu termscu dcmqrscp wlmscpfs dcmdump dump2dcm
+WORKERS ?= 2
+
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help serve test check bench bench-quick clean dcmtk
+
+help:
+	@echo "make serve        receive images: AE title RECEIVER on 127.0.0.1:11112, files into ./incoming"
+	@echo "make test         all checks and tests, with DCMTK and pynetdicom as peers, and the coverage report"
+	@echo "make check        ruff, mypy --strict, generated files, import law"
+	@echo "make bench        the benchmarks against DCMTK and pynetdicom; bench-quick: a small version"
+	@echo "make clean        remove what the tools leave behind; keeps $(VENV) and incoming"
+
+serve: $(VENV)/.runtime
+	@exec $(BIN)/dulcet listen --aet RECEIVER --bind 127.0.0.1 --port 11112 --dir incoming
+
+check: $(VENV)/.dev
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	@for generator in tools/generate_*.py; do echo "$$generator --check"; $(BIN)/python $$generator --check || exit 1; done
+	$(BIN)/python -m pytest -q tests/test_import_law.py
+
+# A peer that is missing is a failure here, not a skipped test.
+test: dcmtk check
+	DULCET_REQUIRE_INTEROP=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --cov --cov-report=term
+
+bench: $(VENV)/.dev dcmtk
+	$(BIN)/python -m bench
+
+bench-quick: $(VENV)/.dev dcmtk
+	$(BIN)/python -m bench --quick
+
+clean:
+	rm -rf build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+# An existing environment is used as it is.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "dulcet needs Python >= 3.11; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.13 ..." >&2; exit 1; }
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  echo "making $(VENV)"; \
+	  if ! $(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1; then \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	      echo "installing python3-venv"; \
+	      export DEBIAN_FRONTEND=noninteractive; \
+	      apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv >/dev/null || exit 1; \
+	      $(PYTHON) -m venv --clear $(VENV) || exit 1; \
+	    else \
+	      echo "'$(PYTHON) -m venv' failed: install it first (Debian: sudo apt-get install python3-venv)" >&2; exit 1; \
+	    fi; \
+	  fi; \
+	fi
+	@touch $@
+
+$(VENV)/.runtime: pyproject.toml $(VENV)/.made
+	@echo "installing dulcet into $(VENV)"
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.made
+	@echo "installing dulcet and its development tools into $(VENV)"
+	@$(PIP) install --editable '.[dev]'
+	@touch $(VENV)/.runtime $@
+
+dcmtk:
+	@missing=; for tool in $(DCMTK); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	[ -z "$$missing" ] && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing dcmtk"; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends dcmtk >/dev/null || exit 1; \
+	else \
+	  echo "DCMTK's tools are missing:$$missing. Install them (Debian: sudo apt-get install dcmtk)" >&2; exit 1; \
+	fi
