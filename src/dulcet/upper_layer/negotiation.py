@@ -1,0 +1,284 @@
+"""Association negotiation (PS3.7 Annex D, PS3.8 section 9.3) as pure functions: request and offer in, answer out.
+
+Rules: values in, values out; an acceptor only ever narrows what was proposed; the proposer's order of transfer syntaxes
+counts unless the offer says otherwise, for senders choose the first syntax accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from dulcet.errors import LocalProtocolError
+from dulcet.upper_layer.items import (
+    AsynchronousOperationsWindow,
+    ContextResult,
+    ExtendedNegotiation,
+    ImplementationClassUID,
+    ImplementationVersionName,
+    MaximumLength,
+    ProposedContext,
+    RoleSelection,
+    UserItem,
+)
+from dulcet.upper_layer.pdu import DICOM_APPLICATION_CONTEXT, AssociateAC, AssociateRJ, AssociateRQ
+
+__all__ = [
+    "ACCEPTANCE",
+    "MAX_CONTEXTS",
+    "Offer",
+    "PresentationContext",
+    "Proposal",
+    "Window",
+    "accept",
+    "associate_request",
+    "check_ae_title",
+    "check_reject",
+    "outcome",
+    "reject_reason",
+    "window",
+]
+
+MAX_CONTEXTS: Final = 128
+"""Context ids are the odd numbers of a byte (PS3.8 section 9.3.2.2)."""
+
+ACCEPTANCE: Final = 0
+USER_REJECTION: Final = 1
+NO_REASON: Final = 2
+ABSTRACT_SYNTAX_NOT_SUPPORTED: Final = 3
+TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 4
+
+REJECT_TRIPLES: Final = frozenset(  # PS3.8 Table 9-21, without its reserved values
+    (result, source, reason)
+    for result in (1, 2)
+    for source, reasons in ((1, (1, 2, 3, 7)), (2, (1, 2)), (3, (1, 2)))
+    for reason in reasons
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One line of what a requestor proposes: a SOP class with the transfer syntaxes of one context, and the roles."""
+
+    abstract_syntax: str
+    transfer_syntaxes: tuple[str, ...]
+    user: bool = True
+    provider: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PresentationContext:
+    """What was agreed on under one context id, seen from our side.
+
+    `as_user`: we may invoke its operations; `as_provider`: the peer may.
+    """
+
+    context_id: int
+    abstract_syntax: str
+    transfer_syntax: str
+    as_user: bool = True
+    as_provider: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Operations that may be outstanding at once, seen from our side; 0 is any number."""
+
+    invoked: int = 1
+    performed: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What an acceptor supports.
+
+    `syntaxes`: SOP class UID -> transfer syntaxes in the acceptor's order; `any_class`: the transfer syntaxes for classes
+    that are not listed, None to refuse those; an empty sequence takes every transfer syntax that is proposed.
+    `provider_classes`: classes for which the requestor may be provider (C-GET, N-EVENT-REPORT).
+    """
+
+    syntaxes: Mapping[str, Sequence[str]]
+    any_class: Sequence[str] | None = None
+    order: Literal["proposer", "acceptor"] = "proposer"
+    maximum_length: int = 128 * 1024
+    window: Window = field(default_factory=Window)
+    implementation_class_uid: str = ""
+    implementation_version_name: str = ""
+    requestor_as_provider: frozenset[str] | Literal["all"] = "all"
+    extended: Mapping[str, bytes] = field(default_factory=dict)
+    user_items: tuple[UserItem, ...] = ()
+
+
+def check_ae_title(title: str, what: str = "AE title") -> str:
+    """The title without the spaces around it; LocalProtocolError when it may not be sent (PS3.5 section 6.2, AE)."""
+    trimmed = title.strip(" ")
+    if not trimmed:
+        raise LocalProtocolError(f"{what} {title!r} is blank; 1 to 16 characters are expected")
+    if len(trimmed) > 16:
+        raise LocalProtocolError(f"{what} {title!r} is {len(trimmed)} characters long; at most 16 are allowed")
+    if any(not " " <= character <= "~" or character == "\\" for character in trimmed):
+        raise LocalProtocolError(f"{what} {title!r} holds a character that is not allowed: ASCII without \\ and controls")
+    return trimmed
+
+
+def check_reject(result: int, source: int, reason: int) -> None:
+    """LocalProtocolError unless (result, source, reason) is a triple of PS3.8 Table 9-21 that may be sent."""
+    if (result, source, reason) not in REJECT_TRIPLES:
+        raise LocalProtocolError(
+            f"reject ({result},{source},{reason}) does not exist: result 1-2; (source,reason) one of "
+            "(1,1) (1,2) (1,3) (1,7) (2,1) (2,2) (3,1) (3,2)"
+        )
+
+
+def associate_request(
+    proposals: Iterable[Proposal],
+    *,
+    called: str,
+    calling: str,
+    maximum_length: int,
+    implementation_class_uid: str,
+    implementation_version_name: str,
+    window: Window | None = None,
+    user_items: Iterable[UserItem] = (),
+) -> AssociateRQ:
+    """The A-ASSOCIATE-RQ for these proposals; context ids 1, 3, 5, … in their order.
+
+    LocalProtocolError: no proposal or more than 128, one without a transfer syntax, an AE title that may not be sent.
+    """
+    contexts = []
+    roles: dict[str, RoleSelection] = {}
+    for index, proposal in enumerate(proposals):
+        if index == MAX_CONTEXTS:
+            raise LocalProtocolError(f"more than {MAX_CONTEXTS} presentation contexts: use another association for the rest")
+        if not proposal.transfer_syntaxes:
+            raise LocalProtocolError(f"no transfer syntax is proposed for {proposal.abstract_syntax}")
+        contexts.append(ProposedContext(2 * index + 1, proposal.abstract_syntax, proposal.transfer_syntaxes))
+        if proposal.provider or not proposal.user:
+            roles[proposal.abstract_syntax] = RoleSelection(proposal.abstract_syntax, proposal.user, proposal.provider)
+    if not contexts:
+        raise LocalProtocolError("no presentation context is proposed: name at least one SOP class")
+    information: list[UserItem] = [MaximumLength(maximum_length), ImplementationClassUID(implementation_class_uid)]
+    if window is not None and (window.invoked, window.performed) != (1, 1):
+        information.append(AsynchronousOperationsWindow(window.invoked, window.performed))
+    information += roles.values()
+    if implementation_version_name:
+        information.append(ImplementationVersionName(implementation_version_name))
+    information += user_items
+    return AssociateRQ(
+        called_ae_title=check_ae_title(called, "called AE title"),
+        calling_ae_title=check_ae_title(calling, "calling AE title"),
+        presentation_contexts=tuple(contexts),
+        user_information=tuple(information),
+    )
+
+
+def reject_reason(request: AssociateRQ) -> AssociateRJ | None:
+    """The rejection that the protocol itself asks for, if any: version and application context (PS3.8 Table 9-21)."""
+    if not request.protocol_version & 1:  # bit 0 alone is tested (PS3.8 section 9.3.2)
+        return AssociateRJ(1, 2, 2)
+    if request.application_context != DICOM_APPLICATION_CONTEXT:
+        return AssociateRJ(1, 1, 2)
+    return None
+
+
+def accept(request: AssociateRQ, offer: Offer) -> AssociateAC:
+    """The A-ASSOCIATE-AC that answers `request`: each context id once, never more than was proposed."""
+    results: dict[int, ContextResult] = {}
+    accepted_classes: set[str] = set()
+    for context in request.presentation_contexts:
+        if context.context_id in results:
+            continue
+        result = _judge(context, offer)
+        results[context.context_id] = result
+        if result.accepted:
+            accepted_classes.add(context.abstract_syntax)
+    information: list[UserItem] = [
+        MaximumLength(offer.maximum_length),
+        ImplementationClassUID(offer.implementation_class_uid),
+    ]
+    if request.window is not None:
+        information.append(
+            AsynchronousOperationsWindow(
+                # The item is always seen from the requestor: what it may invoke is what we perform.
+                _narrow(request.window.invoked, offer.window.performed),
+                _narrow(request.window.performed, offer.window.invoked),
+            )
+        )
+    for uid, role in request.roles.items():
+        if uid in accepted_classes:
+            may_provide = offer.requestor_as_provider == "all" or uid in offer.requestor_as_provider
+            information.append(RoleSelection(uid, role.user, role.provider and may_provide))
+    if offer.implementation_version_name:
+        information.append(ImplementationVersionName(offer.implementation_version_name))
+    for uid in request.extended:
+        if uid in accepted_classes and uid in offer.extended:
+            information.append(ExtendedNegotiation(uid, offer.extended[uid]))
+    information += offer.user_items
+    return AssociateAC(
+        called_ae_title=request.called_ae_title,
+        calling_ae_title=request.calling_ae_title,
+        application_context=DICOM_APPLICATION_CONTEXT,
+        presentation_contexts=tuple(results.values()),
+        user_information=tuple(information),
+    )
+
+
+def outcome(request: AssociateRQ, answer: AssociateAC, *, requestor: bool) -> dict[int, PresentationContext]:
+    """The accepted contexts by id, seen from the requestor's or the acceptor's side, roles included (PS3.7 D.3.3.4)."""
+    proposed = {context.context_id: context for context in reversed(request.presentation_contexts)}
+    agreed: dict[int, PresentationContext] = {}
+    for result in answer.presentation_contexts:
+        context = proposed.get(result.context_id)
+        if not result.accepted or context is None or result.context_id in agreed:
+            continue
+        if result.transfer_syntax and result.transfer_syntax not in context.transfer_syntaxes:
+            continue  # a syntax that nobody proposed: this context carries nothing that both sides can read
+        user, provider = _roles(request, answer, context.abstract_syntax)
+        agreed[result.context_id] = PresentationContext(
+            result.context_id,
+            context.abstract_syntax,
+            # Some acceptors leave the syntax out where just one was proposed.
+            result.transfer_syntax or (context.transfer_syntaxes or ("",))[0],
+            as_user=user if requestor else provider,
+            as_provider=provider if requestor else user,
+        )
+    return agreed
+
+
+def window(request: AssociateRQ, answer: AssociateAC, *, requestor: bool) -> Window:
+    """The operations window agreed on, seen from one side (PS3.7 D.3.3.3); 1 and 1 unless both named it."""
+    if request.window is None or answer.window is None:
+        return Window()
+    invoked = _narrow(request.window.invoked, answer.window.invoked)
+    performed = _narrow(request.window.performed, answer.window.performed)
+    return Window(invoked, performed) if requestor else Window(performed, invoked)
+
+
+def _judge(context: ProposedContext, offer: Offer) -> ContextResult:
+    supported = offer.syntaxes.get(context.abstract_syntax, offer.any_class)
+    first = context.transfer_syntaxes[0] if context.transfer_syntaxes else ""
+    if supported is None:
+        return ContextResult(context.context_id, ABSTRACT_SYNTAX_NOT_SUPPORTED, first)
+    if not supported:
+        chosen = first
+    elif offer.order == "proposer":
+        chosen = next((uid for uid in context.transfer_syntaxes if uid in supported), "")
+    else:
+        chosen = next((uid for uid in supported if uid in context.transfer_syntaxes), "")
+    if not chosen:
+        return ContextResult(context.context_id, TRANSFER_SYNTAXES_NOT_SUPPORTED, first)
+    return ContextResult(context.context_id, ACCEPTANCE, chosen)
+
+
+def _roles(request: AssociateRQ, answer: AssociateAC, uid: str) -> tuple[bool, bool]:
+    """Whether the requestor is user, and provider: an absent item on either side means user only."""
+    asked, granted = request.roles.get(uid), answer.roles.get(uid)
+    if asked is None or granted is None:
+        return True, False
+    return asked.user and granted.user, asked.provider and granted.provider
+
+
+def _narrow(one: int, other: int) -> int:
+    """The smaller of two counts where 0 is any number."""
+    return min(one, other) if one and other else one or other
