@@ -18,12 +18,6 @@ settings.register_profile("dulcet", deadline=None, derandomize=os.environ.get("C
 settings.load_profile("dulcet")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(INTEROP):
-            item.add_marker("interop")
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
