@@ -268,6 +268,9 @@ class Server:
         return self.process.stop(timeout)
 
 
+ServerContext = AbstractContextManager[Server]
+
+
 def accepts(port: int, host: str = HOST) -> bool:
     """Whether somebody accepts a connection there right now."""
     try:
@@ -312,9 +315,7 @@ def _serve_on_free_port(
 
 
 @contextmanager
-def _serve_announced(
-    arguments: Arguments, folder: Path | None, environment: Mapping[str, str] = STOCK
-) -> Iterator[Server]:
+def announced(arguments: Arguments, folder: Path | None, environment: Mapping[str, str] = STOCK) -> Iterator[Server]:
     """For servers that bind port 0 and print `listening on HOST:PORT as AET`."""
     with process(arguments, environment) as running:
         wait_until(
@@ -334,7 +335,7 @@ def _serve_announced(
 # ------------------------------------------------------------------------------------------------------- servers
 
 
-def storescp(folder: Path, *options: str, environment: Mapping[str, str] = STOCK) -> AbstractContextManager[Server]:
+def storescp(folder: Path, *options: str, environment: Mapping[str, str] = STOCK) -> ServerContext:
     """DCMTK's storescp, writing to `folder` exactly the bytes it received (+B)."""
     executable = tool("storescp")
 
@@ -350,7 +351,7 @@ def dcmrecv(
     sop_classes: Iterable[str],
     transfer_syntaxes: Iterable[str] = tuple(SYNTAX_NAMES),
     environment: Mapping[str, str] = STOCK,
-) -> AbstractContextManager[Server]:
+) -> ServerContext:
     """DCMTK's dcmrecv, writing to `folder` exactly the bytes it received (+B).
 
     It accepts nothing but what a configuration file lists, so one is written beside `folder`.
@@ -374,7 +375,7 @@ def dcmrecv(
 
 def dcmqrscp(
     folder: Path, *options: str, max_pdu: int = 16384, environment: Mapping[str, str] = STOCK
-) -> AbstractContextManager[Server]:
+) -> ServerContext:
     """DCMTK's archive dcmqrscp with one storage area QRSCP, whose data base lies in `folder` itself."""
     executable = tool("dcmqrscp")
     configuration = folder / "dcmqrscp.cfg"
@@ -390,18 +391,16 @@ def dcmqrscp(
     return _serve_on_free_port(command, "QRSCP", folder, environment)
 
 
-def pynetdicom_scp(folder: Path, *options: str) -> AbstractContextManager[Server]:
+def pynetdicom_scp(folder: Path, *options: str) -> ServerContext:
     """A pynetdicom storage and verification provider, writing to `folder` the bytes it received."""
-    return _serve_announced([sys.executable, HERE / "pynetdicom_scp.py", "--dir", folder, *options], folder)
+    return announced([sys.executable, HERE / "pynetdicom_scp.py", "--dir", folder, *options], folder)
 
 
 def dulcet_listen(
     folder: Path, *options: str, aet: str = "RECEIVER", environment: Mapping[str, str] = STOCK
-) -> AbstractContextManager[Server]:
+) -> ServerContext:
     """`dulcet listen` on a free port of the loopback, writing to `folder`."""
-    return _serve_announced(
-        [*DULCET, "listen", "--aet", aet, "--port", "0", "--dir", folder, *options], folder, environment
-    )
+    return announced([*DULCET, "listen", "--aet", aet, "--port", "0", "--dir", folder, *options], folder, environment)
 
 
 # -------------------------------------------------------------------------------------------------------- senders
