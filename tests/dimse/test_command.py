@@ -614,6 +614,24 @@ def test_a_response_needs_a_message_id_and_a_status(class_uid: str | None) -> No
         encode_response(0x0001, 1, class_uid, None, None)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("message_id", "class_uid", "instance_uid", "priority", "expected"),
+    [
+        (0x10000, CT, INSTANCE, 0, "MessageID is 65536"),
+        (1, None, INSTANCE, 0, "needs AffectedSOPClassUID"),
+        (1, "1" * 65, INSTANCE, 0, "expected a UID"),
+        (1, CT, None, 0, "needs AffectedSOPInstanceUID"),
+        (1, CT, "1\\2", 0, "expected a UID"),
+        (1, CT, INSTANCE, 3, "Priority is 3"),
+    ],
+)
+def test_the_fast_store_request_leaves_refusals_to_the_general_path(
+    message_id: Any, class_uid: Any, instance_uid: Any, priority: Any, expected: str
+) -> None:
+    with pytest.raises(LocalProtocolError, match=f"C-STORE-RQ.*{expected}"):
+        encode_c_store_rq(message_id, class_uid, instance_uid, priority)
+
+
 def test_a_response_echoes_uids_that_no_request_of_ours_would_carry() -> None:
     bad = "1" * 65
     response = Command.decode(encode_response(0x0001, 7, bad, bad, 0xA900))

@@ -7,32 +7,38 @@ general path gives, or steps aside.
 
 from __future__ import annotations
 
-import re
 import struct
-from collections.abc import Callable
 from functools import lru_cache
-from operator import index
 from struct import Struct
 from typing import Any, Final, Generic, Never, TypeVar, overload
 
-from dulcet.dimse.elements import COMMAND_ELEMENTS, COMMAND_TAGS
+from dulcet.dimse.elements import (
+    COMMAND_ELEMENTS,
+    COMMAND_TAGS,
+    DECODERS,
+    ENCODERS,
+    EXPLICIT_VRS,
+    HIGH,
+    LOW,
+    MEDIUM,
+    checked,
+    decode_opaque,
+    decode_text,
+    encode_opaque,
+    encode_uid,
+    is_uid,
+    tag_name,
+)
 from dulcet.dimse.messages import MESSAGES, RESPONSE, CommandField, DataSetRule, MessageDefinition
 from dulcet.errors import LocalProtocolError, RemoteProtocolError
 
 __all__ = ["HIGH", "LOW", "MEDIUM", "NO_DATA_SET", "Command", "encode_c_store_rq", "encode_response"]
-
-# PS3.7 Table E.1-1, (0000,0700) Priority
-MEDIUM: Final = 0x0000
-HIGH: Final = 0x0001
-LOW: Final = 0x0002
 
 NO_DATA_SET: Final = 0x0101  # (0000,0800) Command Data Set Type; any other value says that a data set follows
 DATA_SET: Final = 0x0001  # the one of the other values that we send
 
 ELEMENT_HEADER: Final = Struct("<HHI")  # group, element, length of the value
 GROUP_LENGTH: Final = Struct("<HHII")  # (0000,0000) with its value, the bytes that follow it
-US: Final = Struct("<H")
-UL: Final = Struct("<I")
 
 _DEFINITIONS: Final[dict[int, MessageDefinition]] = {int(field): row for field, row in MESSAGES.items()}
 
@@ -177,7 +183,7 @@ class Command:
             if value is None:
                 self.elements.pop(tag, None)
             else:
-                self.elements[tag] = _checked(self.name, keyword, value) if definition else value
+                self.elements[tag] = checked(self.name, keyword, value) if definition else value
         if definition:
             _check_message(self, definition)
         return self
@@ -192,10 +198,10 @@ class Command:
             if tag == 0x0000:
                 continue
             try:
-                value = _ENCODERS.get(tag, _encode_opaque)(self.elements[tag])
+                value = ENCODERS.get(tag, encode_opaque)(self.elements[tag])
                 parts.append(ELEMENT_HEADER.pack(0, tag, len(value)) + value)
             except (struct.error, TypeError, ValueError, AttributeError) as error:
-                raise LocalProtocolError(f"{self.name}: {_tag_name(tag)} cannot be encoded: {error}") from error
+                raise LocalProtocolError(f"{self.name}: {tag_name(tag)} cannot be encoded: {error}") from error
         body = b"".join(parts)
         return GROUP_LENGTH.pack(0, 0, 4, len(body)) + body
 
@@ -228,35 +234,27 @@ class Command:
     def __repr__(self) -> str:
         """Message and elements, but neither comments nor opaque bytes: these could tell of a patient."""
         shown = [
-            f"{_tag_name(tag)}={_shown(tag, value)}"
+            f"{tag_name(tag)}={_shown(tag, value)}"
             for tag, value in self.elements.items()
             if tag not in (0x0000, 0x0100, 0x0800)
         ]
         return f"<{' '.join([self.name, *shown, 'with data set' if self.has_data_set else 'without data set'])}>"
 
 
-def _tag_name(tag: int) -> str:
-    element = COMMAND_ELEMENTS.get(tag)
-    return element.keyword if element else f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
-
-
 def _shown(tag: int, value: Any) -> str:
     """A value for people; the length alone of what could be patient data."""
     if tag == 0x0900 and isinstance(value, int):
         return f"{value:#06x}"
-    if (tag == 0x0902 and value is not None) or isinstance(value, bytes):
-        return f"<{len(value)} {'bytes' if isinstance(value, bytes) else 'characters'}>"
+    if isinstance(value, bytes):
+        return f"<{len(value)} bytes>"
+    if tag == 0x0902 and isinstance(value, str):
+        return f"<{len(value)} characters>"
     if isinstance(value, tuple):
         return "[" + " ".join(f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in value) + "]"
     return repr(value)
 
 
-# --- what we send is checked -----------------------------------------------------------------------------------------
-
-# PS3.5 Table 6.2-1 without the padding.  A UID should be digits and dots alone (section 9.1), but is not in every file.
-_is_uid = re.compile(r"[!-\[\]-~]{1,64}").fullmatch
-_is_ae_title = re.compile(r"[ -\[\]-~]{1,16}").fullmatch
-_is_long_string = re.compile(r"[ -\[\]-~]{1,64}").fullmatch  # the default repertoire, for a command set names no other
+# --- the message is checked against its table ------------------------------------------------------------------------
 
 
 def _known_keywords(definition: MessageDefinition | None) -> dict[str, int]:
@@ -284,116 +282,7 @@ def _check_message(command: Command, definition: MessageDefinition) -> None:
         raise LocalProtocolError(f"{definition.name} has no data set")
 
 
-def _checked(name: str, keyword: str, value: Any) -> Any:
-    """`value` as the codec wants it; LocalProtocolError says what was expected."""
-    vr = "Priority" if keyword == "Priority" else COMMAND_ELEMENTS[COMMAND_TAGS[keyword]].vr
-    check, expected = _CHECKS[vr]
-    try:
-        return check(value)
-    except (TypeError, ValueError):
-        given = f"{len(value)} characters of text" if isinstance(value, str) and vr == "LO" else repr(value)
-        raise LocalProtocolError(f"{name}: {keyword} is {given}; expected {expected}") from None
-
-
-def _check_us(value: Any) -> int:
-    number = index(value)
-    if not 0 <= number <= 0xFFFF:
-        raise ValueError
-    return number
-
-
-def _check_priority(value: Any) -> int:
-    number = index(value)
-    if number not in (MEDIUM, HIGH, LOW):
-        raise ValueError
-    return number
-
-
-def _check_tags(value: Any) -> tuple[int, ...]:
-    tags = tuple(index(tag) for tag in value)
-    if not tags or not all(0 <= tag <= 0xFFFF_FFFF for tag in tags):
-        raise ValueError
-    return tags
-
-
-def _check_text(matches: Callable[[str], object]) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        text = str.strip(value, " ")
-        if not matches(text):
-            raise ValueError
-        return text
-
-    return check
-
-
-_CHECKS: Final[dict[str, tuple[Callable[[Any], Any], str]]] = {
-    "US": (_check_us, "an integer from 0 to 65535"),
-    "Priority": (_check_priority, "0 (medium), 1 (high) or 2 (low)"),
-    "AT": (_check_tags, "one or more tags, integers from 0 to 0xFFFFFFFF"),
-    "UI": (_check_text(_is_uid), "a UID of 1 to 64 ASCII characters"),
-    "AE": (_check_text(_is_ae_title), "an AE title of 1 to 16 ASCII characters, not blank, without a backslash"),
-    "LO": (_check_text(_is_long_string), "1 to 64 ASCII characters without a backslash"),
-}
-
-
 # --- the general codec -----------------------------------------------------------------------------------------------
-
-
-def _encode_us(value: int | None) -> bytes:
-    return b"" if value is None else US.pack(value)
-
-
-def _encode_uid(value: str | None) -> bytes:
-    data = (value or "").encode("latin-1")
-    return data + b"\0" if len(data) & 1 else data  # PS3.5 section 9.1
-
-
-def _encode_text(value: str | None) -> bytes:
-    data = (value or "").encode("latin-1")
-    return data + b" " if len(data) & 1 else data  # PS3.5 Table 6.2-1
-
-
-def _encode_tags(value: tuple[int, ...] | None) -> bytes:
-    return b"".join(struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in value or ())
-
-
-def _encode_opaque(value: bytes | None) -> bytes:
-    data = b"" if value is None else b"".join((value,))  # refuses all but bytes
-    return data + b"\0" if len(data) & 1 else data
-
-
-def _decode_us(value: bytes) -> int | None:
-    return int.from_bytes(value[:2], "little") if value else None
-
-
-def _decode_text(value: bytes) -> str | None:
-    if b"\\" in value:
-        value = value.partition(b"\\")[0]
-    return value.strip(b"\0 ").decode("latin-1") or None
-
-
-def _decode_tags(value: bytes) -> tuple[int, ...] | None:
-    whole = value[: len(value) & ~3]
-    return tuple(group << 16 | element for group, element in struct.iter_unpack("<HH", whole)) or None
-
-
-def _decode_opaque(value: bytes) -> bytes | None:
-    return value or None
-
-
-_CODECS: Final[dict[str, tuple[Callable[[Any], bytes], Callable[[bytes], Any]]]] = {
-    "US": (_encode_us, _decode_us),
-    "UI": (_encode_uid, _decode_text),
-    "AE": (_encode_text, _decode_text),
-    "LO": (_encode_text, _decode_text),
-    "AT": (_encode_tags, _decode_tags),
-}
-_LIVE: Final = {tag: element for tag, element in COMMAND_ELEMENTS.items() if tag and not element.retired}
-_ENCODERS: Final = {tag: _CODECS[element.vr][0] for tag, element in _LIVE.items()}
-_DECODERS: Final = {tag: _CODECS[element.vr][1] for tag, element in _LIVE.items()}
-
-# The VRs of the command dictionary: all have the short explicit form, 2 letters and 2 bytes of length (PS3.5 7.1.2).
-_EXPLICIT_VRS: Final = frozenset(element.vr.encode() for element in COMMAND_ELEMENTS.values())
 
 
 def _refuse(message: str) -> Never:
@@ -409,12 +298,12 @@ def _decode_elements(data: bytes) -> dict[int, Any]:
             _refuse(f"the command set ends within an element header at byte {offset}: {end - offset} of 8 bytes")
         group, element, length = ELEMENT_HEADER.unpack_from(data, offset)
         offset += 8
-        if length > end - offset and data[offset - 4 : offset - 2] in _EXPLICIT_VRS:
+        if length > end - offset and data[offset - 4 : offset - 2] in EXPLICIT_VRS:
             length >>= 16  # two letters and a length: explicit VR, which PS3.7 section 6.3.1 rules out
         if length > end - offset:
             _refuse(f"({group:04X},{element:04X}) of {length} bytes exceeds the {end - offset} left in the command set")
         if not group and element and element not in elements:
-            elements[element] = _DECODERS.get(element, _decode_opaque)(data[offset : offset + length])
+            elements[element] = DECODERS.get(element, decode_opaque)(data[offset : offset + length])
         offset += length
     return elements
 
@@ -458,7 +347,7 @@ def _decode_store(data: bytes) -> dict[int, Any] | None:
     else:
         return None
     elements = {
-        0x0002: _decode_text(data[20:after_class]),
+        0x0002: decode_text(data[20:after_class]),
         0x0100: field,
         tags[0]: message_id,
         tags[1]: third,
@@ -472,7 +361,7 @@ def _decode_store(data: bytes) -> dict[int, Any] | None:
     tag, length = _INSTANCE_HEADER.unpack_from(data, rest)
     if tag != _INSTANCE or rest + 8 + length != len(data):
         return None
-    elements[0x1000] = _decode_text(data[rest + 8 :])
+    elements[0x1000] = decode_text(data[rest + 8 :])
     return elements
 
 
@@ -483,7 +372,7 @@ _RESPONSE: Final = Struct("<8sH8sH8sH")  # message id answered, data set type, s
 @lru_cache(maxsize=512)  # SOP classes; the standard has about 250, and an entry takes some 200 bytes
 def _template(field: int, class_uid: str) -> tuple[int, bytes]:
     """Length and bytes of (0000,0002) and (0000,0100); ValueError for a UID that is not worth keeping."""
-    if not _is_uid(class_uid):
+    if not is_uid(class_uid):
         raise ValueError
     encoded = Command({0x0002: class_uid, 0x0100: field}).encode()[GROUP_LENGTH.size :]
     return len(encoded), encoded
@@ -503,7 +392,7 @@ def encode_c_store_rq(
     # Fast path, about 1 us: equal to the general path below, which takes whatever is unusual or wrong.
     if originator is None and priority in (MEDIUM, HIGH, LOW):
         try:
-            if _is_uid(instance_uid):
+            if is_uid(instance_uid):
                 length, start = _template(CommandField.C_STORE_RQ, class_uid)
                 uid = instance_uid.encode("ascii")
                 if len(uid) & 1:
@@ -543,7 +432,7 @@ def encode_response(
             middle = _RESPONSE.pack(_ID_ANSWERED, message_id, _DATA_SET_TYPE, NO_DATA_SET, _STATUS, status)
             tail = b""
             if instance_uid is not None:
-                uid = _encode_uid(instance_uid)
+                uid = encode_uid(instance_uid)
                 tail = _INSTANCE_HEADER.pack(_INSTANCE, len(uid)) + uid
             return GROUP_LENGTH.pack(0, 0, 4, length + _RESPONSE.size + len(tail)) + start + middle + tail
         except (struct.error, TypeError, ValueError, AttributeError):
@@ -553,7 +442,7 @@ def encode_response(
         field,
         validate=False,
         AffectedSOPClassUID=class_uid,
-        MessageIDBeingRespondedTo=_checked(name, "MessageIDBeingRespondedTo", message_id),
-        Status=_checked(name, "Status", status),
+        MessageIDBeingRespondedTo=checked(name, "MessageIDBeingRespondedTo", message_id),
+        Status=checked(name, "Status", status),
         AffectedSOPInstanceUID=instance_uid,
     ).encode()
