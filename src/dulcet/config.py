@@ -36,7 +36,7 @@ class Timers:
     connect: float = 10.0
     """Name resolution and TCP connect together, over all addresses."""
     artim: float = 10.0
-    """PS3.8 section 9.1.5: from the accepted connection to a whole A-ASSOCIATE-RQ, and from our last word to the close."""
+    """PS3.8 section 9.1.5: from the accepted connection to a whole A-ASSOCIATE-RQ, from our last word to the close."""
     associate: float = 30.0
     """From our A-ASSOCIATE-RQ to the answer."""
     release: float = 10.0

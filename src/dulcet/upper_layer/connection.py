@@ -1,7 +1,8 @@
-"""One transport connection and its association (PS3.8): bytes and primitives in, events and bytes out, no I/O, no clock.
+"""One transport connection and its association (PS3.8): bytes, primitives in, events, bytes out; no I/O, no clock.
 
-Rules: events are pulled, and nothing behind an owed answer is looked at before that answer is given; bytes out are pulled
-whole PDU by whole PDU; the table decides, an action does; timers start with the `timer(now)` that follows their cause.
+Rules: events are pulled, and nothing behind an owed answer is looked at before that answer is given; bytes out are
+pulled whole PDU by whole PDU; the table decides, an action does; timers start with the `timer(now)` that follows their
+cause.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from dulcet.upper_layer.events import (
     UpperLayerEvent,
 )
 from dulcet.upper_layer.fragments import FileSpan, OutgoingMessage, Segment, fragment_length
-from dulcet.upper_layer.framing import BufferPool, ControlPDU, DataBegins, Framer
+from dulcet.upper_layer.framing import BufferPool, ControlPDU, Framer
 from dulcet.upper_layer.negotiation import (
     PresentationContext,
     Window,
+    check_context_ids,
     check_reject,
     outcome,
     reject_reason,
@@ -62,6 +64,8 @@ ANSWER_OWED: Final = frozenset(
         State.COLLISION_ACCEPTOR_RESPONSE,
     )
 )
+BEFORE_BYTES: Final = frozenset((State.IDLE, State.AWAITING_TRANSPORT))
+"""No transport connection stands here: bytes that came early wait, those that came late are thrown away."""
 RECEIVED: Final[dict[type[object], Event]] = {
     AssociateRQ: Event.ASSOCIATE_RQ_RECEIVED,
     AssociateAC: Event.ASSOCIATE_AC_RECEIVED,
@@ -154,7 +158,7 @@ class Connection:
             state = self.state
             if state in ANSWER_OWED:
                 return PAUSED
-            if self._deaf or state is State.IDLE:
+            if self._deaf or state in BEFORE_BYTES:
                 return self._finish()
             try:
                 got = framer.next()
@@ -169,12 +173,14 @@ class Connection:
                 if got is NEED_DATA:
                     return self._finish()
                 if type(got) is ControlPDU:
-                    self._pdu = decode_body(got.pdu_type, got.body)
+                    self._pdu = pdu = decode_body(got.pdu_type, got.body)
+                    if self.config.strict and isinstance(pdu, AssociateRQ):
+                        check_context_ids(pdu)
                     self._fault = RemoteProtocolError(
-                        f"{type(self._pdu).__name__} while {state.name.lower().replace('_', ' ')}", source=2, reason=2
+                        f"{type(pdu).__name__} while {state.name.lower().replace('_', ' ')}", source=2, reason=2
                     )
-                    self._process(RECEIVED[type(self._pdu)])
-                elif type(got) is DataBegins:
+                    self._process(RECEIVED[type(pdu)])
+                else:  # DataBegins
                     self._fault = RemoteProtocolError(
                         f"P-DATA-TF while {state.name.lower().replace('_', ' ')}", source=2, reason=2
                     )
@@ -186,13 +192,12 @@ class Connection:
 
     def _finish(self) -> UpperLayerEvent | Signal:
         """Every byte is dealt with: give the buffer back, and let the end of the stream be an event."""
-        if self._deaf or self.state is State.IDLE:
+        if self._deaf or self.closed:
             self._framer.discard()
         self._framer.release_buffer()
         if self._eof and self.state is not State.IDLE:
             self._process(Event.TRANSPORT_CLOSED)
-            if self._events:
-                return self._events.popleft()
+            return self._events.popleft()
         return NEED_DATA
 
     # ------------------------------------------------------------------ bytes out
@@ -209,6 +214,8 @@ class Connection:
             else:
                 count, done = head.take(limit - taken, segments)
                 taken += count
+                if self._timers:  # what they wait for cannot come before these data have left
+                    self._timers = dict.fromkeys(self._timers)
                 if not done:
                     break
                 if head.operation is not None:
@@ -238,6 +245,8 @@ class Connection:
 
     def associate(self, request: AssociateRQ) -> None:
         """A-ASSOCIATE request: sent when the transport connection is made."""
+        if not self.requestor:
+            raise LocalProtocolError("an acceptor is asked for an association, it does not ask for one")
         request.encode()  # what cannot be encoded fails here, before anything starts
         self._local(Event.ASSOCIATE_REQUEST, request)
 
@@ -251,7 +260,7 @@ class Connection:
         self._local(Event.ACCEPT_RESPONSE, answer)
 
     def reject(self, result: int, source: int, reason: int) -> None:
-        """A-ASSOCIATE response, rejected; LocalProtocolError for a triple that may not be sent, nothing goes out then."""
+        """A-ASSOCIATE response, rejected; LocalProtocolError for a triple that may not be sent."""
         check_reject(result, source, reason)
         self._local(Event.REJECT_RESPONSE, AssociateRJ(result, source, reason))
 
@@ -259,6 +268,8 @@ class Connection:
         self, context_id: int, command: bytes, data: memoryview | FileSpan | None = None, operation: object = None
     ) -> None:
         """P-DATA request: a command set and, unless None, its data set, queued behind what is queued."""
+        if not command:
+            raise LocalProtocolError("a message begins with its command set; this one is empty")
         action(Event.DATA_REQUEST, self.state)  # DT-1 or AR-7: both only send
         if context_id not in self.contexts:
             raise LocalProtocolError(f"presentation context {context_id} was not accepted")
@@ -274,6 +285,7 @@ class Connection:
 
     def abort(self, source: int = 0, reason: int = 0) -> None:
         """A-ABORT request; what was queued and not yet asked for is dropped.  Nothing to do when it is over already."""
+        Abort(source, reason).encode()
         if self.state in (State.IDLE, State.AWAITING_CLOSE):
             return
         if self.state is State.AWAITING_ASSOCIATE_RQ:
@@ -285,7 +297,10 @@ class Connection:
     # ------------------------------------------------------------------ time
 
     def timer(self, now: float) -> float | None:
-        """When `handle_timer` wants to be called, on the same monotonic clock; timers armed since the last call start now."""
+        """When `handle_timer` wants to be called, on the same monotonic clock.
+
+        Timers armed since the last call start now; release and ARTIM start anew while data queued before them leave.
+        """
         if not self._timers:
             return None
         durations = self.config.timers
@@ -308,9 +323,15 @@ class Connection:
                 self._events.append(TimedOut(name))
                 self.abort()
 
+    def announce(self, event: UpperLayerEvent) -> None:
+        """Let the layer above put what its own timers found into the one stream of events."""
+        self._events.append(event)
+
     # ------------------------------------------------------------------ the machine
 
     def _local(self, event: Event, pdu: PDU | None = None) -> None:
+        if self.closed:
+            raise LocalProtocolError("the connection is over: a new association needs a new one")
         action(event, self.state)  # an absent cell is the application's mistake: raised before anything changes
         self._pdu = pdu
         self._process(event)
@@ -359,7 +380,8 @@ class Connection:
 
     def _ae3(self) -> State:
         """Confirm: accepted."""
-        assert isinstance(self._pdu, AssociateAC) and self.request is not None
+        assert isinstance(self._pdu, AssociateAC)
+        assert self.request is not None
         self._stop("associate")
         self._indicate(AssociateAccepted(self._pdu))
         return self._establish(self.request, self._pdu)
@@ -393,7 +415,8 @@ class Connection:
 
     def _ae7(self) -> State:
         """Send A-ASSOCIATE-AC."""
-        assert isinstance(self._pdu, AssociateAC) and self.request is not None
+        assert isinstance(self._pdu, AssociateAC)
+        assert self.request is not None
         self._send(self._pdu)
         return self._establish(self.request, self._pdu)
 
@@ -478,8 +501,8 @@ class Connection:
         return State.AWAITING_CLOSE
 
     def _aa2(self) -> State:
-        """Stop ARTIM and close."""
-        return self._close()
+        """Stop ARTIM and close; a last word that could not leave by now never will."""
+        return self._over()
 
     def _aa3(self) -> State:
         """The peer aborted: indicate it and close."""
@@ -503,9 +526,10 @@ class Connection:
         return State.AWAITING_CLOSE
 
     def _aa7(self) -> State:
-        """Send A-ABORT once more."""
+        """Send A-ABORT once more, unless a last word has not left yet: a flood is not answered with one."""
         assert self._fault is not None
-        self._send(Abort(2, self._fault.reason))
+        if not self._out:
+            self._send(Abort(2, self._fault.reason))
         return State.AWAITING_CLOSE
 
     def _aa8(self) -> State:

@@ -1,6 +1,6 @@
 """What the upper layer tells its user (PS3.8 section 7): indications and confirmations, pulled with `next_event()`.
 
-Rule: values; the one hot event, Fragment, is neither frozen nor compared, for one is made a PDV (0.4 us against 1.3 us).
+Rule: values; the one hot event, Fragment, is neither frozen nor compared, for each PDV makes one (0.4 against 1.3 us).
 """
 
 from __future__ import annotations

@@ -45,7 +45,12 @@ class OutgoingMessage:
     __slots__ = ("_command", "_context_id", "_data", "_fragment", "_length", "_offset", "_position", "operation")
 
     def __init__(
-        self, context_id: int, command: bytes, data: memoryview | FileSpan | None, fragment: int, operation: object = None
+        self,
+        context_id: int,
+        command: bytes,
+        data: memoryview | FileSpan | None,
+        fragment: int,
+        operation: object = None,
     ) -> None:
         self.operation = operation
         """Whose message this is; handed back when its last byte was asked for."""

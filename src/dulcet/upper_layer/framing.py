@@ -1,7 +1,8 @@
 """Bytes in: from the transport's stream to control PDUs and fragments (PS3.8 section 9.3.1, 9.3.5, Annex E).
 
-Rules: memory follows the bytes that came, never a length that was declared; a P-DATA-TF is never waited for: a fragment
-surfaces in the pieces in which it arrives; control PDUs are gathered whole and capped; the type byte is looked at first.
+Rules: memory follows the bytes that came, never a length that was declared; a P-DATA-TF is never waited for: a
+fragment surfaces in the pieces in which it arrives; control PDUs are gathered whole and capped; the type byte is looked
+at first.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ EMPTY: Final = memoryview(b"")
 
 
 class BufferPool:
-    """Receive buffers that associations share: an idle association holds none.  `list` keeps it safe between threads."""
+    """Receive buffers that associations share: an idle one holds none.  `list` keeps it safe between threads."""
 
     def __init__(self, size: int = RECEIVE_BUFFER) -> None:
         self.size = size
@@ -130,6 +131,7 @@ class Framer:
         self._start = self._end
         self._tail = b""
         self._control = None
+        self._pdu_left, self._pdv_left = 0, -1
 
     def next(self) -> Fragment | ControlPDU | DataBegins | Signal:
         """The next thing in the stream, or NEED_DATA."""
@@ -141,9 +143,9 @@ class Framer:
                     return NEED_DATA
                 return self._piece(available)
             if self._pdu_left:
+                if self._pdu_left < 6:
+                    raise malformed(f"P-DATA-TF: {self._pdu_left} stray bytes after the last PDV")
                 if available < 6:
-                    if self._pdu_left < 6:
-                        raise malformed(f"P-DATA-TF: {self._pdu_left} stray bytes after the last PDV")
                     return NEED_DATA
                 self._begin_pdv()
             elif self._control is not None:

@@ -1,14 +1,14 @@
 """The items of the association PDUs (PS3.8 sections 9.3.2 and 9.3.3, PS3.7 Annex D.3.3).
 
-Rules: decoders are total (a value or RemoteProtocolError); what is not known is kept, in its place; text is kept as it came
-(only the padding that the standard knows is taken off); encoders refuse what the field cannot hold.
+Rules: decoders are total (a value or RemoteProtocolError); what is not known is kept; text is kept as it came (only the
+padding that the standard knows is taken off); encoders refuse what the field cannot hold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from struct import Struct
+from struct import Struct, error
 from typing import Final
 
 from dulcet.errors import LocalProtocolError, RemoteProtocolError
@@ -35,6 +35,7 @@ LENGTH: Final = Struct(">H")
 TWO_LENGTHS: Final = Struct(">HH")
 MAXIMUM_LENGTH: Final = Struct(">I")
 CONTEXT_HEADER: Final = Struct(">BxBx")
+TWO_BYTES: Final = Struct("BB")
 
 APPLICATION_CONTEXT: Final = 0x10
 PROPOSED_CONTEXT: Final = 0x20
@@ -49,11 +50,19 @@ def malformed(message: str) -> RemoteProtocolError:
     return RemoteProtocolError(message, source=2, reason=6)
 
 
+def pack(layout: Struct, *values: int | bytes) -> bytes:
+    """`layout.pack(*values)`, with LocalProtocolError for a value that its field cannot hold."""
+    try:
+        return layout.pack(*values)
+    except error as wrong:
+        raise LocalProtocolError(f"{values} do not fit their fields: {wrong}") from None
+
+
 def item(item_type: int, payload: bytes) -> bytes:
     """One item or sub-item: type, reserved, 16-bit length, payload."""
     if len(payload) > 0xFFFF:
         raise LocalProtocolError(f"item {item_type:02X}H is {len(payload)} bytes long; an item holds at most 65535")
-    return ITEM_HEADER.pack(item_type, len(payload)) + payload
+    return pack(ITEM_HEADER, item_type, len(payload)) + payload
 
 
 def split_items(data: bytes, where: str) -> Iterator[tuple[int, bytes]]:
@@ -70,16 +79,19 @@ def split_items(data: bytes, where: str) -> Iterator[tuple[int, bytes]]:
         position += length
 
 
-def encode_uid(uid: str) -> bytes:
-    """A UID as it stands on the wire here: ASCII, not padded (PS3.8 Annex F)."""
+def encode_text(text: str) -> bytes:
+    """A UID or name as it stands on the wire here: not padded (PS3.8 Annex F).
+
+    Every byte that a peer may send is allowed, for an answer repeats UIDs of the request.
+    """
     try:
-        return uid.encode("ascii")
+        return text.encode("latin-1")
     except UnicodeEncodeError:
-        raise LocalProtocolError(f"{uid!r} is not a UID: only digits and dots are allowed") from None
+        raise LocalProtocolError(f"{text!r} holds characters that this field cannot carry") from None
 
 
-def decode_uid(data: bytes) -> str:
-    """A UID without the NUL or space padding that some peers add; its characters are not judged here."""
+def decode_text(data: bytes) -> str:
+    """A UID or name without the NUL or space padding that some peers add; its characters are not judged here."""
     return data.decode("latin-1").strip("\0 ")
 
 
@@ -92,8 +104,8 @@ class ProposedContext:
     transfer_syntaxes: tuple[str, ...]
 
     def encode(self) -> bytes:
-        parts = [CONTEXT_HEADER.pack(self.context_id, 0), item(ABSTRACT_SYNTAX, encode_uid(self.abstract_syntax))]
-        parts += [item(TRANSFER_SYNTAX, encode_uid(uid)) for uid in self.transfer_syntaxes]
+        parts = [pack(CONTEXT_HEADER, self.context_id, 0), item(ABSTRACT_SYNTAX, encode_text(self.abstract_syntax))]
+        parts += [item(TRANSFER_SYNTAX, encode_text(uid)) for uid in self.transfer_syntaxes]
         return item(PROPOSED_CONTEXT, b"".join(parts))
 
     @classmethod
@@ -104,9 +116,9 @@ class ProposedContext:
         transfer_syntaxes: list[str] = []
         for sub_type, payload in split_items(data[4:], f"presentation context {data[0]}"):
             if sub_type == ABSTRACT_SYNTAX and abstract_syntax is None:
-                abstract_syntax = decode_uid(payload)
+                abstract_syntax = decode_text(payload)
             elif sub_type == TRANSFER_SYNTAX:
-                transfer_syntaxes.append(decode_uid(payload))
+                transfer_syntaxes.append(decode_text(payload))
         return cls(data[0], abstract_syntax or "", tuple(transfer_syntaxes))
 
 
@@ -128,8 +140,8 @@ class ContextResult:
 
     def encode(self) -> bytes:
         # A transfer syntax sub-item is there even when not significant: some peers insist on it.
-        syntax = item(TRANSFER_SYNTAX, encode_uid(self.transfer_syntax))
-        return item(CONTEXT_RESULT, CONTEXT_HEADER.pack(self.context_id, self.result) + syntax)
+        syntax = item(TRANSFER_SYNTAX, encode_text(self.transfer_syntax))
+        return item(CONTEXT_RESULT, pack(CONTEXT_HEADER, self.context_id, self.result) + syntax)
 
     @classmethod
     def decode(cls, data: bytes) -> ContextResult:
@@ -138,18 +150,18 @@ class ContextResult:
         transfer_syntax = ""
         for sub_type, payload in split_items(data[4:], f"result of presentation context {data[0]}"):
             if sub_type == TRANSFER_SYNTAX and not transfer_syntax:
-                transfer_syntax = decode_uid(payload)
+                transfer_syntax = decode_text(payload)
         return cls(data[0], data[2], transfer_syntax)
 
 
 @dataclass(frozen=True, slots=True)
 class MaximumLength:
-    """The longest P-DATA-TF that the sender of this item takes, in bytes of PDV list; 0 is no limit (51H, PS3.8 D.1)."""
+    """The longest P-DATA-TF that the sender of this item takes, bytes of PDV list; 0 is no limit (51H, PS3.8 D.1)."""
 
     length: int
 
     def encode(self) -> bytes:
-        return item(0x51, MAXIMUM_LENGTH.pack(self.length))
+        return item(0x51, pack(MAXIMUM_LENGTH, self.length))
 
     @classmethod
     def decode(cls, data: bytes) -> MaximumLength:
@@ -165,11 +177,11 @@ class ImplementationClassUID:
     uid: str
 
     def encode(self) -> bytes:
-        return item(0x52, encode_uid(self.uid))
+        return item(0x52, encode_text(self.uid))
 
     @classmethod
     def decode(cls, data: bytes) -> ImplementationClassUID:
-        return cls(decode_uid(data))
+        return cls(decode_text(data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +192,7 @@ class AsynchronousOperationsWindow:
     performed: int
 
     def encode(self) -> bytes:
-        return item(0x53, TWO_LENGTHS.pack(self.invoked, self.performed))
+        return item(0x53, pack(TWO_LENGTHS, self.invoked, self.performed))
 
     @classmethod
     def decode(cls, data: bytes) -> AsynchronousOperationsWindow:
@@ -198,15 +210,14 @@ class RoleSelection:
     provider: bool
 
     def encode(self) -> bytes:
-        uid = encode_uid(self.sop_class_uid)
-        return item(0x54, LENGTH.pack(len(uid)) + uid + bytes((self.user, self.provider)))
+        return item(0x54, _with_length(encode_text(self.sop_class_uid)) + bytes((self.user, self.provider)))
 
     @classmethod
     def decode(cls, data: bytes) -> RoleSelection:
         uid, rest = _prefixed(data, "role selection")
         if len(rest) < 2:
             raise malformed("role selection sub-item ends before its two roles")
-        return cls(decode_uid(uid), rest[0] != 0, rest[1] != 0)
+        return cls(decode_text(uid), rest[0] != 0, rest[1] != 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +227,11 @@ class ImplementationVersionName:
     name: str
 
     def encode(self) -> bytes:
-        return item(0x55, _latin(self.name))
+        return item(0x55, encode_text(self.name))
 
     @classmethod
     def decode(cls, data: bytes) -> ImplementationVersionName:
-        return cls(data.decode("latin-1").strip("\0 "))
+        return cls(decode_text(data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,35 +242,29 @@ class ExtendedNegotiation:
     information: bytes
 
     def encode(self) -> bytes:
-        uid = encode_uid(self.sop_class_uid)
-        return item(0x56, LENGTH.pack(len(uid)) + uid + self.information)
+        return item(0x56, _with_length(encode_text(self.sop_class_uid)) + self.information)
 
     @classmethod
     def decode(cls, data: bytes) -> ExtendedNegotiation:
         uid, rest = _prefixed(data, "extended negotiation")
-        return cls(decode_uid(uid), rest)
+        return cls(decode_text(uid), rest)
 
 
 @dataclass(frozen=True, slots=True)
 class CommonExtendedNegotiation:
-    """The service class and related general SOP classes of a SOP class (57H, PS3.7 D.3.3.6); a request carries it alone."""
+    """The service class and related general SOP classes of a SOP class (57H, PS3.7 D.3.3.6); only requests carry it.
+
+    Its second byte is a version, always 0 so far; a receiver does not test it.
+    """
 
     sop_class_uid: str
     service_class_uid: str
     related_general: tuple[str, ...] = ()
-    version: int = 0
 
     def encode(self) -> bytes:
-        related = b"".join(_with_length(encode_uid(uid)) for uid in self.related_general)
-        payload = (
-            _with_length(encode_uid(self.sop_class_uid))
-            + _with_length(encode_uid(self.service_class_uid))
-            + _with_length(related)
-        )
-        if len(payload) > 0xFFFF:
-            raise LocalProtocolError(f"item 57H is {len(payload)} bytes long; an item holds at most 65535")
-        # Byte 2 of this item is its version, not reserved.
-        return bytes((0x57, self.version)) + LENGTH.pack(len(payload)) + payload
+        related = b"".join(_with_length(encode_text(uid)) for uid in self.related_general)
+        names = _with_length(encode_text(self.sop_class_uid)) + _with_length(encode_text(self.service_class_uid))
+        return item(0x57, names + _with_length(related))
 
     @classmethod
     def decode(cls, data: bytes) -> CommonExtendedNegotiation:
@@ -267,17 +272,15 @@ class CommonExtendedNegotiation:
         service_class, rest = _prefixed(rest, "common extended negotiation")
         # The list may be left out altogether, and what follows it is reserved.
         related, _ = _prefixed(rest, "related general SOP classes") if rest else (b"", b"")
-        uids: list[str] = []
-        while related:
-            uid, related = _prefixed(related, "related general SOP class")
-            uids.append(decode_uid(uid))
-        return cls(decode_uid(sop_class), decode_uid(service_class), tuple(uids))
+        return cls(decode_text(sop_class), decode_text(service_class), tuple(_uids(related)))
 
 
 @dataclass(frozen=True, slots=True)
 class UserIdentityRQ:
-    """Who asks (58H, PS3.7 D.3.3.7).  `identity_type`: 1 user name, 2 user name and passcode, 3 Kerberos service ticket,
-    4 SAML assertion, 5 JSON web token.  Never shown by repr: it holds secrets.
+    """Who asks (58H, PS3.7 D.3.3.7): secrets, so repr does not show them.
+
+    `identity_type`: 1 user name, 2 user name and passcode, 3 Kerberos service ticket, 4 SAML assertion,
+    5 JSON web token.
     """
 
     identity_type: int
@@ -289,7 +292,7 @@ class UserIdentityRQ:
         return f"UserIdentityRQ(identity_type={self.identity_type}, <{len(self.primary)}+{len(self.secondary)} bytes>)"
 
     def encode(self) -> bytes:
-        head = bytes((self.identity_type, self.positive_response_requested))
+        head = pack(TWO_BYTES, self.identity_type, self.positive_response_requested)
         return item(0x58, head + _with_length(self.primary) + _with_length(self.secondary))
 
     @classmethod
@@ -365,17 +368,21 @@ def decode_user_information(data: bytes) -> tuple[UserItem, ...]:
     return tuple(items)
 
 
-def _latin(text: str) -> bytes:
-    try:
-        return text.encode("latin-1")
-    except UnicodeEncodeError:
-        raise LocalProtocolError(f"{text!r} holds characters that this field cannot carry") from None
-
-
 def _with_length(data: bytes) -> bytes:
     if len(data) > 0xFFFF:
         raise LocalProtocolError(f"a field of {len(data)} bytes does not fit its 16-bit length")
     return LENGTH.pack(len(data)) + data
+
+
+def _uids(data: bytes) -> Iterator[str]:
+    """Each UID of a list in which each stands behind its 16-bit length."""
+    position = 0
+    while position < len(data):
+        start = position + 2
+        position = start + LENGTH.unpack_from(data, position)[0] if start <= len(data) else start
+        if position > len(data):
+            raise malformed("related general SOP class ends behind its list")
+        yield decode_text(data[start:position])
 
 
 def _prefixed(data: bytes, where: str) -> tuple[bytes, bytes]:

@@ -6,6 +6,7 @@ counts unless the offer says otherwise, for senders choose the first syntax acce
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -21,6 +22,7 @@ from dulcet.upper_layer.items import (
     ProposedContext,
     RoleSelection,
     UserItem,
+    malformed,
 )
 from dulcet.upper_layer.pdu import DICOM_APPLICATION_CONTEXT, AssociateAC, AssociateRJ, AssociateRQ
 
@@ -34,6 +36,7 @@ __all__ = [
     "accept",
     "associate_request",
     "check_ae_title",
+    "check_context_ids",
     "check_reject",
     "outcome",
     "reject_reason",
@@ -48,6 +51,9 @@ USER_REJECTION: Final = 1
 NO_REASON: Final = 2
 ABSTRACT_SYNTAX_NOT_SUPPORTED: Final = 3
 TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 4
+
+LONGEST_ROLE_UID: Final = 128
+"""Role selection for a longer UID (64 is the standard's limit) is not answered: 256 answers fit one item then."""
 
 REJECT_TRIPLES: Final = frozenset(  # PS3.8 Table 9-21, without its reserved values
     (result, source, reason)
@@ -93,9 +99,9 @@ class Window:
 class Offer:
     """What an acceptor supports.
 
-    `syntaxes`: SOP class UID -> transfer syntaxes in the acceptor's order; `any_class`: the transfer syntaxes for classes
-    that are not listed, None to refuse those; an empty sequence takes every transfer syntax that is proposed.
-    `provider_classes`: classes for which the requestor may be provider (C-GET, N-EVENT-REPORT).
+    `syntaxes`: SOP class UID -> transfer syntaxes in the acceptor's order; `any_class`: the transfer syntaxes for
+    classes that are not listed, None to refuse those; an empty sequence takes every transfer syntax that is proposed.
+    `requestor_as_provider`: classes for which the requestor may be provider (C-GET, N-EVENT-REPORT).
     """
 
     syntaxes: Mapping[str, Sequence[str]]
@@ -118,8 +124,16 @@ def check_ae_title(title: str, what: str = "AE title") -> str:
     if len(trimmed) > 16:
         raise LocalProtocolError(f"{what} {title!r} is {len(trimmed)} characters long; at most 16 are allowed")
     if any(not " " <= character <= "~" or character == "\\" for character in trimmed):
-        raise LocalProtocolError(f"{what} {title!r} holds a character that is not allowed: ASCII without \\ and controls")
+        raise LocalProtocolError(f"{what} {title!r} holds what may not be sent: ASCII without \\ and controls only")
     return trimmed
+
+
+def check_context_ids(request: AssociateRQ) -> None:
+    """RemoteProtocolError (2,6) unless the context ids are odd, distinct and 128 at most (PS3.8 section 9.3.2.2)."""
+    ids = Counter(context.context_id for context in request.presentation_contexts)
+    wrong = sorted(number for number, times in ids.items() if not number & 1 or times > 1)
+    if wrong:
+        raise malformed(f"presentation context ids {wrong}; odd ones are expected, each once")
 
 
 def check_reject(result: int, source: int, reason: int) -> None:
@@ -150,7 +164,7 @@ def associate_request(
     roles: dict[str, RoleSelection] = {}
     for index, proposal in enumerate(proposals):
         if index == MAX_CONTEXTS:
-            raise LocalProtocolError(f"more than {MAX_CONTEXTS} presentation contexts: use another association for the rest")
+            raise LocalProtocolError(f"more than {MAX_CONTEXTS} presentation contexts: split them over associations")
         if not proposal.transfer_syntaxes:
             raise LocalProtocolError(f"no transfer syntax is proposed for {proposal.abstract_syntax}")
         contexts.append(ProposedContext(2 * index + 1, proposal.abstract_syntax, proposal.transfer_syntaxes))
@@ -206,7 +220,7 @@ def accept(request: AssociateRQ, offer: Offer) -> AssociateAC:
             )
         )
     for uid, role in request.roles.items():
-        if uid in accepted_classes:
+        if uid in accepted_classes and len(uid) <= LONGEST_ROLE_UID:
             may_provide = offer.requestor_as_provider == "all" or uid in offer.requestor_as_provider
             information.append(RoleSelection(uid, role.user, role.provider and may_provide))
     if offer.implementation_version_name:
@@ -227,6 +241,7 @@ def accept(request: AssociateRQ, offer: Offer) -> AssociateAC:
 def outcome(request: AssociateRQ, answer: AssociateAC, *, requestor: bool) -> dict[int, PresentationContext]:
     """The accepted contexts by id, seen from the requestor's or the acceptor's side, roles included (PS3.7 D.3.3.4)."""
     proposed = {context.context_id: context for context in reversed(request.presentation_contexts)}
+    asked, granted = request.roles, answer.roles
     agreed: dict[int, PresentationContext] = {}
     for result in answer.presentation_contexts:
         context = proposed.get(result.context_id)
@@ -234,7 +249,7 @@ def outcome(request: AssociateRQ, answer: AssociateAC, *, requestor: bool) -> di
             continue
         if result.transfer_syntax and result.transfer_syntax not in context.transfer_syntaxes:
             continue  # a syntax that nobody proposed: this context carries nothing that both sides can read
-        user, provider = _roles(request, answer, context.abstract_syntax)
+        user, provider = _roles(asked.get(context.abstract_syntax), granted.get(context.abstract_syntax))
         agreed[result.context_id] = PresentationContext(
             result.context_id,
             context.abstract_syntax,
@@ -271,9 +286,8 @@ def _judge(context: ProposedContext, offer: Offer) -> ContextResult:
     return ContextResult(context.context_id, ACCEPTANCE, chosen)
 
 
-def _roles(request: AssociateRQ, answer: AssociateAC, uid: str) -> tuple[bool, bool]:
+def _roles(asked: RoleSelection | None, granted: RoleSelection | None) -> tuple[bool, bool]:
     """Whether the requestor is user, and provider: an absent item on either side means user only."""
-    asked, granted = request.roles.get(uid), answer.roles.get(uid)
     if asked is None or granted is None:
         return True, False
     return asked.user and granted.user, asked.provider and granted.provider

@@ -29,11 +29,12 @@ from dulcet.upper_layer.items import (
     UserIdentityAC,
     UserIdentityRQ,
     UserItem,
-    decode_uid,
+    decode_text,
     decode_user_information,
-    encode_uid,
+    encode_text,
     item,
     malformed,
+    pack,
     split_items,
 )
 
@@ -54,6 +55,7 @@ __all__ = [
 PDU_HEADER: Final = Struct(">BxI")
 PDV_HEADER: Final = Struct(">IBB")
 ASSOCIATE_HEAD: Final = Struct(">Hxx16s16s32s")
+FOUR_BYTES: Final = Struct("4B")
 
 ASSOCIATE_RQ: Final = 0x01
 ASSOCIATE_AC: Final = 0x02
@@ -72,8 +74,8 @@ _Item = TypeVar("_Item", bound=UserItem)
 class _Associate:
     """What A-ASSOCIATE-RQ and -AC share (PS3.8 Tables 9-11 and 9-17).
 
-    The AE titles are the 16 characters of the field with trailing spaces taken off; `called` and `calling` are what they
-    name, without the leading spaces and NULs that some peers send.
+    The AE titles are the 16 characters of the field with trailing spaces taken off; `called` and `calling` are what
+    they name, without the leading spaces and NULs that some peers send.
     """
 
     called_ae_title: str
@@ -137,10 +139,9 @@ class _Associate:
         return found
 
     def _encode(self, pdu_type: int, contexts: tuple[ProposedContext | ContextResult, ...]) -> bytes:
-        head = ASSOCIATE_HEAD.pack(
-            self.protocol_version, _title(self.called_ae_title), _title(self.calling_ae_title), bytes(32)
-        )
-        parts = [head, item(APPLICATION_CONTEXT, encode_uid(self.application_context))]
+        titles = _title(self.called_ae_title), _title(self.calling_ae_title)
+        head = pack(ASSOCIATE_HEAD, self.protocol_version, *titles, bytes(32))
+        parts = [head, item(APPLICATION_CONTEXT, encode_text(self.application_context))]
         parts += [context.encode() for context in contexts]
         parts.append(item(USER_INFORMATION, b"".join(sub_item.encode() for sub_item in self.user_information)))
         parts += [unknown.encode() for unknown in self.unknown_items]
@@ -189,7 +190,7 @@ class AssociateRJ:
     reason: int
 
     def encode(self) -> bytes:
-        return PDU_HEADER.pack(ASSOCIATE_RJ, 4) + bytes((0, self.result, self.source, self.reason))
+        return PDU_HEADER.pack(ASSOCIATE_RJ, 4) + pack(FOUR_BYTES, 0, self.result, self.source, self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,13 +210,14 @@ class PDV:
 
 @dataclass(frozen=True, slots=True)
 class PDataTF:
-    """P-DATA-TF as a value (PS3.8 section 9.3.5), for tools and tests: associations stream instead (framing, fragments)."""
+    """P-DATA-TF as a value (PS3.8 section 9.3.5), for tools and tests: associations stream (framing, fragments)."""
 
     values: tuple[PDV, ...]
 
     def encode(self) -> bytes:
-        parts = [PDV_HEADER.pack(len(value.data) + 2, value.context_id, value.control) + value.data for value in self.values]
-        body = b"".join(parts)
+        body = b"".join(
+            pack(PDV_HEADER, len(value.data) + 2, value.context_id, value.control) + value.data for value in self.values
+        )
         return PDU_HEADER.pack(P_DATA_TF, len(body)) + body
 
 
@@ -237,13 +239,13 @@ class ReleaseRP:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """A-ABORT (PS3.8 section 9.3.8): source 0 service user, 2 service provider; the reason counts for source 2 alone."""
+    """A-ABORT (PS3.8 section 9.3.8): source 0 service user, 2 service provider; the reason counts for source 2."""
 
     source: int = 0
     reason: int = 0
 
     def encode(self) -> bytes:
-        return PDU_HEADER.pack(ABORT, 4) + bytes((0, 0, self.source, self.reason))
+        return PDU_HEADER.pack(ABORT, 4) + pack(FOUR_BYTES, 0, 0, self.source, self.reason)
 
 
 PDU = AssociateRQ | AssociateAC | AssociateRJ | PDataTF | ReleaseRQ | ReleaseRP | Abort
@@ -288,7 +290,7 @@ def _decode_associate(pdu_type: int, body: bytes) -> AssociateRQ | AssociateAC:
     proposed: list[ProposedContext] = []
     results: list[ContextResult] = []
     application_context: str | None = None
-    user_information: tuple[UserItem, ...] = ()
+    user_information: list[UserItem] = []
     unknown: list[UnknownItem] = []
     for item_type, payload in split_items(body[ASSOCIATE_HEAD.size :], "association PDU"):
         if item_type == PROPOSED_CONTEXT and pdu_type == ASSOCIATE_RQ:
@@ -296,16 +298,16 @@ def _decode_associate(pdu_type: int, body: bytes) -> AssociateRQ | AssociateAC:
         elif item_type == CONTEXT_RESULT and pdu_type == ASSOCIATE_AC:
             results.append(ContextResult.decode(payload))
         elif item_type == APPLICATION_CONTEXT and application_context is None:
-            application_context = decode_uid(payload)
+            application_context = decode_text(payload)
         elif item_type == USER_INFORMATION:
-            user_information += decode_user_information(payload)
+            user_information.extend(decode_user_information(payload))
         else:
             unknown.append(UnknownItem(item_type, payload))
     shared = {
         "called_ae_title": called.decode("latin-1").rstrip(" "),
         "calling_ae_title": calling.decode("latin-1").rstrip(" "),
         "application_context": application_context or "",
-        "user_information": user_information,
+        "user_information": tuple(user_information),
         "protocol_version": version,
         "unknown_items": tuple(unknown),
     }
@@ -330,7 +332,7 @@ def _pdvs(body: bytes) -> list[PDV]:
 
 
 def _title(text: str) -> bytes:
-    data = text.encode("latin-1", "replace")
+    data = encode_text(text)
     if len(data) > 16:
         raise LocalProtocolError(f"AE title {text!r} is {len(data)} characters long; at most 16 fit")
     return data.ljust(16)
