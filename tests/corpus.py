@@ -257,6 +257,7 @@ CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 MULTI_FRAME_BYTE = "1.2.840.10008.5.1.4.1.1.7.2"
 UID_ROOT = "1.2.826.0.1.3680043.10.1389"
 BLOCK = 1 << 20
+FIRST_NUMBER = 10_000_000  # instances are numbered from here, so that all headers have one length
 _SHORT, _LONG, _US = Struct("<HH2sH"), Struct("<HH2sxxI"), Struct("<H")
 
 
@@ -273,7 +274,7 @@ def instance_header(payload: int, seed: int, sop_class_uid: str, study: int = 1,
     columns = gcd(payload, 1024)
     rows = gcd(payload // columns, 1024)
     frames = payload // columns // rows
-    instance_uid = f"{UID_ROOT}.{study}.{series}.{seed + 1}".encode()
+    instance_uid = f"{UID_ROOT}.{study}.{series}.{FIRST_NUMBER + seed}".encode()
     class_uid = sop_class_uid.encode()
     meta = element(0x00020001, b"OB", b"\0\1") + element(0x00020002, b"UI", class_uid)
     meta += element(0x00020003, b"UI", instance_uid) + element(0x00020010, b"UI", EXPLICIT.encode())
@@ -291,10 +292,10 @@ def instance_header(payload: int, seed: int, sop_class_uid: str, study: int = 1,
         element(0x00100020, b"LO", f"PAT{study}".encode()),
         element(0x0020000D, b"UI", f"{UID_ROOT}.{study}".encode()),
         element(0x0020000E, b"UI", f"{UID_ROOT}.{study}.{series}".encode()),
-        element(0x00200013, b"IS", str(seed + 1).encode()),
+        element(0x00200013, b"IS", str(FIRST_NUMBER + seed).encode()),
         element(0x00280002, b"US", _US.pack(1)),
         element(0x00280004, b"CS", b"MONOCHROME2"),
-        element(0x00280008, b"IS", str(frames).encode()),
+        element(0x00280008, b"IS", f"{frames:10}".encode()),
         element(0x00280010, b"US", _US.pack(rows)),
         element(0x00280011, b"US", _US.pack(columns)),
         element(0x00280100, b"US", _US.pack(8)),
