@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench import machine, report
+from bench import machine, plot, report
 from bench.measuring import Size, measure
 from bench.scenarios import SCENARIOS
 
@@ -46,7 +46,8 @@ def _measure(chosen: list[str], options: argparse.Namespace) -> tuple[dict[str, 
     if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(report.as_json(known, options.quick, results), indent=1) + "\n")
-        print(f"results are in {target}", file=sys.stderr)
+        target.with_suffix(".svg").write_text(plot.svg(plot.ratios(SCENARIOS, results)))
+        print(f"results are in {target} and {target.with_suffix('.svg').name}", file=sys.stderr)
     return known, results
 
 

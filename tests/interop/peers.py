@@ -376,17 +376,17 @@ def dcmrecv(
 def dcmqrscp(
     folder: Path, *options: str, max_pdu: int = 16384, environment: Mapping[str, str] = STOCK
 ) -> ServerContext:
-    """DCMTK's archive dcmqrscp with one storage area QRSCP, whose data base lies in `folder` itself."""
+    """DCMTK's archive dcmqrscp with one storage area QRSCP, keeping bytes as received (+B), its index beside them."""
     executable = tool("dcmqrscp")
-    configuration = folder / "dcmqrscp.cfg"
+    configuration = folder.with_name(f"{folder.name}.dcmqrscp.cfg")
 
     def command(port: int) -> Arguments:
         configuration.write_text(
             f"NetworkTCPPort = {port}\nMaxPDUSize = {max_pdu}\nMaxAssociations = 64\n"
             f"HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
-            f"AETable BEGIN\nQRSCP {folder} RW (200000, 1024mb) ANY\nAETable END\n"
+            f"AETable BEGIN\nQRSCP {folder} RW (500, 1024mb) ANY\nAETable END\n"
         )
-        return [executable, "-c", configuration, *options, str(port)]
+        return [executable, "-c", configuration, "+B", *options, str(port)]
 
     return _serve_on_free_port(command, "QRSCP", folder, environment)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.corpus import SYNTAX_NAMES, Instance, make_folder
+from tests.corpus import SYNTAX_NAMES, Instance, make_folder, read_instance
 from tests.interop import peers
 from tests.interop.comparing import Arrived, arrived, differences
 
@@ -74,6 +74,16 @@ def test_a_folder_is_walked_and_what_is_no_instance_is_skipped_with_a_reason(tmp
         finished = peers.dulcet("store", server.address, tmp_path / "study").check()
     assert len(arrived(got)) == 3
     assert "notes.txt" in finished.output + finished.errors
+
+
+def test_an_archive_keeps_what_it_is_sent(tmp_path: Path) -> None:
+    files = make_folder(tmp_path / "sent", 5, 100_000)
+    got = tmp_path / "got"
+    got.mkdir()
+    with peers.dcmqrscp(got) as server:
+        peers.dulcet("store", server.address, *files).check()
+    (got / "index.dat").unlink()
+    assert differences(map(read_instance, files), arrived(got)) == []
 
 
 def test_parallel_associations_lose_nothing(tmp_path: Path, whole: list[Instance]) -> None:
