@@ -8,6 +8,19 @@ from typing import Final
 
 import pytest
 from pynetdicom.fsm import TRANSITION_TABLE
+from tests.upper_layer.wire import (
+    ANSWER,
+    CONFIG,
+    REQUEST,
+    Piece,
+    Seen,
+    drained,
+    paused,
+    pull,
+    receive,
+    running,
+    sent,
+)
 
 from dulcet.errors import LocalProtocolError
 from dulcet.upper_layer.connection import ACTIONS, Connection
@@ -23,28 +36,15 @@ from dulcet.upper_layer.events import (
 )
 from dulcet.upper_layer.pdu import PDU, PDV, Abort, AssociateRJ, PDataTF, ReleaseRP, ReleaseRQ
 from dulcet.upper_layer.state import TABLE, Event, State, action
-from tests.upper_layer.wire import (
-    ANSWER,
-    CONFIG,
-    REQUEST,
-    Piece,
-    Seen,
-    drained,
-    paused,
-    pull,
-    receive,
-    running,
-    sent,
-)
 
 # Column by column, as each state reads: {event: (action, next state)}.  The events that answer an unexpected or wrong
 # PDU are the same in all states that stand between association and abort, so only what differs is named.
-UNEXPECTED: Final = {event: ("AA-8", 13) for event in (3, 4, 6, 10, 12, 13, 19)}
+UNEXPECTED: Final = dict.fromkeys((3, 4, 6, 10, 12, 13, 19), ("AA-8", 13))
 ASSOCIATED: Final = UNEXPECTED | {15: ("AA-1", 13), 16: ("AA-3", 1), 17: ("AA-4", 1)}
 STANDARD: Final[dict[int, dict[int, tuple[str, int]]]] = {
     1: {1: ("AE-1", 4), 5: ("AE-5", 2)},
     2: {
-        **{event: ("AA-1", 13) for event in (3, 4, 10, 12, 13, 19)},
+        **dict.fromkeys((3, 4, 10, 12, 13, 19), ("AA-1", 13)),
         6: ("AE-6", 3),
         16: ("AA-2", 1),
         17: ("AA-5", 1),
@@ -61,7 +61,7 @@ STANDARD: Final[dict[int, dict[int, tuple[str, int]]]] = {
     11: ASSOCIATED | {13: ("AR-3", 1)},
     12: ASSOCIATED | {14: ("AR-4", 13)},
     13: {
-        **{event: ("AA-6", 13) for event in (3, 4, 10, 12, 13)},
+        **dict.fromkeys((3, 4, 10, 12, 13), ("AA-6", 13)),
         6: ("AA-7", 13),
         16: ("AA-2", 1),
         17: ("AR-5", 1),
@@ -238,7 +238,7 @@ CELLS: Final = [
     for state in range(1, 14)
     for event in range(1, 20)
     for role in ROLES
-    if in_state(state, requestor=ROLES[role]) is not None and not (event == (5 if ROLES[role] else 2))
+    if in_state(state, requestor=ROLES[role]) is not None and event != (5 if ROLES[role] else 2)
 ]
 
 

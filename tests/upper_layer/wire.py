@@ -1,7 +1,7 @@
 """Connections without sockets: a fake wire, a fake clock, two ends.
 
-Rules: only the public face of `Connection` is used; bytes in go through `get_buffer()` as a transport would put them, bytes
-out are checked to be whole PDUs; fragments are copied, for a view is borrowed.
+Rules: only the public face of `Connection` is used; bytes in go through `get_buffer()` as a transport would put them,
+bytes out are checked to be whole PDUs; fragments are copied, for a view is borrowed.
 """
 
 from __future__ import annotations
