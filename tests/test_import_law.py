@@ -25,6 +25,7 @@ PACKAGE = Path(dulcet.uids.__file__).parent
 
 LEAVES = {"errors", "config", "uids", "_version", "part10"}
 CORE = ["upper_layer", "dimse", "services"]
+SHARED = "io"  # what every face needs of the operating system
 FACES = ["blocking", "aio", "toolkit"]
 OUTER = ["node", "archive", "cli"]
 FREE = {"__init__", "__main__", "testing"}  # the public face over all of it
@@ -35,12 +36,13 @@ def _law() -> dict[str, set[str]]:
     law = {leaf: LEAVES - {leaf} for leaf in LEAVES}
     for index, layer in enumerate(CORE):
         law[layer] = LEAVES - {"part10"} | set(CORE[:index])  # part10 reads files
+    law[SHARED] = LEAVES | set(CORE)
     for layer in FACES:
-        law[layer] = LEAVES | set(CORE)
+        law[layer] = LEAVES | set(CORE) | {SHARED}
     for index, layer in enumerate(OUTER):
-        law[layer] = LEAVES | set(CORE) | set(FACES) | set(OUTER[:index])
+        law[layer] = LEAVES | set(CORE) | {SHARED} | set(FACES) | set(OUTER[:index])
     law["cli"].add("__init__")  # the commands are users of the public face
-    everything = LEAVES | {*CORE, *FACES, *OUTER} | FREE
+    everything = LEAVES | {*CORE, SHARED, *FACES, *OUTER} | FREE
     return law | dict.fromkeys(FREE, everything)
 
 

@@ -15,7 +15,7 @@
     |-- StatusError                   raised by .check() alone: a status is an answer, not an exception
     |-- ReceiveError                  a received data set could not be kept
     `-- InstanceError (ValueError)    a file or data set cannot be used as it is: .path says which
-        |-- NotDicom                  it is not DICOM at all
+        |-- NotDicom                  it is no DICOM instance at all
         `-- CannotConvert             it is fine, but not in a transfer syntax that the peer accepted
 """
 
@@ -180,7 +180,7 @@ class InstanceError(DulcetError, ValueError):
 
 
 class NotDicom(InstanceError):
-    """Neither file meta nor anything that reads as a DICOM data set."""
+    """Neither file meta nor anything that reads as a DICOM instance; a DICOMDIR is none either."""
 
 
 class CannotConvert(InstanceError):

@@ -11,7 +11,6 @@ import os
 import zlib
 from array import array
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from dulcet.errors import CannotConvert, InstanceError
@@ -102,7 +101,7 @@ def _stored(source: str | os.PathLike[str] | bytes, location: Location) -> bytes
     if isinstance(source, bytes):
         return source[location.offset : location.offset + location.length]
     try:
-        with Path(source).open("rb") as file:
+        with open(source, "rb", buffering=0) as file:
             file.seek(location.offset)
             return file.read(location.length)
     except OSError as error:

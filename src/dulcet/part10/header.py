@@ -33,7 +33,7 @@ class Header:
     Plain slots class, for a frozen one costs more than the scan of an item.
     """
 
-    __slots__ = ("_parent", "_read_items", "complete", "consumed", "encoding", "sequences", "values")
+    __slots__ = ("_read_items", "complete", "consumed", "encoding", "parent", "sequences", "values")
 
     def __init__(
         self, encoding: Encoding, parent: Header | None, read_items: Callable[[Header, bytes], list[Header]]
@@ -43,10 +43,11 @@ class Header:
         """Raw values, padding included; a sequence is here only where its VR was not known (`items` reads it)."""
         self.sequences: dict[Number, list[Header]] = {}
         self.complete = True
-        """False when a wanted value was longer than the limit and so was not kept."""
+        """False when a wanted value in here, or in an item, was longer than the limit and so was not kept."""
         self.consumed = 0
         """Bytes of the (inflated) data set up to where the scan stopped; 0 in items."""
-        self._parent = parent
+        self.parent = parent
+        """The data set that an item stands in."""
         self._read_items = read_items
 
     def __contains__(self, tag: Number) -> bool:
@@ -118,5 +119,5 @@ class Header:
             raw = header.values.get(CHARACTER_SET)
             if raw is not None:
                 return raw.decode("latin-1")
-            header = header._parent
+            header = header.parent
         return ""

@@ -40,7 +40,7 @@ MEDIA_STORAGE_SOP_INSTANCE_UID: Final = 0x00020003
 TRANSFER_SYNTAX_UID: Final = 0x00020010
 
 UNTRUSTED_GROUPS: Final = frozenset({0x0008})  # where data sets start, if nothing else says that this is one
-TRUSTED_GROUPS: Final = range(0x0004, 0x7FE1)
+TRUSTED_GROUPS: Final = range(0x0004, 0x0400)  # 0004 of the other byte order reads as 0400
 
 WHOLE_LIMITS: Final = ScanLimits(  # a file of ours may be large; deflated ones are inflated, at about 300 MB/s
     bytes=1024 * 1024 * 1024, elements=2_000_000, seconds=5.0

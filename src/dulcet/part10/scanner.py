@@ -324,9 +324,10 @@ class _Scanner:
                 frame.values[tag] = self._buffer[self._at : self._at + length]
                 self._at += length
                 return
-            for around in self._frames:
-                if around.header is not None:
-                    around.header.complete = False
+            around: Header | None = frame.header
+            while around is not None:
+                around.complete = False
+                around = around.parent
         self._skip(length)
 
     def _header(self, frame: _Frame, where: int) -> tuple[int, bytes | None, int, int]:

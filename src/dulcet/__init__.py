@@ -1,0 +1,122 @@
+"""DICOM networking for Python: the DICOM Upper Layer and DIMSE, as user and provider.
+
+    with dulcet.associate("ARCHIVE@127.0.0.1:11112") as association:
+        association.echo().check()
+        for sent in association.store_many(Path("study").rglob("*.dcm")):
+            print(sent.path, sent.status)
+
+The names below are loaded when they are first used, so that `import dulcet` costs little.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from dulcet._version import __version__
+
+if TYPE_CHECKING:
+    from dulcet.blocking.association import Association, associate
+    from dulcet.blocking.listener import Listener, listen
+    from dulcet.blocking.requests import IncomingRequest
+    from dulcet.config import AssociationConfig, Limits, Timers
+    from dulcet.dimse.command import Command
+    from dulcet.dimse.messages import CommandField
+    from dulcet.dimse.source import FileSpan
+    from dulcet.dimse.status import Status
+    from dulcet.errors import (
+        AddressError,
+        AssociationAborted,
+        AssociationClosed,
+        AssociationError,
+        AssociationRefused,
+        CannotConvert,
+        DimseTimeout,
+        DulcetError,
+        InstanceError,
+        LocalProtocolError,
+        NoPresentationContext,
+        NotDicom,
+        PeerUnreachable,
+        ProtocolError,
+        ReceiveError,
+        RemoteProtocolError,
+        StatusError,
+    )
+    from dulcet.io.store_directory import StoreDirectory
+    from dulcet.services.acceptance import AcceptancePolicy
+    from dulcet.services.results import Response, Sent
+    from dulcet.upper_layer.address import Address
+    from dulcet.upper_layer.negotiation import PresentationContext, Proposal
+
+__all__ = [
+    "AcceptancePolicy",
+    "Address",
+    "AddressError",
+    "Association",
+    "AssociationAborted",
+    "AssociationClosed",
+    "AssociationConfig",
+    "AssociationError",
+    "AssociationRefused",
+    "CannotConvert",
+    "Command",
+    "CommandField",
+    "DimseTimeout",
+    "DulcetError",
+    "FileSpan",
+    "IncomingRequest",
+    "InstanceError",
+    "Limits",
+    "Listener",
+    "LocalProtocolError",
+    "NoPresentationContext",
+    "NotDicom",
+    "PeerUnreachable",
+    "PresentationContext",
+    "Proposal",
+    "ProtocolError",
+    "ReceiveError",
+    "RemoteProtocolError",
+    "Response",
+    "Sent",
+    "Status",
+    "StatusError",
+    "StoreDirectory",
+    "Timers",
+    "__version__",
+    "associate",
+    "listen",
+]
+
+_MODULES: Final = {
+    "blocking.association": "Association associate",
+    "blocking.listener": "Listener listen",
+    "blocking.requests": "IncomingRequest",
+    "config": "AssociationConfig Limits Timers",
+    "dimse.command": "Command",
+    "dimse.messages": "CommandField",
+    "dimse.source": "FileSpan",
+    "dimse.status": "Status",
+    "errors": "AddressError AssociationAborted AssociationClosed AssociationError AssociationRefused CannotConvert "
+    "DimseTimeout DulcetError InstanceError LocalProtocolError NoPresentationContext NotDicom PeerUnreachable "
+    "ProtocolError ReceiveError RemoteProtocolError StatusError",
+    "io.store_directory": "StoreDirectory",
+    "services.acceptance": "AcceptancePolicy",
+    "services.results": "Response Sent",
+    "upper_layer.address": "Address",
+    "upper_layer.negotiation": "PresentationContext Proposal",
+}
+_HOMES: Final = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'dulcet' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"dulcet.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

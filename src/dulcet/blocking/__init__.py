@@ -1,0 +1,1 @@
+"""The blocking face: associations in the caller's own thread."""

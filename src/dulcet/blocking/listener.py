@@ -1,0 +1,327 @@
+"""Waiting for associations: `for association in listener`.
+
+Rules: one thread greets, that is accepts connections, waits for their A-ASSOCIATE-RQ under ARTIM and answers it; a peer
+that is slow, silent or hostile costs an entry in a table there and never keeps another one waiting; what is handed out
+is established.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from dulcet.blocking.association import Association
+from dulcet.blocking.transport import Transport
+from dulcet.config import AssociationConfig
+from dulcet.dimse.association import Association as Core
+from dulcet.io.sockets import format_address, listening_sockets
+from dulcet.services.acceptance import AcceptancePolicy
+from dulcet.upper_layer.address import Address
+from dulcet.upper_layer.events import NEED_DATA, PAUSED, Aborted, AssociateRequested, TimedOut
+
+__all__ = ["Listener", "listen"]
+
+log: Final = logging.getLogger("dulcet.listener")
+
+GREETED_AT_ONCE: Final = 2048
+"""Connections that may be waiting for their association at once; beyond it the oldest one without a word goes."""
+
+RESERVE: Final = 0.5
+"""Seconds between two tries when the process is out of descriptors."""
+
+
+@dataclass(slots=True, eq=False)
+class _Guest:
+    """A connection that is not yet, or no longer, an association."""
+
+    core: Core
+    transport: Transport
+    sock: socket.socket
+    peer: str
+    host: str
+    deadline: float | None = None
+    counted: bool = False
+
+
+def listen(
+    address: str | Address,
+    *,
+    policy: AcceptancePolicy | None = None,
+    config: AssociationConfig | None = None,
+    maximum_associations: int = 500,
+    maximum_per_host: int = 100,
+) -> Listener:
+    """A listener on `AET@host:port`; port 0 takes a free one, host `*` all addresses.  Use it as a context manager.
+
+    `policy` says which SOP classes, transfer syntaxes and AE titles are accepted; by default verification and every
+    storage class, from anybody who calls us by our AE title.  Raises AddressError, and OSError when it cannot listen.
+    """
+    return Listener(
+        Address.parse(address),
+        policy=policy,
+        config=config,
+        maximum_associations=maximum_associations,
+        maximum_per_host=maximum_per_host,
+    )
+
+
+class Listener:
+    """Listening sockets, the thread that greets, and the established associations that nobody took yet."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        policy: AcceptancePolicy | None = None,
+        config: AssociationConfig | None = None,
+        maximum_associations: int = 500,
+        maximum_per_host: int = 100,
+    ) -> None:
+        self.config = config or AssociationConfig()
+        self.policy = policy or AcceptancePolicy.storage(address.ae_title)
+        self.ae_title = address.ae_title
+        self.maximum_associations = maximum_associations
+        self.maximum_per_host = maximum_per_host
+        self._sockets = listening_sockets(address.host, address.port)
+        self.address = Address(address.ae_title, address.host, self._sockets[0].getsockname()[1])
+        """Where it listens, the port that was taken included."""
+        self._established: queue.SimpleQueue[Association | None] = queue.SimpleQueue()
+        self._guests: dict[socket.socket, _Guest] = {}
+        self._hosts: dict[str, int] = {}
+        self._count = 0
+        self._lock = threading.Lock()
+        self._closing = False
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        for sock in (*self._sockets, self._wake_read):
+            self._selector.register(sock, selectors.EVENT_READ)
+        self._retry_accept: float | None = None
+        self._thread = threading.Thread(target=self._greet, name=f"dulcet-listener-{self.address.port}", daemon=True)
+        self._thread.start()
+
+    # ------------------------------------------------------------------ for those who serve
+
+    def accept(self, timeout: float | None = None) -> Association | None:
+        """The next established association; None after `timeout` seconds or when the listener was closed."""
+        try:
+            association = self._established.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if association is None:
+            self._established.put(None)  # for the next one who asks
+        return association
+
+    def __iter__(self) -> Iterator[Association]:
+        """Established associations, until the listener is closed."""
+        while (association := self.accept()) is not None:
+            yield association
+
+    def close(self) -> None:
+        """Accept nothing more; associations that were handed out go on, those that nobody took are aborted."""
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+        self._wake()
+        self._thread.join()
+        while True:
+            try:
+                association = self._established.get_nowait()
+            except queue.Empty:
+                break
+            if association is not None:
+                association.abort()
+        self._established.put(None)
+
+    @property
+    def count(self) -> int:
+        """Associations that stand."""
+        return self._count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ the thread that greets
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):
+            self._wake_write.send(b"\0")
+
+    def _greet(self) -> None:
+        try:
+            while not self._closing:
+                for key, events in self._selector.select(self._wait()):
+                    sock = key.fileobj
+                    assert isinstance(sock, socket.socket)
+                    if sock is self._wake_read:
+                        with contextlib.suppress(OSError):
+                            sock.recv(4096)
+                    elif sock in self._guests:
+                        self._hear(self._guests[sock], events)
+                    elif sock in self._sockets:
+                        self._accept(sock)
+                self._check_time()
+        finally:
+            for guest in list(self._guests.values()):
+                guest.core.abort(2, 0)
+                self._speak(guest)
+                self._dismiss(guest)
+            for sock in (*self._sockets, self._wake_read, self._wake_write):
+                sock.close()
+            self._selector.close()
+
+    def _wait(self) -> float | None:
+        deadlines = [guest.deadline for guest in self._guests.values() if guest.deadline is not None]
+        if self._retry_accept is not None:
+            deadlines.append(self._retry_accept)
+        return max(min(deadlines) - time.monotonic(), 0.0) if deadlines else None
+
+    def _check_time(self) -> None:
+        now = time.monotonic()
+        if self._retry_accept is not None and self._retry_accept <= now:
+            self._retry_accept = None
+            for sock in self._sockets:
+                self._selector.register(sock, selectors.EVENT_READ)
+        for guest in [found for found in self._guests.values() if found.deadline is not None and found.deadline <= now]:
+            guest.core.handle_timer(now)
+            self._attend(guest)
+
+    def _accept(self, listening: socket.socket) -> None:
+        while True:
+            try:
+                sock, address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # Out of descriptors: let those who have one finish, and try again in a moment.
+                log.error("cannot accept a connection: %s; raise the limit of open files", error.strerror)
+                for one in self._sockets:
+                    self._selector.unregister(one)
+                self._retry_accept = time.monotonic() + RESERVE
+                return
+            if len(self._guests) >= GREETED_AT_ONCE:
+                self._dismiss(next(iter(self._guests.values())))
+            core = Core(requestor=False, config=self.config)
+            guest = _Guest(core, Transport(sock), sock, format_address(address), str(address[0]))
+            core.connection_made()
+            guest.deadline = core.timer(time.monotonic())
+            self._guests[sock] = guest
+            self._selector.register(sock, selectors.EVENT_READ)
+
+    def _hear(self, guest: _Guest, events: int) -> None:
+        core = guest.core
+        if events & selectors.EVENT_READ and not core.is_full:
+            count = guest.transport.read_into(core.get_buffer())
+            if count:
+                core.buffer_updated(count)
+            elif count == 0:
+                core.eof_received()
+        self._attend(guest)
+
+    def _attend(self, guest: _Guest) -> None:
+        """Let the core act on what came, and carry out what it wants."""
+        core = guest.core
+        while (event := core.next_event()) is not NEED_DATA and event is not PAUSED:
+            if isinstance(event, AssociateRequested):
+                self._answer(guest, event)
+                if core.is_established:
+                    break  # whatever follows is for whoever takes the association
+            elif isinstance(event, Aborted) and event.by_us:
+                log.warning("%s: %s", guest.peer, event.message)
+            elif isinstance(event, TimedOut) and core.connection.bytes_received:
+                log.warning("%s: no whole A-ASSOCIATE-RQ within %g s", guest.peer, self.config.timers.artim)
+        sent = self._speak(guest)
+        if core.is_established and sent:
+            self._hand_out(guest)
+        elif (core.closed or core.wants_close) and (sent or guest.transport.broken):
+            self._dismiss(guest)
+        else:
+            wanted = selectors.EVENT_READ | (0 if sent else selectors.EVENT_WRITE)
+            self._selector.modify(guest.sock, wanted)
+            guest.deadline = core.timer(time.monotonic())
+
+    def _answer(self, guest: _Guest, event: AssociateRequested) -> None:
+        request = event.request
+        with self._lock:
+            crowded = (
+                self._count >= self.maximum_associations or self._hosts.get(guest.host, 0) >= self.maximum_per_host
+            )
+        if crowded:
+            log.warning("%s: refused %s, too many associations", guest.peer, ascii(request.calling))
+            guest.core.reject(2, 3, 2)
+            return
+        answer = self.policy.decide(request, self.config)
+        if isinstance(answer, tuple):
+            log.warning(
+                "%s: refused %s calling %s: (%d,%d,%d)",
+                guest.peer, ascii(request.calling), ascii(request.called), *answer,
+            )  # fmt: skip
+            guest.core.reject(*answer)
+            return
+        guest.core.accept(answer)
+        guest.counted = True
+        with self._lock:
+            self._count += 1
+            self._hosts[guest.host] = self._hosts.get(guest.host, 0) + 1
+
+    def _speak(self, guest: _Guest) -> bool:
+        """Send what there is; True when all of it is with the kernel."""
+        transport, core = guest.transport, guest.core
+        if transport.has_unsent and not transport.flush():
+            return False
+        while core.has_output:
+            if not transport.write(core.data_to_send()):
+                return False
+        return True
+
+    def _hand_out(self, guest: _Guest) -> None:
+        self._selector.unregister(guest.sock)
+        del self._guests[guest.sock]
+        association = _Accepted(guest.core, guest.transport, peer=guest.peer)
+        association._listener = self
+        association._host = guest.host
+        self._established.put(association)
+
+    def _dismiss(self, guest: _Guest) -> None:
+        self._selector.unregister(guest.sock)
+        del self._guests[guest.sock]
+        guest.transport.close()
+        if guest.counted:
+            self._gone(guest.host)
+
+    def _gone(self, host: str) -> None:
+        with self._lock:
+            self._count -= 1
+            left = self._hosts.get(host, 1) - 1
+            if left:
+                self._hosts[host] = left
+            else:
+                self._hosts.pop(host, None)
+
+
+class _Accepted(Association):
+    """An association that its listener counts until it is over."""
+
+    _listener: Listener | None = None
+    _host = ""
+
+    def _finish(self) -> None:
+        super()._finish()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener._gone(self._host)

@@ -1,0 +1,138 @@
+"""A TCP connection for a thread that waits: non-blocking socket, one poll, always able to read while it writes.
+
+Rules: no protocol here; every wait has a deadline (`time.monotonic`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from dulcet.io.sockets import format_address, prepare, quick_ack
+from dulcet.io.train import Train, TrainPool
+from dulcet.upper_layer.fragments import Segment
+
+__all__ = ["Transport"]
+
+POLL_IN: Final = getattr(select, "POLLIN", 1)
+POLL_OUT: Final = getattr(select, "POLLOUT", 4)
+
+trains: Final = TrainPool()
+
+
+class Transport:
+    """One connected socket and what is still to be written to it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        prepare(sock)
+        self.socket: socket.socket | None = sock
+        self._sock = sock
+        self._train: Train | None = None
+        self._unsent: memoryview | None = None
+        self._poll = select.poll() if hasattr(select, "poll") else None
+        self._events = 0
+        self._broken = False
+
+    @property
+    def is_open(self) -> bool:
+        return self.socket is not None
+
+    @property
+    def has_unsent(self) -> bool:
+        """True while bytes that were taken from the core are not yet with the kernel."""
+        return self._unsent is not None
+
+    @property
+    def broken(self) -> bool:
+        """True once writing failed: nothing more will leave, what came in can still be read."""
+        return self._broken
+
+    def write(self, segments: Sequence[Segment]) -> bool:
+        """Put `segments` on their way; True when all of it is with the kernel, else call `flush` when writable.
+
+        Only while `has_unsent` is False.  Raises InstanceError from a file that ends early.
+        """
+        if len(segments) == 1 and isinstance(segments[0], bytes):
+            self._unsent = memoryview(segments[0])
+        else:
+            if self._train is None:
+                self._train = trains.take()
+            self._unsent = self._train.load(segments)
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Send on; True when nothing is left."""
+        unsent = self._unsent
+        while unsent is not None:
+            if self._broken:
+                unsent = None
+                break
+            try:
+                count = self._sock.send(unsent)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                # The peer is gone; what it said last can still be read, so this is no end yet.
+                self._broken = True
+                continue
+            unsent = unsent[count:] if count < len(unsent) else None
+        self._unsent = unsent
+        if unsent is None and self._train is not None:
+            trains.give(self._train)
+            self._train = None
+        return unsent is None
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        """Bytes received; 0 at the end of the stream or when the connection broke, None when there is nothing yet."""
+        try:
+            return self._sock.recv_into(buffer)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return 0
+
+    def wait(self, *, read: bool, deadline: float | None) -> tuple[bool, bool]:
+        """Wait until readable (if `read`) or writable (if bytes are unsent) or `deadline`; (readable, writable)."""
+        if read:
+            quick_ack(self._sock)
+        timeout = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+        write = self._unsent is not None
+        if self._poll is None:
+            readable, writable, _ = select.select(
+                [self._sock] if read else [], [self._sock] if write else [], [self._sock], timeout
+            )
+            return bool(readable), bool(writable)
+        wanted = (POLL_IN if read else 0) | (POLL_OUT if write else 0)
+        if wanted != self._events:
+            self._poll.register(self._sock, wanted)
+            self._events = wanted
+        ready = self._poll.poll(None if timeout is None else timeout * 1000 + 0.5)
+        if not ready:
+            return False, False
+        got = ready[0][1]
+        other = got & ~(POLL_IN | POLL_OUT)  # an error or a hang-up: reading tells which
+        return bool(got & POLL_IN or (other and read)), bool(got & POLL_OUT or (other and write))
+
+    def interrupt(self) -> None:
+        """Wake whoever waits, from another thread: reading is over."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RD)
+
+    def peer(self) -> str:
+        """`host:port` of the peer, as far as known."""
+        try:
+            return format_address(self._sock.getpeername())
+        except OSError:
+            return "unknown"
+
+    def close(self) -> None:
+        """Close; what is with the kernel still leaves."""
+        if self.socket is not None:
+            self.socket = None
+            self._unsent = None
+            with contextlib.suppress(OSError):
+                self._sock.close()

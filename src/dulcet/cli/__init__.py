@@ -1,0 +1,15 @@
+"""The command `dulcet`: one module a verb, loaded when it is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 0 all good, 1 some operation failed, 2 usage, 3 no association."""
+    from dulcet.cli.app import run
+
+    run(list(sys.argv[1:] if arguments is None else arguments))

@@ -1,0 +1,533 @@
+"""An association as DIMSE sees it (PS3.7): requests and responses over one upper layer connection; no I/O, no clock.
+
+Rules: a response is matched on (context, message id answered, command | 8000H) and never given to another request; the
+response clock starts when the last byte has left and anew with each sign of life; small data sets are gathered and
+capped, that of a C-STORE-RQ surfaces in pieces; nothing is looked at past the requests that we may owe at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from dulcet.config import AssociationConfig
+from dulcet.dimse.command import Command, encode_c_store_rq, encode_response
+from dulcet.dimse.events import (
+    AssociationEvent,
+    CancelReceived,
+    DataReceived,
+    RequestReceived,
+    ResponseReceived,
+    StrayResponse,
+)
+from dulcet.dimse.messages import CommandField
+from dulcet.dimse.operations import Operation, Request
+from dulcet.dimse.source import Source, as_source
+from dulcet.dimse.status import Status
+from dulcet.errors import LocalProtocolError, NoPresentationContext, RemoteProtocolError
+from dulcet.upper_layer.connection import Connection
+from dulcet.upper_layer.events import (
+    PAUSED,
+    Aborted,
+    Fragment,
+    Signal,
+    TimedOut,
+)
+from dulcet.upper_layer.fragments import Segment
+from dulcet.upper_layer.framing import BufferPool
+from dulcet.upper_layer.negotiation import Offer, PresentationContext, Window, accept
+from dulcet.upper_layer.pdu import AssociateAC, AssociateRJ, AssociateRQ
+
+__all__ = ["Association"]
+
+RESPONSE: Final = 0x8000
+STORE_RQ: Final = int(CommandField.C_STORE_RQ)
+CANCEL_RQ: Final = int(CommandField.C_CANCEL_RQ)
+PENDING: Final = frozenset((0xFF00, 0xFF01))
+MAY_PEND: Final = frozenset(
+    int(field) for field in (CommandField.C_FIND_RQ, CommandField.C_GET_RQ, CommandField.C_MOVE_RQ)
+)
+WITH_SUBOPERATIONS: Final = frozenset(int(field) for field in (CommandField.C_GET_RQ, CommandField.C_MOVE_RQ))
+Watch = Literal["idle", "progress"]
+
+
+class Association:
+    """Both roles of one association; a face feeds it bytes and time and pulls events and bytes."""
+
+    def __init__(
+        self, *, requestor: bool, config: AssociationConfig | None = None, pool: BufferPool | None = None
+    ) -> None:
+        self.connection = Connection(requestor=requestor, config=config, pool=pool)
+        self.config = self.connection.config
+        self.requestor = requestor
+        self.outstanding: dict[int, Operation] = {}
+        """Our requests that await responses, by message id."""
+        self.performing: dict[int, Request] = {}
+        """The peer's requests that await our final response, by message id."""
+        self._by_class: dict[str, list[PresentationContext]] | None = None
+        self._last_id = 0
+        self._held: RequestReceived | None = None
+        # the message that is coming in
+        self._context_id = 0
+        self._command_part: bytearray | None = None
+        self._incoming: Request | Command | None = None  # its command set is here, its data set is not
+        self._store: Request | None = None  # it is a C-STORE-RQ: the hot case
+        self._data: bytearray | None = None  # gathered data set; None while it streams or is thrown away
+        self._refuse: int | None = None  # the status that answers a request whose data set is thrown away
+        # timers
+        self._watch: Watch | None = None
+        self._watch_deadline = 0.0
+        self._watch_bytes = 0
+
+    # ------------------------------------------------------------------ bytes and time
+
+    def get_buffer(self) -> memoryview:
+        """Where the transport puts its next bytes; invalidates every view handed out before."""
+        return self.connection.get_buffer()
+
+    def buffer_updated(self, count: int) -> None:
+        """`count` bytes were received into the last `get_buffer()`."""
+        self.connection.buffer_updated(count)
+
+    def eof_received(self) -> None:
+        """The peer closed, or the transport failed."""
+        self.connection.eof_received()
+
+    def data_to_send(self, limit: int = 256 * 1024) -> list[Segment]:
+        """Whole PDUs of about `limit` bytes, as segments to be sent in this order; empty when there is nothing."""
+        connection = self.connection
+        segments = connection.data_to_send(limit)
+        if connection.departed:
+            for operation in connection.departed:
+                operation.departed = True  # type: ignore[attr-defined]
+            connection.departed.clear()
+        return segments
+
+    @property
+    def has_output(self) -> bool:
+        return self.connection.has_output
+
+    @property
+    def is_full(self) -> bool:
+        """True while there is no room for more bytes: pull events, or answer what is owed."""
+        return self.connection.is_full
+
+    @property
+    def wants_close(self) -> bool:
+        """True when the transport connection is to be closed once what is queued has left."""
+        return self.connection.wants_close
+
+    @property
+    def closed(self) -> bool:
+        """True once the association and its connection are over."""
+        return self.connection.closed
+
+    @property
+    def is_established(self) -> bool:
+        return self.connection.is_established
+
+    @property
+    def mid_message(self) -> bool:
+        """True while a message of the peer has begun and is not whole."""
+        return self._incoming is not None or self._command_part is not None or self.connection.mid_pdu
+
+    def timer(self, now: float) -> float | None:
+        """When `handle_timer` wants to be called, on the same monotonic clock.
+
+        What was armed since the last call starts now: call it just before waiting, after everything that came.
+        """
+        deadlines = [self._watch_timer(now)] if self.is_established else []
+        deadlines.append(self.connection.timer(now))
+        response = self.config.timers.response
+        if response is not None:
+            for operation in self.outstanding.values():
+                if operation.departed:
+                    if operation.deadline is None:
+                        operation.deadline = now + response
+                    deadlines.append(operation.deadline)
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        """Let the timers that ran out by `now` act; read what there is to read first."""
+        self.connection.handle_timer(now)
+        if not self.is_established:
+            return
+        if any(operation.deadline is not None and operation.deadline <= now for operation in self.outstanding.values()):
+            self._time_out("response")
+            return
+        if self._watch is not None and self._watch_deadline <= now:
+            watch, self._watch = self._watch, None
+            seconds = self.config.timers.progress
+            received = self.connection.bytes_received - self._watch_bytes
+            if watch == "idle" or (seconds is not None and received < self.config.limits.progress * seconds):
+                self._time_out(watch)
+
+    def _watch_timer(self, now: float) -> float | None:
+        """The one timer over what the peer sends: progress in the middle of a message, else idleness."""
+        watch: Watch | None = None
+        if self.mid_message:
+            watch = "progress"
+        elif not self.requestor and not self.performing and not self.outstanding:
+            watch = "idle"
+        received = self.connection.bytes_received
+        if watch is None or watch != self._watch or (watch == "idle" and received != self._watch_bytes):
+            seconds = self.config.timers.progress if watch == "progress" else self.config.timers.idle
+            self._watch = watch if seconds is not None else None
+            self._watch_deadline = now + (seconds or 0.0)
+            self._watch_bytes = received
+        return self._watch_deadline if self._watch is not None else None
+
+    def _time_out(self, timer: Literal["response", "idle", "progress"]) -> None:
+        self.abort()
+        self.connection.announce(TimedOut(timer))
+
+    # ------------------------------------------------------------------ association control
+
+    @property
+    def request(self) -> AssociateRQ | None:
+        """The A-ASSOCIATE-RQ sent or received."""
+        return self.connection.request
+
+    @property
+    def answer(self) -> AssociateAC | AssociateRJ | None:
+        """The A-ASSOCIATE-AC or -RJ received or sent."""
+        return self.connection.answer
+
+    @property
+    def contexts(self) -> Mapping[int, PresentationContext]:
+        """The accepted presentation contexts by id."""
+        return self.connection.contexts
+
+    @property
+    def window(self) -> Window:
+        """The operations window agreed on (PS3.7 D.3.3.3)."""
+        return self.connection.window
+
+    def associate(self, request: AssociateRQ) -> None:
+        """A-ASSOCIATE request; it leaves with `connection_made()`."""
+        self.connection.associate(request)
+
+    def connection_made(self) -> None:
+        """The transport connection stands."""
+        self.connection.connection_made()
+
+    def accept(self, answer: AssociateAC | Offer) -> None:
+        """A-ASSOCIATE response, accepted: the answer itself, or the offer from which it is made."""
+        if isinstance(answer, Offer):
+            if self.request is None:
+                raise LocalProtocolError("accept is not allowed before a request came")
+            answer = accept(self.request, answer)
+        self.connection.accept(answer)
+
+    def reject(self, result: int, source: int, reason: int) -> None:
+        """A-ASSOCIATE response, rejected (PS3.8 Table 9-21)."""
+        self.connection.reject(result, source, reason)
+
+    def release(self) -> None:
+        """A-RELEASE request; LocalProtocolError while operations are outstanding, as PS3.7 has it."""
+        if self.outstanding:
+            raise LocalProtocolError(f"release with {len(self.outstanding)} unanswered operations; await or abort them")
+        self.connection.release()
+
+    def release_response(self) -> None:
+        """A-RELEASE response."""
+        self.connection.release_response()
+
+    def abort(self, source: int = 0, reason: int = 0) -> None:
+        """A-ABORT request; overtakes what is queued."""
+        self.connection.abort(source, reason)
+
+    # ------------------------------------------------------------------ as user: requests
+
+    def context_for(self, sop_class_uid: str, transfer_syntax: str | None = None) -> PresentationContext | None:
+        """The first accepted context on which we may invoke operations of a class, in one syntax or in any."""
+        if self._by_class is None:
+            self._by_class = {}
+            for context in self.contexts.values():
+                if context.as_user:
+                    self._by_class.setdefault(context.abstract_syntax, []).append(context)
+        for context in self._by_class.get(sop_class_uid, ()):
+            if transfer_syntax is None or context.transfer_syntax == transfer_syntax:
+                return context
+        return None
+
+    def contexts_for(self, sop_class_uid: str) -> list[PresentationContext]:
+        """All accepted contexts on which we may invoke operations of a class."""
+        self.context_for(sop_class_uid)
+        assert self._by_class is not None
+        return self._by_class.get(sop_class_uid, [])
+
+    def need_context(self, sop_class_uid: str, transfer_syntax: str | None = None) -> PresentationContext:
+        """`context_for`, or NoPresentationContext with what the peer did accept."""
+        context = self.context_for(sop_class_uid, transfer_syntax)
+        if context is None:
+            accepted = [found.transfer_syntax for found in self.contexts_for(sop_class_uid)]
+            what = f"{sop_class_uid} in {transfer_syntax}" if transfer_syntax else sop_class_uid
+            instead = f"it accepted {', '.join(accepted)}" if accepted else "it accepted no context of that class"
+            raise NoPresentationContext(f"the peer did not accept {what}; {instead}")
+        return context
+
+    @property
+    def invocable(self) -> int:
+        """How many more operations may be outstanding at once; where the peer takes any number, our own bound counts."""
+        return (self.window.invoked or self.config.limits.unanswered) - len(self.outstanding)
+
+    def can_invoke(self) -> bool:
+        """True when another request may be sent now."""
+        return self.invocable > 0 and self.is_established
+
+    def store(
+        self,
+        context: PresentationContext,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        data: Source,
+        *,
+        priority: int = 0,
+        originator: tuple[str, int] | None = None,
+        owner: Any = None,
+    ) -> Operation:
+        """C-STORE request (PS3.7 section 9.1.1); `originator` is AE title and message id of the C-MOVE behind it."""
+        operation = self._operation(context, STORE_RQ, None, sop_class_uid, sop_instance_uid, owner)
+        command = encode_c_store_rq(operation.message_id, sop_class_uid, sop_instance_uid, priority, originator)
+        self._send(operation, command, data)
+        return operation
+
+    def invoke(
+        self, context: PresentationContext, command: Command, data: Source | None = None, *, owner: Any = None
+    ) -> Operation:
+        """Any request but C-CANCEL; a command set without a message id gets the next one."""
+        if command.is_response or command.field == CANCEL_RQ:
+            raise LocalProtocolError(f"{command.name} is not a request that is answered")
+        operation = self._operation(
+            context, command.field, command.message_id, command.sop_class_uid, command.sop_instance_uid, owner
+        )
+        if command.message_id is None:
+            command = command.replace(MessageID=operation.message_id, validate=False)
+        if command.has_data_set != (data is not None):
+            command = command.replace(data_set=data is not None, validate=False)
+        self._send(operation, command.encode(), data)
+        return operation
+
+    def cancel(self, operation: Operation) -> None:
+        """C-CANCEL request for an operation; nothing happens when it is answered or cancelled already."""
+        if operation.cancelled or self.outstanding.get(operation.message_id) is not operation:
+            return
+        operation.cancelled = True
+        command = Command.make(CommandField.C_CANCEL_RQ, MessageIDBeingRespondedTo=operation.message_id)
+        self.connection.send_message(operation.context.context_id, command.encode())
+
+    def next_message_id(self) -> int:
+        """1 to 65535, wrapping, none that is outstanding."""
+        message_id = self._last_id
+        while True:
+            message_id = message_id % 0xFFFF + 1
+            if message_id not in self.outstanding:
+                return message_id
+
+    def _operation(
+        self,
+        context: PresentationContext,
+        field: int,
+        message_id: int | None,
+        sop_class_uid: str | None,
+        sop_instance_uid: str | None,
+        owner: Any,
+    ) -> Operation:
+        if self.invocable <= 0:
+            raise LocalProtocolError(
+                f"{len(self.outstanding)} operations are outstanding, as many as were agreed on; await a response first"
+            )
+        if message_id is None:
+            message_id = self.next_message_id()
+        elif message_id in self.outstanding:
+            raise LocalProtocolError(f"message id {message_id} is outstanding already")
+        return Operation(context, field, message_id, sop_class_uid, sop_instance_uid, owner)
+
+    def _send(self, operation: Operation, command: bytes, data: Source | None) -> None:
+        source = None if data is None else as_source(data)
+        self.connection.send_message(operation.context.context_id, command, source, operation)
+        self._last_id = operation.message_id
+        self.outstanding[operation.message_id] = operation
+
+    # ------------------------------------------------------------------ as provider: responses
+
+    def respond(self, request: Request, command: Command, data: Source | None = None) -> None:
+        """A response to `request`, pending or final; LocalProtocolError once the final one was given."""
+        self._check_owed(request)
+        if command.has_data_set != (data is not None):
+            command = command.replace(data_set=data is not None, validate=False)
+        source = None if data is None else as_source(data)
+        self.connection.send_message(request.context.context_id, command.encode(), source)
+        if not (command.status in PENDING and request.field in MAY_PEND):
+            self._answered(request)
+
+    def respond_status(self, request: Request, status: int) -> None:
+        """The final response that is a status and nothing else, the UIDs of the request repeated."""
+        self._check_owed(request)
+        command = request.command
+        self.connection.send_message(
+            request.context.context_id,
+            encode_response(request.field, request.message_id, command.sop_class_uid, command.sop_instance_uid, status),
+        )
+        self._answered(request)
+
+    def _check_owed(self, request: Request) -> None:
+        if request.answered:
+            raise LocalProtocolError(f"{request.command.name} {request.message_id} was answered already")
+
+    def _answered(self, request: Request) -> None:
+        request.answered = True
+        if self.performing.get(request.message_id) is request:
+            del self.performing[request.message_id]
+
+    # ------------------------------------------------------------------ events
+
+    @property
+    def performable(self) -> int:
+        """Requests of the peer that may await our answer at once."""
+        return self.window.performed or self.config.limits.unanswered
+
+    def next_event(self) -> AssociationEvent | Signal:
+        """The next event, NEED_DATA, or PAUSED while an answer is owed; never raises.
+
+        PAUSED also while the peer has more requests under way than were agreed on, unless it owes us an answer too.
+        """
+        connection = self.connection
+        while True:
+            if self._held is not None:
+                if len(self.performing) >= self.performable and not self.outstanding:
+                    return PAUSED
+                held, self._held = self._held, None
+                self.performing[held.request.message_id] = held.request
+                return held
+            event = connection.next_event()
+            if type(event) is not Fragment:
+                return event  # type: ignore[return-value]
+            try:
+                store = self._store
+                if store is not None and not event.is_command and event.context_id == self._context_id:
+                    # The hot branch: the data set of a C-STORE-RQ, piece by piece.
+                    if event.is_last:
+                        self._store = self._incoming = None
+                    elif not event.data:
+                        continue
+                    return DataReceived(store, event.data, event.is_last)
+                got = self._fragment(event)
+            except RemoteProtocolError as fault:
+                connection.abort(0, 0)
+                return Aborted(0, 0, by_us=True, message=str(fault))
+            if got is not None:
+                return got
+
+    def _fragment(self, fragment: Fragment) -> AssociationEvent | None:
+        if fragment.is_command:
+            if self._incoming is not None:
+                raise RemoteProtocolError("a command set began before the data set before it had ended")
+            part = self._command_part
+            if part is None:
+                self._context_id = fragment.context_id
+                if fragment.is_last:
+                    return self._command(Command.decode(fragment.data))
+                part = self._command_part = bytearray()
+            elif fragment.context_id != self._context_id:
+                raise RemoteProtocolError("a command set changed its presentation context half-way")
+            part += fragment.data
+            if len(part) > self.config.limits.command_set:
+                raise RemoteProtocolError(f"a command set of more than {self.config.limits.command_set} bytes")
+            if not fragment.is_last:
+                return None
+            self._command_part = None
+            return self._command(Command.decode(part))
+        if self._incoming is None:
+            raise RemoteProtocolError("a data set came without a command set that announces it")
+        if fragment.context_id != self._context_id:
+            raise RemoteProtocolError("a data set came on another presentation context than its command set")
+        return self._gather(fragment)
+
+    def _command(self, command: Command) -> AssociationEvent | None:
+        """A command set is whole."""
+        if command.field == CANCEL_RQ:
+            return self._cancel_received(command)
+        if command.is_response:
+            if command.has_data_set:
+                self._incoming, self._data, self._refuse = command, bytearray(), None
+                return None
+            return self._response(command, None)
+        request = Request(self.contexts[self._context_id], command)
+        self._refuse = self._refusal(request)
+        if not command.has_data_set:
+            return self._request(request)
+        self._incoming = request
+        if self._refuse is None and command.field == STORE_RQ:
+            self._store = request
+            request.streams = True
+            return self._request(request)
+        self._data = bytearray() if self._refuse is None else None
+        return None
+
+    def _refusal(self, request: Request) -> int | None:
+        """The status of a request that DIMSE itself refuses, whoever provides the service (PS3.7 Annex C)."""
+        if request.message_id in self.performing:
+            return Status.DUPLICATE_INVOCATION
+        if request.field == STORE_RQ and not request.command.has_data_set:
+            return Status.CANNOT_UNDERSTAND
+        return None
+
+    def _gather(self, fragment: Fragment) -> AssociationEvent | None:
+        """A data set that is kept in memory for its meaning, or thrown away."""
+        if self._data is not None:
+            self._data += fragment.data
+            if len(self._data) > self.config.limits.identifier:
+                if not isinstance(self._incoming, Request):
+                    raise RemoteProtocolError(f"a response with more than {self.config.limits.identifier} bytes of data")
+                self._data, self._refuse = None, Status.RESOURCE_LIMITATION
+        if not fragment.is_last:
+            return None
+        incoming, self._incoming = self._incoming, None
+        # An empty data set is "no data set".
+        data = bytes(self._data) if self._data else None
+        self._data = None
+        if isinstance(incoming, Command):
+            return self._response(incoming, data)
+        assert incoming is not None
+        incoming.data = data
+        return self._request(incoming)
+
+    def _request(self, request: Request) -> AssociationEvent | None:
+        if self._refuse is not None:
+            status, self._refuse = self._refuse, None
+            self.respond_status(request, status)
+            return None
+        if request.streams and self.outstanding:
+            self._sign_of_life()
+        self._held = RequestReceived(request)
+        return None
+
+    def _response(self, command: Command, data: bytes | None) -> AssociationEvent:
+        operation = self.outstanding.get(command.message_id_being_responded_to or 0)
+        if (
+            operation is None
+            or command.field != operation.field | RESPONSE
+            or operation.context.context_id != self._context_id
+        ):
+            return StrayResponse(command)
+        is_final = not (command.status in PENDING and operation.field in MAY_PEND)
+        operation.responses += 1
+        operation.deadline = None
+        if is_final:
+            del self.outstanding[operation.message_id]
+        return ResponseReceived(operation, command, data, is_final)
+
+    def _cancel_received(self, command: Command) -> AssociationEvent:
+        message_id = command.message_id_being_responded_to or 0
+        request = self.performing.get(message_id)
+        if request is not None:
+            request.cancelled = True
+        return CancelReceived(message_id, request)
+
+    def _sign_of_life(self) -> None:
+        """A sub-operation came: the clocks of the C-GET and C-MOVE that asked for it start anew."""
+        for operation in self.outstanding.values():
+            if operation.field in WITH_SUBOPERATIONS:
+                operation.deadline = None

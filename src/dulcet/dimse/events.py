@@ -1,0 +1,85 @@
+"""What DIMSE tells its user (PS3.7): pulled with `Association.next_event()`, beside the upper layer's own events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dulcet.dimse.command import Command
+from dulcet.dimse.operations import Operation, Request
+from dulcet.upper_layer.events import (
+    Aborted,
+    AssociateAccepted,
+    AssociateRejected,
+    AssociateRequested,
+    Closed,
+    ReleaseConfirmed,
+    ReleaseRequested,
+    TimedOut,
+)
+
+__all__ = [
+    "AssociationEvent",
+    "CancelReceived",
+    "DataReceived",
+    "RequestReceived",
+    "ResponseReceived",
+    "StrayResponse",
+]
+
+
+@dataclass(slots=True, eq=False)
+class RequestReceived:
+    """A request of the peer is here, whole but for the data set of a C-STORE-RQ: that follows as DataReceived."""
+
+    request: Request
+
+
+@dataclass(slots=True, eq=False)
+class DataReceived:
+    """A piece of the data set of a C-STORE-RQ; `data` is borrowed until the next `next_event()` or `get_buffer()`."""
+
+    request: Request
+    data: memoryview
+    is_last: bool
+
+
+@dataclass(slots=True, eq=False)
+class ResponseReceived:
+    """A response to a request of ours; `is_final` when no more will come for it."""
+
+    operation: Operation
+    command: Command
+    data: bytes | None
+    is_final: bool
+
+
+@dataclass(slots=True, eq=False)
+class CancelReceived:
+    """C-CANCEL-RQ: `request.cancelled` is set, its final answer is still owed; None when nothing of that id is under way."""
+
+    message_id: int
+    request: Request | None
+
+
+@dataclass(slots=True, eq=False)
+class StrayResponse:
+    """A response that answers no request of ours: reported, and given to nobody."""
+
+    command: Command
+
+
+AssociationEvent = (
+    AssociateRequested
+    | AssociateAccepted
+    | AssociateRejected
+    | RequestReceived
+    | DataReceived
+    | ResponseReceived
+    | CancelReceived
+    | StrayResponse
+    | ReleaseRequested
+    | ReleaseConfirmed
+    | Aborted
+    | Closed
+    | TimedOut
+)

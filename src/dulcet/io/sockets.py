@@ -1,0 +1,135 @@
+"""Sockets as every face wants them, and the way to a connected or listening one.
+
+Rules: TCP_NODELAY is on; TCP_QUICKACK is armed again before each wait, which cures the 40 ms stall of peers that leave
+Nagle's algorithm on; every address that a name has is tried, and each failure is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import time
+from typing import Final
+
+from dulcet.errors import PeerUnreachable
+
+__all__ = ["connect", "format_address", "listening_sockets", "prepare", "quick_ack"]
+
+TCP_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
+
+BACKLOG: Final = 1024
+"""Connections that the kernel keeps until we accept; a short queue costs the refused ones a second each."""
+
+
+def prepare(sock: socket.socket) -> None:
+    """What every association's socket gets."""
+    sock.setblocking(False)
+    with contextlib.suppress(OSError):  # not TCP, or gone already: the first read will say so
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def quick_ack(sock: socket.socket) -> None:
+    """Have the kernel acknowledge at once what comes next; it forgets this by itself."""
+    if TCP_QUICKACK is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_QUICKACK, 1)
+
+
+def format_address(address: object) -> str:
+    """`host:port`, `[host]:port` for IPv6."""
+    if isinstance(address, tuple) and len(address) >= 2:
+        host = f"[{address[0]}]" if ":" in str(address[0]) else address[0]
+        return f"{host}:{address[1]}"
+    return str(address)
+
+
+def connect(host: str, port: int, deadline: float) -> socket.socket:
+    """A connected non-blocking socket, trying every address that `host` has until `deadline`.
+
+    Raises PeerUnreachable, which names each address tried and what happened there.
+    """
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise PeerUnreachable(f"host {host!r} is not known ({error}); check the name before the colon") from error
+    failures: list[str] = []
+    for index, (family, kind, protocol, _, address) in enumerate(addresses):
+        left = deadline - time.monotonic()
+        # Each address gets its share of the time, so that one that swallows packets leaves some for the next.
+        share = left / (len(addresses) - index)
+        where = format_address(address)
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:
+            failures.append(f"{where}: {error.strerror or error}")
+            continue
+        try:
+            sock.settimeout(max(share, 0.001))
+            sock.connect(address)
+        except TimeoutError:
+            sock.close()
+            failures.append(f"{where}: no answer within {share:.1f} s (a firewall, or the host is off)")
+        except OSError as error:
+            sock.close()
+            failures.append(f"{where}: {_reason(error)}")
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            prepare(sock)
+            return sock
+    raise PeerUnreachable(f"cannot connect to {host}:{port}: {'; '.join(failures)}")
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "refused, nothing listens on that port"
+    return error.strerror or str(error)
+
+
+def listening_sockets(host: str, port: int, *, backlog: int = BACKLOG, shared: bool = False) -> list[socket.socket]:
+    """Non-blocking sockets that listen on every address of `host`; "" and "*" are all, IPv4 and IPv6.
+
+    Port 0 takes one free port for all of them.  `shared` lets several processes listen on one port (SO_REUSEPORT).
+    Raises OSError that names the address and what to change.
+    """
+    name = None if host in ("", "*") else host
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise OSError(f"cannot listen on {host!r}: {error}; name a local address, or 0.0.0.0 for all") from error
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            where = (address[0], sockets[0].getsockname()[1], *address[2:]) if sockets and not port else address
+            sockets.append(_listen(family, kind, protocol, where, backlog, shared))
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _listen(family: int, kind: int, protocol: int, address: object, backlog: int, shared: bool) -> socket.socket:
+    sock = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":  # elsewhere it would let two servers share a port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)  # type: ignore[arg-type]
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        cure = "choose another port, or stop what listens there" if error.errno == errno.EADDRINUSE else "check --bind"
+        if error.errno == errno.EACCES:
+            cure = "ports below 1024 need a privilege: choose one above"
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f"cannot listen on {format_address(address)}: {reason}; {cure}") from error
+    return sock

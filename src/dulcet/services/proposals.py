@@ -1,0 +1,79 @@
+"""What to propose: pure functions from what is wanted to presentation contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from dulcet import uids
+from dulcet.upper_layer.negotiation import MAX_CONTEXTS, Proposal
+
+__all__ = ["DEFAULT_PROPOSALS", "UNCOMPRESSED_PREFERENCE", "plan_storage", "proposals"]
+
+UNCOMPRESSED_PREFERENCE: Final = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
+"""What we propose where nothing else decides; every DICOM application takes the second (PS3.5 section 10.1)."""
+
+CONVERTIBLE: Final = frozenset(
+    (
+        uids.IMPLICIT_VR_LITTLE_ENDIAN,
+        uids.EXPLICIT_VR_LITTLE_ENDIAN,
+        uids.EXPLICIT_VR_BIG_ENDIAN,
+        uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    )
+)
+
+DEFAULT_SERVICES: Final = (
+    uids.VERIFICATION,
+    uids.PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND,
+    uids.PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE,
+    uids.PATIENT_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_GET,
+    uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND,
+    uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE,
+    uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_GET,
+    uids.MODALITY_WORKLIST_INFORMATION_MODEL_FIND,
+)
+
+
+def proposals(sop_classes: Iterable[str], *, provider: bool = False) -> list[Proposal]:
+    """One context for each class in the uncompressed syntaxes; `provider` asks for both roles (C-GET)."""
+    return [Proposal(uid, UNCOMPRESSED_PREFERENCE, provider=provider) for uid in sop_classes]
+
+
+def _default() -> tuple[Proposal, ...]:
+    services = proposals(DEFAULT_SERVICES)
+    storage = proposals(sorted(uids.STORAGE_CLASSES - uids.RETIRED, key=_common_first), provider=True)
+    return tuple((services + storage)[:MAX_CONTEXTS])
+
+
+def _common_first(uid: str) -> tuple[int, str]:
+    """The image classes of everyday work first: 128 contexts do not hold every class there is."""
+    everyday = uid.startswith("1.2.840.10008.5.1.4.1.1.") and uid.count(".") <= 10
+    return (0 if everyday else 1), uid
+
+
+DEFAULT_PROPOSALS: Final = _default()
+"""Verification, query/retrieve, worklist, and the storage classes in both roles, up to the 128 that fit."""
+
+
+def plan_storage(wanted: Iterable[tuple[str, str]]) -> list[list[Proposal]]:
+    """The contexts for instances of these (SOP class, transfer syntax) pairs, in lists that fit one association each.
+
+    A context for each pair, so that every file can travel as it is; and for each class with uncompressed files one
+    with the syntaxes that they can be converted to.
+    """
+    by_class: dict[str, list[str]] = {}
+    for sop_class, syntax in wanted:
+        syntaxes = by_class.setdefault(sop_class, [])
+        if syntax not in syntaxes:
+            syntaxes.append(syntax)
+    associations: list[list[Proposal]] = [[]]
+    for sop_class, syntaxes in by_class.items():
+        group = [Proposal(sop_class, (syntax,)) for syntax in syntaxes]
+        if any(syntax in CONVERTIBLE for syntax in syntaxes):
+            fallback = tuple(uid for uid in UNCOMPRESSED_PREFERENCE if uid not in syntaxes)
+            if fallback:
+                group.append(Proposal(sop_class, fallback))
+        if len(associations[-1]) + len(group) > MAX_CONTEXTS:
+            associations.append([])
+        associations[-1] += group
+    return [association for association in associations if association]
