@@ -101,7 +101,7 @@ def _stored(source: str | os.PathLike[str] | bytes, location: Location) -> bytes
     if isinstance(source, bytes):
         return source[location.offset : location.offset + location.length]
     try:
-        with open(source, "rb", buffering=0) as file:
+        with open(source, "rb") as file:
             file.seek(location.offset)
             return file.read(location.length)
     except OSError as error:
