@@ -94,7 +94,7 @@ class IncomingRequest:
 
     def dataset(self) -> Dataset:
         """The data set, decoded by pydicom; ReceiveError (C000H) when it does not decode."""
-        from dulcet.io.instances import decode_dataset
+        from dulcet.services.identifiers import decode_dataset
 
         return decode_dataset(self.read(), self.transfer_syntax)
 

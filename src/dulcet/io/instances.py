@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +15,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 
 from dulcet import uids
 from dulcet.dimse.source import FileSpan
-from dulcet.errors import InstanceError, NotDicom, ReceiveError
+from dulcet.errors import InstanceError, NotDicom
 from dulcet.part10.convert import convert
 from dulcet.part10.location import Location, check_whole, locate
+from dulcet.services.identifiers import encode_dataset
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["Instance", "InstanceSource", "decode_dataset", "encode_dataset", "examine"]
+__all__ = ["Instance", "InstanceSource", "examine"]
 
 InstanceSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Dataset"
-
-MAX_INFLATED: Final = 1 << 30
 
 IN_MEMORY: Final = 64 * 1024
 """Files up to this many bytes are read at once when opened: cheaper than a descriptor that stays open."""
@@ -168,65 +166,3 @@ def _examine_dataset(dataset: Dataset) -> Instance:
     if not class_uid or not instance_uid:
         raise InstanceError("the data set has no SOP Class UID or no SOP Instance UID; set both before sending", dataset)
     return Instance(dataset, Location(syntax, class_uid, instance_uid, 0, len(data), {}), memoryview(data))
-
-
-def encode_dataset(dataset: Dataset, transfer_syntax: str | None = None) -> tuple[bytes, str]:
-    """A pydicom Dataset as bytes without file meta, and the transfer syntax they are in.
-
-    Without `transfer_syntax` that of its file meta counts, else the encoding it was read in, else explicit VR little
-    endian.  Raises InstanceError when pydicom cannot write it.
-    """
-    from pydicom.filebase import DicomBytesIO
-    from pydicom.filewriter import write_dataset
-
-    syntax = transfer_syntax or str(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", "") or "")
-    if not syntax:
-        implicit, little = dataset.original_encoding
-        if little is False:
-            syntax = uids.EXPLICIT_VR_BIG_ENDIAN
-        else:
-            syntax = uids.IMPLICIT_VR_LITTLE_ENDIAN if implicit else uids.EXPLICIT_VR_LITTLE_ENDIAN
-    buffer = DicomBytesIO()
-    buffer.is_little_endian = syntax not in uids.BIG_ENDIAN
-    buffer.is_implicit_VR = syntax in uids.IMPLICIT_VR
-    try:
-        write_dataset(buffer, dataset)
-    except Exception as error:  # pydicom raises many kinds for values that do not fit
-        raise InstanceError(f"the data set cannot be encoded: {type(error).__name__}: {error}", dataset) from error
-    data = buffer.getvalue()
-    if syntax in uids.DEFLATED:
-        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-        data = deflate.compress(data) + deflate.flush()
-        data += b"\0" * (len(data) & 1)
-    return data, syntax
-
-
-def decode_dataset(data: bytes, transfer_syntax: str) -> Dataset:
-    """Encoded bytes without file meta as a pydicom Dataset, its file meta naming the transfer syntax.
-
-    ReceiveError (C000H) when they do not decode.
-    """
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.filereader import read_dataset
-    from pydicom.uid import UID
-
-    try:
-        if transfer_syntax in uids.DEFLATED:
-            inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-            data = inflate.decompress(data, MAX_INFLATED)
-            if inflate.unconsumed_tail:
-                raise ValueError(f"it inflates to more than {MAX_INFLATED} bytes")
-        dataset = read_dataset(
-            io.BytesIO(data),
-            is_implicit_VR=transfer_syntax in uids.IMPLICIT_VR,
-            is_little_endian=transfer_syntax not in uids.BIG_ENDIAN,
-        )
-    except Exception as error:  # pydicom raises many kinds for bytes that are no data set
-        raise ReceiveError(f"the data set does not decode: {type(error).__name__}: {error}") from error
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = UID(transfer_syntax)
-    for keyword, source in (("MediaStorageSOPClassUID", "SOPClassUID"), ("MediaStorageSOPInstanceUID", "SOPInstanceUID")):
-        if source in dataset:
-            setattr(meta, keyword, dataset[source].value)
-    dataset.file_meta = meta
-    return dataset

@@ -1,0 +1,144 @@
+"""Data sets that travel with messages: identifiers, attribute lists, event information (PS3.4, PS3.7).
+
+pydicom is loaded when one is encoded or decoded, not before.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final
+
+from dulcet import uids
+from dulcet.errors import InstanceError, ReceiveError
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["attribute_tags", "build_identifier", "decode_dataset", "encode_dataset"]
+
+MAX_INFLATED: Final = 1 << 30
+
+
+def encode_dataset(dataset: Dataset, transfer_syntax: str | None = None) -> tuple[bytes, str]:
+    """A pydicom Dataset as bytes without file meta, and the transfer syntax they are in.
+
+    Without `transfer_syntax` that of its file meta counts, else the encoding it was read in, else explicit VR little
+    endian.  Raises InstanceError when pydicom cannot write it.
+    """
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_dataset
+
+    syntax = transfer_syntax or str(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", "") or "")
+    if not syntax:
+        implicit, little = dataset.original_encoding
+        if little is False:
+            syntax = uids.EXPLICIT_VR_BIG_ENDIAN
+        else:
+            syntax = uids.IMPLICIT_VR_LITTLE_ENDIAN if implicit else uids.EXPLICIT_VR_LITTLE_ENDIAN
+    buffer = DicomBytesIO()
+    buffer.is_little_endian = syntax not in uids.BIG_ENDIAN
+    buffer.is_implicit_VR = syntax in uids.IMPLICIT_VR
+    try:
+        write_dataset(buffer, dataset)
+    except Exception as error:  # pydicom raises many kinds for values that do not fit
+        raise InstanceError(f"the data set cannot be encoded: {type(error).__name__}: {error}", dataset) from error
+    data = buffer.getvalue()
+    if syntax in uids.DEFLATED:
+        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        data = deflate.compress(data) + deflate.flush()
+        data += b"\0" * (len(data) & 1)
+    return data, syntax
+
+
+def decode_dataset(data: bytes, transfer_syntax: str) -> Dataset:
+    """Encoded bytes without file meta as a pydicom Dataset, its file meta naming the transfer syntax.
+
+    ReceiveError (C000H) when they do not decode.
+    """
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filereader import read_dataset
+    from pydicom.uid import UID
+
+    try:
+        if transfer_syntax in uids.DEFLATED:
+            inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+            data = inflate.decompress(data, MAX_INFLATED)
+            if inflate.unconsumed_tail:
+                raise ValueError(f"it inflates to more than {MAX_INFLATED} bytes")
+        dataset = read_dataset(
+            BytesIO(data),
+            is_implicit_VR=transfer_syntax in uids.IMPLICIT_VR,
+            is_little_endian=transfer_syntax not in uids.BIG_ENDIAN,
+        )
+    except Exception as error:  # pydicom raises many kinds for bytes that are no data set
+        raise ReceiveError(f"the data set does not decode: {type(error).__name__}: {error}") from error
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = UID(transfer_syntax)
+    for keyword, source in (
+        ("MediaStorageSOPClassUID", "SOPClassUID"),
+        ("MediaStorageSOPInstanceUID", "SOPInstanceUID"),
+    ):
+        if source in dataset:
+            setattr(meta, keyword, dataset[source].value)
+    dataset.file_meta = meta
+    return dataset
+
+
+def build_identifier(keys: Mapping[str, Any], *, level: str | None = None) -> Dataset:
+    """A C-FIND, C-GET or C-MOVE identifier from keywords (PS3.4 C.4.1).
+
+    None and "" match everything and ask for the value; a list is a list of values; a mapping, or a list of them, is a
+    sequence.  Text beyond ASCII is sent in UTF-8 and says so.  ValueError for what is no keyword.
+    """
+    dataset = _fill(keys)
+    if level is not None:
+        dataset.QueryRetrieveLevel = level.upper()
+    if "SpecificCharacterSet" not in dataset and not _is_ascii(keys):
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+    return dataset
+
+
+def attribute_tags(attributes: Sequence[str | int]) -> tuple[int, ...]:
+    """An Attribute Identifier List (0000,1005) from keywords and tags."""
+    from pydicom.datadict import tag_for_keyword
+
+    tags: list[int] = []
+    for attribute in attributes:
+        tag = attribute if isinstance(attribute, int) else tag_for_keyword(attribute)
+        if tag is None:
+            raise ValueError(f"{attribute!r} is no DICOM keyword")
+        tags.append(int(tag))
+    return tuple(tags)
+
+
+def _fill(keys: Mapping[str, Any]) -> Dataset:
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence as Items
+
+    dataset = Dataset()
+    for keyword, value in keys.items():
+        tag = tag_for_keyword(keyword)
+        if tag is None:
+            raise ValueError(f"{keyword!r} is no DICOM keyword, as PatientName is one")
+        vr = dictionary_VR(tag)
+        if vr == "SQ":
+            items = [] if value is None or value == "" else [value] if isinstance(value, Mapping) else list(value)
+            # One empty item asks for the sequence as a whole (PS3.4 C.2.2.2.6).
+            filled = [_fill(item) if isinstance(item, Mapping) else item for item in items]
+            dataset.add_new(tag, vr, Items(filled))
+        else:
+            dataset.add_new(tag, vr.split(" or ")[0], "" if value is None else value)
+    return dataset
+
+
+def _is_ascii(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.isascii()
+    if isinstance(value, Mapping):
+        return all(_is_ascii(inner) for inner in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_ascii(inner) for inner in value)
+    return True
