@@ -17,6 +17,7 @@ from tests.upper_layer.wire import (
     REQUEST,
     Piece,
     Seen,
+    WatchedPool,
     joined,
     paused,
     pull,
@@ -325,20 +326,6 @@ def test_the_limit_for_association_pdus_is_the_configurations() -> None:
         connection.connection_made()
         event, = receive(connection, encode(REQUEST))
         assert isinstance(event, kind)
-
-
-class WatchedPool(BufferPool):
-    """A pool that knows how many of its buffers are out."""
-
-    out = 0
-
-    def take(self) -> memoryview:
-        self.out += 1
-        return super().take()
-
-    def give(self, buffer: memoryview) -> None:
-        self.out -= 1
-        super().give(buffer)
 
 
 def test_an_idle_association_holds_no_buffer() -> None:

@@ -161,12 +161,14 @@ class End:
     seen: list[Seen] = field(default_factory=list)
     inbox: bytearray = field(default_factory=bytearray)
     eof: bool = False
+    read_size: Callable[[], int] = lambda: 1 << 30
+    """How much the next read brings at most."""
 
     def step(self) -> bool:
         """Take what came and pull one event; False when nothing happened."""
         connection = self.connection
         moved = False
-        if self.inbox and (count := put(connection, bytes(self.inbox))):
+        if self.inbox and (count := put(connection, bytes(self.inbox[: self.read_size()]))):
             del self.inbox[:count]
             moved = True
         if self.eof and not self.inbox:
@@ -256,6 +258,20 @@ class Pair:
         for end in (self.requestor, self.acceptor):
             end.eof = True
         self.run()
+
+
+class WatchedPool(BufferPool):
+    """A pool that knows how many of its buffers are out."""
+
+    out = 0
+
+    def take(self) -> memoryview:
+        self.out += 1
+        return super().take()
+
+    def give(self, buffer: memoryview) -> None:
+        self.out -= 1
+        super().give(buffer)
 
 
 def paused(connection: Connection) -> bool:
