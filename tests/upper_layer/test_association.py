@@ -294,7 +294,7 @@ def test_a_peers_abort_is_told_as_it_came(established: Pair, source: int, reason
 @both_roles
 def test_the_provider_aborts_with_the_reason(established: Pair, requestor: bool, data: bytes, reason: int) -> None:
     one, other = ends(established, requestor)
-    event, = receive(one.connection, data)
+    (event,) = receive(one.connection, data)
     assert isinstance(event, Aborted)
     assert (event.source, event.reason, event.by_us) == (2, reason, True)
     established.run()

@@ -200,7 +200,7 @@ def test_an_empty_pdv_that_ends_nothing_says_nothing() -> None:
 
 @pytest.mark.parametrize("control", range(256))
 def test_only_two_bits_of_the_control_header_count(control: int) -> None:
-    event, = receive(told(), b"\4\0\0\0\0\7\0\0\0\3\1" + bytes((control,)) + b"x")
+    (event,) = receive(told(), b"\4\0\0\0\0\7\0\0\0\3\1" + bytes((control,)) + b"x")
     assert event == Piece(1, bool(control & 1), bool(control & 2), b"x")
 
 
@@ -235,7 +235,7 @@ def p_data(pdu_length: int, body: bytes) -> bytes:
 def test_what_is_wrong_is_aborted_as_provider(data: bytes, reason: int, message: str, sizes: tuple[int, ...]) -> None:
     connection = told(requestor=False)
     seen = [event for event in receive(connection, data, sizes) if not isinstance(event, Piece)]
-    event, = seen
+    (event,) = seen
     assert isinstance(event, Aborted)
     assert (event.source, event.reason, event.by_us) == (2, reason, True)
     assert message in event.message
@@ -246,7 +246,7 @@ def test_what_is_wrong_is_aborted_as_provider(data: bytes, reason: int, message:
 def test_a_type_that_does_not_exist_is_seen_at_its_first_byte(data: bytes) -> None:
     connection = Connection(requestor=False)
     connection.connection_made()
-    event, = receive(connection, data[:1])
+    (event,) = receive(connection, data[:1])
     assert isinstance(event, Aborted)
     assert (event.source, event.reason) == (2, 1)
     assert sent(connection) == [Abort(2, 1)]
@@ -324,7 +324,7 @@ def test_the_limit_for_association_pdus_is_the_configurations() -> None:
         config = replace(CONFIG, limits=Limits(associate_pdu=associate_pdu))
         connection = Connection(requestor=False, config=config)
         connection.connection_made()
-        event, = receive(connection, encode(REQUEST))
+        (event,) = receive(connection, encode(REQUEST))
         assert isinstance(event, kind)
 
 
@@ -408,7 +408,7 @@ def test_a_buffer_that_is_full_of_unread_bytes_is_kept_when_the_read_side_stops(
     assert receive(connection, encode(RICH_REQUEST)) == []
     assert connection.mid_pdu
     connection.connection_made()
-    event, = pull(connection)
+    (event,) = pull(connection)
     assert isinstance(event, AssociateRequested)
     assert isinstance(event.request, AssociateRQ)
     assert event.request == RICH_REQUEST

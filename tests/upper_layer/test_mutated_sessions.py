@@ -189,9 +189,7 @@ WAYS: Final[list[Callable[[Vandal, bytes], bytes]]] = [
 ]
 
 
-def session(
-    random: Random, pool: WatchedPool, wire: Callable[[bytes, bool], bytes], config: AssociationConfig
-) -> Pair:
+def session(random: Random, pool: WatchedPool, wire: Callable[[bytes, bool], bytes], config: AssociationConfig) -> Pair:
     """One session from connect to close over this wire."""
     pair = Pair(config=config, wire=wire, pool=pool)
     ends = pair.requestor, pair.acceptor

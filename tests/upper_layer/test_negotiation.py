@@ -54,9 +54,7 @@ def proposing(*contexts: ProposedContext, items: tuple[UserItem, ...] = ()) -> A
 
 
 def answering(*results: ContextResult, items: tuple[UserItem, ...] = ()) -> AssociateAC:
-    return AssociateAC(
-        called_ae_title="B", calling_ae_title="A", presentation_contexts=results, user_information=items
-    )
+    return AssociateAC(called_ae_title="B", calling_ae_title="A", presentation_contexts=results, user_information=items)
 
 
 # ---------------------------------------------------------------------------------------- contexts
@@ -163,9 +161,7 @@ def test_role_selection_that_one_side_leaves_out_means_the_default(
 
 @pytest.mark.parametrize(("may", "granted"), [("all", True), (frozenset((CT,)), True), (frozenset(), False)])
 @pytest.mark.parametrize("user", FLAGS)
-def test_an_acceptor_grants_no_more_than_was_asked_and_offered(
-    may: frozenset[str], granted: bool, user: bool
-) -> None:
+def test_an_acceptor_grants_no_more_than_was_asked_and_offered(may: frozenset[str], granted: bool, user: bool) -> None:
     asked = RoleSelection(CT, user, True), RoleSelection(VERIFICATION, True, False), RoleSelection("1.2.3", True, True)
     request = replace(REQUEST, user_information=asked)
     answer = accept(request, replace(OFFER, requestor_as_provider=may))
@@ -405,7 +401,7 @@ def test_context_ids_that_are_even_or_repeated_are_an_abort_only_under_strict(
     connection = Connection(requestor=False, config=AssociationConfig(strict=strict))
     connection.connection_made()
     request = proposing(*(ProposedContext(number, CT, (IMPLICIT,)) for number in ids))
-    event, = receive(connection, encode(request))
+    (event,) = receive(connection, encode(request))
     if strict:
         assert isinstance(event, Aborted)
         assert (event.source, event.reason) == (2, 6)

@@ -25,11 +25,11 @@ class Address:
             return text
         ae_title, at, where = text.rpartition("@")
         if not at:
-            raise AddressError(f"{text!r} has no @: an address reads AET@host:port, for example ARCHIVE@127.0.0.1:11112")
+            raise AddressError(f"{text!r} has no @: an address reads AET@host:port, as in ARCHIVE@127.0.0.1:11112")
         host, colon, port = where.rpartition(":")
         if not colon or host.endswith(":"):
             raise AddressError(f"{text!r} has no port: an address reads AET@host:port, for example {text}:104")
-        if not port.isascii() or not port.isdigit() or int(port) > 65535:
+        if not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
             raise AddressError(f"{port!r} in {text!r} is not a TCP port: 1 to 65535 expected")
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]

@@ -428,11 +428,7 @@ class Connection:
         self._start("artim")
         return State.AWAITING_CLOSE
 
-    # Table 9-7: data transfer (what is sent goes through send_message, what is received through next_event)
-
-    def _same(self) -> State:
-        """DT-1, DT-2, AR-6, AR-7: data pass, the state stays."""
-        return self.state
+    # Table 9-7, data transfer, and AR-6 and AR-7: send_message sends, next_event indicates, and the state stays.
 
     # Table 9-8: release
 
@@ -565,15 +561,11 @@ ACTIONS: Final[dict[str, Callable[[Connection], State]]] = {
     "AE-6": Connection._ae6,
     "AE-7": Connection._ae7,
     "AE-8": Connection._ae8,
-    "DT-1": Connection._same,
-    "DT-2": Connection._same,
     "AR-1": Connection._ar1,
     "AR-2": Connection._ar2,
     "AR-3": Connection._ar3,
     "AR-4": Connection._ar4,
     "AR-5": Connection._ar5,
-    "AR-6": Connection._same,
-    "AR-7": Connection._same,
     "AR-8": Connection._ar8,
     "AR-9": Connection._ar9,
     "AR-10": Connection._ar10,
