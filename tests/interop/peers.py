@@ -403,6 +403,11 @@ def dulcet_listen(
     return announced([*DULCET, "listen", "--aet", aet, "--port", "0", "--dir", folder, *options], folder, environment)
 
 
+def dulcet_scp(folder: Path, *options: str) -> ServerContext:
+    """A provider written with the library, `dulcet.listen`, writing to `folder`."""
+    return announced([sys.executable, HERE / "dulcet_scp.py", "--dir", folder, *options], folder)
+
+
 # -------------------------------------------------------------------------------------------------------- senders
 
 DULCET = (sys.executable, "-m", "dulcet")

@@ -32,7 +32,8 @@ def still_serves(server: peers.Server) -> bool:
 
 
 def everything_below(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    """All files, partial ones too, but not the lock by which a listener shows that its partial files are alive."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
 
 
 @pytest.mark.parametrize("words", GARBAGE.values(), ids=GARBAGE.keys())
@@ -45,9 +46,9 @@ def test_nonsense_is_turned_away_and_service_goes_on(words: bytes, got: Path) ->
             while client.recv(4096):
                 pass
         assert still_serves(server)
-        assert everything_below(got) == []
         assert server.stop().returncode == 0
         assert "Traceback" not in server.output()
+    assert list(got.iterdir()) == []
 
 
 def test_an_abort_keeps_what_was_acknowledged(tmp_path: Path, got: Path) -> None:

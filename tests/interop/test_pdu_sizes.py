@@ -62,7 +62,18 @@ def test_we_take_what_storescu_sends_in_pdus_of(maximum: int, tmp_path: Path) ->
 def test_pynetdicom_obeys_what_we_announce(maximum: int, tmp_path: Path) -> None:
     sent = boundary_files(tmp_path / "sent", maximum or 131072)
     got = tmp_path / "got"
-    with peers.dulcet_listen(got, "--durability", "none", "--max-pdu", str(maximum)) as server:
+    got.mkdir()
+    with peers.dulcet_scp(got, "--max-pdu", str(maximum)) as server:
         files = [instance.path for instance in sent]
         peers.pynetdicom_scu(server.port, files, "--max-pdu", str(maximum), aet=server.aet).check()
+    assert differences(sent, arrived(got)) == []
+
+
+@pytest.mark.parametrize("maximum", [0, 8, 4097, 1 << 20])
+def test_we_obey_what_we_announce_ourselves(maximum: int, tmp_path: Path) -> None:
+    sent = boundary_files(tmp_path / "sent", 4096)
+    got = tmp_path / "got"
+    got.mkdir()
+    with peers.dulcet_scp(got, "--max-pdu", str(maximum)) as server:
+        peers.dulcet("store", server.address, *[instance.path for instance in sent]).check()
     assert differences(sent, arrived(got)) == []

@@ -32,7 +32,11 @@ def test_dcmsend_delivers_to_us_what_it_delivers_to_storescp(
 ) -> None:
     with peers.dulcet_listen(tmp_path, "--durability", "none") as server:
         send_with_dcmsend(server.port, corpus, aet=server.aet)
-    assert disagreements(dcmsend_reference, arrived(tmp_path)) == []
+    # dcmsend reads two dose grids wrongly and calls their SOP class and instance "31", which storescp +B believes; we
+    # answer A900H, for the data set says otherwise.
+    believable = {uid: file for uid, file in dcmsend_reference.items() if file.sop_class_uid != "31"}
+    assert len(believable) == len(dcmsend_reference) - 1
+    assert disagreements(believable, arrived(tmp_path)) == []
 
 
 def test_pynetdicom_delivers_to_us_the_bytes_of_its_files(whole: list[Instance], tmp_path: Path) -> None:

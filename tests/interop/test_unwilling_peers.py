@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -65,11 +65,11 @@ def test_slow_but_willing(moment: str, files: list[Path], got: Path) -> None:
 
 def test_too_slow_for_our_patience(files: list[Path], got: Path) -> None:
     impatient = AssociationConfig(timers=Timers(response=0.3))
-    with peers.storescp(got, "--sleep-after", "5") as server:
+    with peers.pynetdicom_scp(got, "--delay", "10") as server:
         began = time.monotonic()
         with pytest.raises(dulcet.DimseTimeout), dulcet.associate(server.address, config=impatient) as association:
             association.store(files[0])
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 8  # not the peer's ten seconds
 
 
 def test_a_failure_status_is_an_answer_and_the_next_file_is_sent(files: list[Path], got: Path) -> None:
@@ -89,29 +89,27 @@ def test_a_warning_status_counts_as_sent(files: list[Path], got: Path) -> None:
         peers.dulcet("store", server.address, *files).check()
 
 
-class _Page(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_error(404)
-
-    def log_message(self, format: str, *args: object) -> None:
-        del format, args
-
-
 @contextmanager
-def http_server() -> Iterator[int]:
-    with ThreadingHTTPServer((peers.HOST, 0), _Page) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+def web_server() -> Iterator[int]:
+    """Answers every first word with an HTTP error and hangs up, as web servers do."""
+    with socket.create_server((peers.HOST, 0)) as listener:
+
+        def answer() -> None:
+            for _ in range(2):
+                client, _ = listener.accept()
+                with client:
+                    client.recv(65536)
+                    client.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
         thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+        yield listener.getsockname()[1]
 
 
 def test_a_web_server_is_no_dicom_peer(files: list[Path]) -> None:
-    with http_server() as port:
-        finished = peers.dulcet("store", f"WEB@127.0.0.1:{port}", *files, timeout=45)
-    assert finished.returncode == 3
-    assert all_words(finished)
+    with web_server() as port:
+        finished = peers.dulcet("store", f"WEB@127.0.0.1:{port}", *files, timeout=25)
+        assert finished.returncode == 3
+        assert all_words(finished)
+        with pytest.raises(dulcet.DulcetError), dulcet.associate(f"WEB@127.0.0.1:{port}"):
+            pass
