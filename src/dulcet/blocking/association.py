@@ -1,24 +1,19 @@
-"""An association in the caller's own thread, as requestor or acceptor.
-
-Rules: no protocol decision here, the core makes them; every wait has a deadline; whatever leaves a `with` block by an
-exception aborts, everything else releases; after a timeout or an abort nothing is sent any more.
-"""
+"""An association in the caller's own thread, as requestor or acceptor, service user and provider."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from types import TracebackType
-from typing import Any, Final, Self
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-from dulcet import uids
+from dulcet.blocking.channel import Channel
 from dulcet.blocking.requests import IncomingRequest
 from dulcet.blocking.transport import Transport
 from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association as Core
-from dulcet.dimse.command import MEDIUM, Command
+from dulcet.dimse.command import MEDIUM
 from dulcet.dimse.events import (
     AssociationEvent,
     CancelReceived,
@@ -31,41 +26,30 @@ from dulcet.dimse.messages import CommandField
 from dulcet.dimse.operations import Operation
 from dulcet.dimse.source import Source
 from dulcet.dimse.status import Status
-from dulcet.errors import (
-    AssociationAborted,
-    AssociationClosed,
-    AssociationError,
-    AssociationRefused,
-    DimseTimeout,
-    DulcetError,
-    InstanceError,
-)
+from dulcet.errors import AssociationClosed, DulcetError, ReceiveError
 from dulcet.io.instances import Instance, InstanceSource, examine
 from dulcet.io.sockets import connect
+from dulcet.io.store_directory import StoreDirectory
+from dulcet.services import invocations
+from dulcet.services.invocations import Invocation
 from dulcet.services.proposals import DEFAULT_PROPOSALS
-from dulcet.services.results import Response, Sent
+from dulcet.services.results import Response, Retrieved, Sent
 from dulcet.upper_layer.address import Address
-from dulcet.upper_layer.events import (
-    NEED_DATA,
-    PAUSED,
-    Aborted,
-    AssociateAccepted,
-    AssociateRejected,
-    Closed,
-    ReleaseConfirmed,
-    ReleaseRequested,
-    TimedOut,
-)
+from dulcet.upper_layer.events import AssociateAccepted
 from dulcet.upper_layer.items import UserItem
-from dulcet.upper_layer.negotiation import PresentationContext, Proposal, Window, associate_request
-from dulcet.upper_layer.pdu import AssociateAC, AssociateRQ
+from dulcet.upper_layer.negotiation import Proposal, Window, associate_request
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from pydicom.dataset import Dataset
 
 __all__ = ["Association", "associate"]
 
 log: Final = logging.getLogger("dulcet.association")
 
-LAST_WORD: Final = 2.0
-"""Seconds for a peer to take our A-ABORT and close; after that the connection is closed under it."""
+DRAIN: Final = 5.0
+"""Seconds for a peer to end an operation that was cancelled; after that the association is aborted."""
 
 
 def associate(
@@ -75,10 +59,12 @@ def associate(
     contexts: Iterable[Proposal] | None = None,
     config: AssociationConfig | None = None,
     user_items: Iterable[UserItem] = (),
+    handler: Callable[[IncomingRequest], object] | None = None,
 ) -> Association:
     """An established association with the peer at `AET@host:port`; use it as a context manager.
 
     `contexts` is what to propose; by default verification, query/retrieve, worklist and the storage classes.
+    `handler` answers requests that the peer makes on it, such as N-EVENT-REPORT.
     Raises AddressError, PeerUnreachable, AssociationRefused, AssociationAborted, AssociationClosed, DimseTimeout.
     """
     address = Address.parse(address)
@@ -97,6 +83,7 @@ def associate(
     core.associate(request)
     transport = Transport(connect(address.host, address.port, time.monotonic() + config.timers.connect))
     association = Association(core, transport, peer=str(address), address=address)
+    association.handler = handler
     try:
         core.connection_made()
         association._await_answer()
@@ -106,64 +93,21 @@ def associate(
     return association
 
 
-class Association:
+class Association(Channel):
     """One association; made by `associate()` or by a listener, for one thread at a time, except for `interrupt()`."""
 
     def __init__(self, core: Core, transport: Transport, *, peer: str, address: Address | None = None) -> None:
-        self.peer = peer
-        """Who is at the other end: its address as it was called, or host and port as they were seen."""
-        self.address = address
-        self.ending: str | None = None
-        """How it ended: "released", "aborted", "closed" or "timeout"; None while it stands."""
-        self._core = core
-        self._transport = transport
-        self._error: AssociationError | DimseTimeout | None = None
-        self._interrupted = False
-
-    # ------------------------------------------------------------------ what was agreed on
-
-    @property
-    def request(self) -> AssociateRQ:
-        """The A-ASSOCIATE-RQ."""
-        assert self._core.request is not None
-        return self._core.request
-
-    @property
-    def accept(self) -> AssociateAC:
-        """The A-ASSOCIATE-AC."""
-        assert isinstance(self._core.answer, AssociateAC)
-        return self._core.answer
-
-    @property
-    def contexts(self) -> Sequence[PresentationContext]:
-        """The accepted presentation contexts."""
-        return list(self._core.contexts.values())
-
-    @property
-    def window(self) -> Window:
-        """Operations that may be outstanding, as agreed on (PS3.7 D.3.3.3)."""
-        return self._core.window
-
-    @property
-    def called_ae_title(self) -> str:
-        return self.request.called
-
-    @property
-    def calling_ae_title(self) -> str:
-        return self.request.calling
-
-    @property
-    def is_established(self) -> bool:
-        """True while operations are possible."""
-        return self._core.is_established and self.ending is None
+        super().__init__(core, transport, peer=peer, address=address)
+        self.handler: Callable[[IncomingRequest], object] | None = None
+        """Answers requests that come while something else is awaited; without one they get 0122H."""
+        self._inbox: dict[Operation, deque[ResponseReceived]] = {}
+        self._requests: deque[IncomingRequest] = deque()
 
     # ------------------------------------------------------------------ as user
 
     def echo(self) -> Response:
         """C-ECHO (PS3.7 section 9.1.5)."""
-        context = self._core.need_context(uids.VERIFICATION)
-        command = Command.make(CommandField.C_ECHO_RQ, validate=False, AffectedSOPClassUID=uids.VERIFICATION)
-        return self._ask(self._core.invoke(context, command))
+        return self._ask(invocations.echo(self._core))
 
     def store(self, what: InstanceSource, *, priority: int = MEDIUM, originator: tuple[str, int] | None = None) -> Sent:
         """C-STORE of a path, open file, bytes or Dataset (PS3.7 section 9.1.1), converted if need be and possible.
@@ -174,19 +118,12 @@ class Association:
         self._check_usable()
         try:
             operation, syntax, size = self._start_store(instance, priority=priority, originator=originator)
-            response = self._ask(operation)
+            response = self._response_to(operation)
             self._flush_all()
         finally:
             instance.close()
-        return Sent(
-            what,
-            response.status,
-            None,
-            instance.sop_class_uid,
-            instance.sop_instance_uid,
-            syntax,
-            size,
-        )
+        uids = (instance.sop_class_uid, instance.sop_instance_uid)
+        return Sent(what, _status(response), None, *uids, syntax, size)
 
     def store_many(
         self, what: Iterable[InstanceSource], *, associations: int = 1, window: int = 8, priority: int = MEDIUM
@@ -210,6 +147,209 @@ class Association:
         )
         return job.run(what)
 
+    def find(
+        self,
+        identifier: Dataset | None = None,
+        *,
+        level: str | None = None,
+        model: str | None = None,
+        priority: int = MEDIUM,
+        **keys: Any,
+    ) -> Iterator[Dataset]:
+        """C-FIND (PS3.4 C.4.1): the matches, one by one as they come; leaving early cancels.
+
+        `keys` are keywords with values to match, None or "" to be returned; `identifier` adds to them or stands alone.
+        `level` is PATIENT, STUDY, SERIES or IMAGE; `model` a name of `dulcet.services.models.MODELS`.
+        Raises StatusError when it ends with anything but success.
+        """
+        invocation = invocations.find(self._core, identifier, keys, level=level, model=model, priority=priority)
+        for response in self._converse(invocation):
+            if not response.status.is_pending:
+                response.check()
+            elif (match := response.dataset()) is not None:
+                yield match
+
+    def get(
+        self,
+        identifier: Dataset | None = None,
+        *,
+        to: str | PathLike[str] | StoreDirectory | Callable[[IncomingRequest], object],
+        level: str | None = None,
+        model: str | None = None,
+        priority: int = MEDIUM,
+        progress: Callable[[Retrieved], object] | None = None,
+        **keys: Any,
+    ) -> Retrieved:
+        """C-GET (PS3.4 C.4.3): the instances come back on this association, into the folder `to` or a handler.
+
+        An answer of `find` can be given as it is.  `progress` is called after each pending response.
+        """
+        invocation = invocations.get(self._core, identifier, keys, level=level, model=model, priority=priority)
+        return self._retrieve(invocation, _Keeper.of(to), progress)
+
+    def move(
+        self,
+        identifier: Dataset | None = None,
+        *,
+        destination: str,
+        receive: str | Address | None = None,
+        to: str | PathLike[str] | StoreDirectory | Callable[[IncomingRequest], object] | None = None,
+        level: str | None = None,
+        model: str | None = None,
+        priority: int = MEDIUM,
+        progress: Callable[[Retrieved], object] | None = None,
+        **keys: Any,
+    ) -> Retrieved:
+        """C-MOVE (PS3.4 C.4.2): the peer sends the instances to the AE title `destination`.
+
+        `receive` is where this side listens for them, as `AET@host:port`, from before it asks until all came; `to` is
+        the folder or handler that takes them.
+        """
+        invocation = invocations.move(
+            self._core, destination, identifier, keys, level=level, model=model, priority=priority
+        )
+        if receive is None:
+            return self._retrieve(invocation, None, progress)
+        if to is None:
+            raise ValueError("move(receive=…) needs `to`, a folder or a handler for what comes")
+        from dulcet.blocking.receiver import Receiver
+
+        keeper = _Keeper.of(to)
+        try:
+            with Receiver(receive, keeper):
+                result = self._retrieve(invocation, None, progress)
+        finally:
+            keeper.close()
+        result.received = keeper.received
+        return result
+
+    def n_event_report(
+        self, sop_class_uid: str, sop_instance_uid: str, event_type: int, dataset: Dataset | None = None, *,
+        context: str | None = None,
+    ) -> Response:  # fmt: skip
+        """N-EVENT-REPORT (PS3.7 section 10.1.1)."""
+        return self._normalized(
+            CommandField.N_EVENT_REPORT_RQ, sop_class_uid, sop_instance_uid, dataset, context=context, type_id=event_type
+        )
+
+    def n_get(
+        self, sop_class_uid: str, sop_instance_uid: str, attributes: Sequence[str | int] = (), *,
+        context: str | None = None,
+    ) -> Response:  # fmt: skip
+        """N-GET (PS3.7 section 10.1.2); no `attributes` asks for all."""
+        return self._normalized(
+            CommandField.N_GET_RQ, sop_class_uid, sop_instance_uid, context=context, attributes=attributes
+        )
+
+    def n_set(
+        self, sop_class_uid: str, sop_instance_uid: str, dataset: Dataset, *, context: str | None = None
+    ) -> Response:
+        """N-SET (PS3.7 section 10.1.3)."""
+        return self._normalized(CommandField.N_SET_RQ, sop_class_uid, sop_instance_uid, dataset, context=context)
+
+    def n_action(
+        self, sop_class_uid: str, sop_instance_uid: str, action_type: int, dataset: Dataset | None = None, *,
+        context: str | None = None,
+    ) -> Response:  # fmt: skip
+        """N-ACTION (PS3.7 section 10.1.4)."""
+        return self._normalized(
+            CommandField.N_ACTION_RQ, sop_class_uid, sop_instance_uid, dataset, context=context, type_id=action_type
+        )
+
+    def n_create(
+        self, sop_class_uid: str, sop_instance_uid: str | None = None, dataset: Dataset | None = None, *,
+        context: str | None = None,
+    ) -> Response:  # fmt: skip
+        """N-CREATE (PS3.7 section 10.1.5); without an instance UID the peer makes one, the response's command has it."""
+        return self._normalized(CommandField.N_CREATE_RQ, sop_class_uid, sop_instance_uid, dataset, context=context)
+
+    def n_delete(self, sop_class_uid: str, sop_instance_uid: str, *, context: str | None = None) -> Response:
+        """N-DELETE (PS3.7 section 10.1.6)."""
+        return self._normalized(CommandField.N_DELETE_RQ, sop_class_uid, sop_instance_uid, context=context)
+
+    def _normalized(self, field: CommandField, *arguments: Any, **options: Any) -> Response:
+        return self._ask(invocations.normalized(self._core, field, *arguments, **options))
+
+    # ------------------------------------------------------------------ operations
+
+    def _invoke(self, invocation: Invocation) -> Operation:
+        self._check_usable()
+        with self._lock:
+            operation = self._core.invoke(invocation.context, invocation.command, invocation.data)
+            self._flush()
+        return operation
+
+    def _ask(self, invocation: Invocation) -> Response:
+        """The one response of an operation that has no pending ones."""
+        operation = self._invoke(invocation)
+        return _response(operation, self._response_to(operation))
+
+    def _converse(self, invocation: Invocation) -> Iterator[Response]:
+        """All responses of an operation; leaving early cancels it and waits for its end."""
+        operation = self._invoke(invocation)
+        try:
+            while True:
+                event = self._response_to(operation)
+                yield _response(operation, event)
+                if event.is_final:
+                    return
+        finally:
+            self._abandon(operation)
+
+    def _retrieve(
+        self, invocation: Invocation, keeper: _Keeper | None, progress: Callable[[Retrieved], object] | None
+    ) -> Retrieved:
+        result = Retrieved(Status.PENDING)
+        handler = self.handler
+        if keeper is not None:
+            self.handler = keeper
+        try:
+            for response in self._converse(invocation):
+                result.update(response)
+                if response.status.is_pending and progress is not None:
+                    progress(result)
+        finally:
+            self.handler = handler
+            if keeper is not None:
+                keeper.close()
+                result.received = keeper.received
+        return result
+
+    def _response_to(self, operation: Operation) -> ResponseReceived:
+        """The next response to one operation; those to others are kept for whoever asks for them."""
+        kept = self._inbox.get(operation)
+        if kept:
+            return kept.popleft()
+        while True:
+            event = self._next_event()
+            if type(event) is ResponseReceived:
+                if event.operation is operation:
+                    return event
+                self._inbox.setdefault(event.operation, deque()).append(event)
+            else:
+                self._set_aside(event)
+
+    def _abandon(self, operation: Operation) -> None:
+        """Cancel what was left early, and wait for its end; a peer that goes on and on is aborted."""
+        core = self._core
+        self._inbox.pop(operation, None)
+        if core.outstanding.get(operation.message_id) is not operation or not self.is_established:
+            return
+        deadline = time.monotonic() + DRAIN
+        core.cancel(operation)
+        try:
+            while core.outstanding.get(operation.message_id) is operation:
+                if time.monotonic() > deadline:
+                    self.abort()
+                    return
+                event = self._next_event()
+                if type(event) is not ResponseReceived:
+                    self._set_aside(event)
+                elif event.operation is not operation:
+                    self._inbox.setdefault(event.operation, deque()).append(event)
+        except DulcetError:
+            log.debug("%s: the association ended while an operation was being cancelled", self.peer)
+
     def _start_store(
         self,
         instance: Instance,
@@ -218,7 +358,7 @@ class Association:
         originator: tuple[str, int] | None = None,
         owner: Any = None,
     ) -> tuple[Operation, str, int]:
-        """Queue a C-STORE-RQ in the instance's own transfer syntax, or converted; with the syntax and size it travels in."""
+        """Queue a C-STORE-RQ in the instance's own transfer syntax, or converted; the syntax and size it travels in."""
         core = self._core
         class_uid, syntax = instance.sop_class_uid, instance.transfer_syntax
         context = core.context_for(class_uid, syntax)
@@ -231,57 +371,42 @@ class Association:
                 core.need_context(class_uid, syntax)
             data, syntax = instance.converted(accepted)
             context = core.need_context(class_uid, syntax)
-        operation = core.store(
-            context,
-            class_uid,
-            instance.sop_instance_uid,
-            data,
-            priority=priority,
-            originator=originator,
-            owner=owner,
-        )
+        with self._lock:
+            operation = core.store(
+                context,
+                class_uid,
+                instance.sop_instance_uid,
+                data,
+                priority=priority,
+                originator=originator,
+                owner=owner,
+            )
         return operation, syntax, len(data)
-
-    def _ask(self, operation: Operation) -> Response:
-        """The final response of the one operation under way."""
-        while True:
-            event = self._next_event()
-            if type(event) is ResponseReceived and event.operation is operation and event.is_final:
-                status = event.command.status
-                return Response(
-                    Status(Status.PROCESSING_FAILURE if status is None else status),
-                    event.command,
-                    event.data,
-                    operation.context.transfer_syntax,
-                )
-            self._set_aside(event)
 
     # ------------------------------------------------------------------ as provider
 
     def requests(self) -> Iterator[IncomingRequest]:
-        """The peer's requests, until it releases; a request left unanswered when the next is asked for gets 0110H.
+        """The peer's requests, until it releases; one that is neither answered nor deferred by then gets 0110H.
 
         Ends on release; raises AssociationAborted, AssociationClosed or DimseTimeout on any other end.
         """
         while True:
-            event = self._next_event_or_release()
-            if event is None:
-                return
-            if type(event) is not RequestReceived:
-                self._set_aside(event)
-                continue
-            request = IncomingRequest(self, event.request)
+            if self._requests:
+                request = self._requests.popleft()
+            else:
+                try:
+                    event = self._next_event()
+                except AssociationClosed:
+                    if self.ending == "released":
+                        return
+                    raise
+                if type(event) is not RequestReceived:
+                    self._set_aside(event)
+                    continue
+                request = IncomingRequest(self, event.request)
             yield request
-            if not request.answered and self.ending is None:
-                request.respond(Status.PROCESSING_FAILURE)
-
-    def _next_event_or_release(self) -> AssociationEvent | None:
-        try:
-            return self._next_event()
-        except AssociationClosed:
-            if self.ending == "released":
-                return None
-            raise
+            if self.ending is None:
+                request._settle()
 
     def _next_piece(self) -> DataReceived:
         """The next piece of the data set that is coming in."""
@@ -294,196 +419,82 @@ class Association:
     def _set_aside(self, event: AssociationEvent) -> None:
         """What came while something else was awaited."""
         if type(event) is RequestReceived:
-            # Nobody here provides that: say so, and let the data set that follows run out.
-            self._core.respond_status(event.request, Status.SOP_CLASS_NOT_SUPPORTED)
-            log.warning("%s: refused %s, nobody provides it here", self.peer, event.request.command.name)
+            self._serve(IncomingRequest(self, event.request))
+        elif type(event) is ResponseReceived:
+            self._inbox.setdefault(event.operation, deque()).append(event)
         elif isinstance(event, StrayResponse):
             log.warning("%s: %s answers no request of ours", self.peer, event.command.name)
         elif isinstance(event, CancelReceived):
             log.debug("%s: C-CANCEL for message %d", self.peer, event.message_id)
 
-    # ------------------------------------------------------------------ the end
-
-    def release(self) -> None:
-        """A-RELEASE, orderly (PS3.8 section 7.2); nothing to do once it has ended."""
-        if self.ending is not None:
+    def _serve(self, request: IncomingRequest) -> None:
+        """A request in the middle of our own operation: to the handler, to `requests()` later, or refused."""
+        if self.handler is None:
+            if not self._core.requestor and not request.streams:
+                self._requests.append(request)  # this side is in its `requests()`: the next turn is this one's
+                return
+            log.warning("%s: refused %s, nobody provides it here", self.peer, request.name)
+            request.respond(Status.SOP_CLASS_NOT_SUPPORTED)
             return
         try:
-            self._core.release()
-            while self.ending is None:
-                self._set_aside(self._next_event())
-        except AssociationClosed:
-            pass
-        finally:
-            self._finish()
-
-    def abort(self) -> None:
-        """A-ABORT: what is unanswered is not done."""
+            self.handler(request)
+        except ReceiveError as error:
+            log.error("%s: refused %s with %04XH: %s", self.peer, request.name, error.status, error)
+            if not request.answered and self.ending is None:
+                request.respond(error.status)
+        except DulcetError:
+            raise
+        except Exception:
+            log.exception("%s: the handler of %s failed", self.peer, request.name)
         if self.ending is None:
-            self.ending = "aborted"
-            self._error = AssociationAborted(0, 0, "the association was aborted by this side", by_us=True)
-        self._core.abort()
-        self._finish()
-
-    def interrupt(self) -> None:
-        """Have whoever waits on it stop with AssociationAborted, and the peer told; callable from another thread."""
-        self._interrupted = True
-        self._transport.interrupt()
-
-    def close(self) -> None:
-        """Release it if it stands, and close."""
-        self.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.release()
-        else:
-            self.abort()
-
-    def _finish(self) -> None:
-        """Let our last word leave, wait for the peer's close for a moment, close."""
-        core, transport = self._core, self._transport
-        if not transport.is_open:
-            return
-        deadline = time.monotonic() + LAST_WORD
-        with contextlib.suppress(DulcetError):
-            while not transport.broken and not core.closed and time.monotonic() < deadline:
-                if core.next_event() in (NEED_DATA, PAUSED) and not self._exchange(deadline):
-                    break
-            if core.wants_close and not transport.broken:
-                self._flush()
-        transport.close()
-
-    # ------------------------------------------------------------------ moving bytes
-
-    def _check_usable(self) -> None:
-        if self.ending is not None:
-            assert self._error is not None
-            raise self._error
+            request._settle()
 
     def _await_answer(self) -> None:
         while not isinstance(event := self._next_event(), AssociateAccepted):
             self._set_aside(event)
 
-    def _next_event(self) -> AssociationEvent:
-        """The next event that does not end the association; waits as long as the core's timers let it."""
-        core = self._core
-        while True:
-            event = core.next_event()
-            if event is NEED_DATA or event is PAUSED:
-                self._check_usable()
-                if core.closed:
-                    self._ended(Closed(expected=True))
-                if self._interrupted:
-                    self.abort()
-                    self._check_usable()
-                self._exchange(None)
-            elif type(event) in ENDINGS:
-                self._ended(event)
-            else:
-                return event
 
-    def _exchange(self, deadline: float | None) -> bool:
-        """Send what there is, then wait for bytes, room or a timer; False when `deadline` has passed."""
-        core, transport = self._core, self._transport
-        self._flush()
-        if core.wants_close and not transport.has_unsent:
-            core.eof_received()
-            return True
-        if transport.broken and core.is_full:
-            core.eof_received()
-            return True
-        timer = core.timer(time.monotonic())
-        until = timer if deadline is None else deadline if timer is None else min(timer, deadline)
-        readable, writable = transport.wait(read=not core.is_full, deadline=until)
-        if writable:
-            self._flush()
-        if readable:
-            count = transport.read_into(core.get_buffer())
-            if count:
-                core.buffer_updated(count)
-            elif count == 0:
-                core.eof_received()
-        elif not writable:
-            now = time.monotonic()
-            core.handle_timer(now)
-            return deadline is None or now < deadline
-        return True
+class _Keeper:
+    """Takes instances that come: into a folder, or to a handler."""
 
-    def _flush(self) -> None:
-        """Send as much as the kernel takes now.  A file that ends early breaks the message: then we abort."""
-        transport, core = self._transport, self._core
-        if transport.has_unsent and not transport.flush():
-            return
-        while core.has_output:
-            segments = core.data_to_send()
-            try:
-                if not transport.write(segments):
-                    return
-            except InstanceError as error:
-                # The message it belongs to can no longer be made whole.
-                self.abort()
-                self._error = AssociationAborted(0, 0, f"{error}; the association was aborted", by_us=True)
-                raise self._error from error
+    def __init__(self, directory: StoreDirectory | None, handler: Callable[[IncomingRequest], object] | None) -> None:
+        self.received: list[Any] = []
+        self._directory = directory
+        self._handler = handler
+        self._own = False
 
-    def _flush_all(self) -> None:
-        """Send everything: for the rare peer that answers before it has read to the end."""
-        while (self._transport.has_unsent or self._core.has_output) and not self._transport.broken:
-            self._exchange(None)
-            if self._core.closed:
-                return
+    @classmethod
+    def of(cls, to: Any) -> _Keeper:
+        if isinstance(to, StoreDirectory):
+            return cls(to, None)
+        if callable(to):
+            return cls(None, to)
+        keeper = cls(StoreDirectory(to), None)
+        keeper._own = True
+        return keeper
 
-    def _ended(self, event: object) -> None:
-        """The association is over: remember how, close, and raise it."""
-        ending, error = _ending(event, self.peer, self._core.answer)
-        self.ending = ending
-        self._error = error
-        if isinstance(event, ReleaseRequested):
-            self._core.release_response()
-            if event.collision:
-                self.ending = self._error = None  # our own release goes on
-                return
-        self._finish()
-        raise error
+    def __call__(self, request: IncomingRequest) -> None:
+        if request.field == CommandField.C_ECHO_RQ:
+            request.respond(Status.SUCCESS)
+        elif request.field != CommandField.C_STORE_RQ:
+            request.respond(Status.SOP_CLASS_NOT_SUPPORTED)
+        elif self._handler is not None:
+            self._handler(request)
+        else:
+            assert self._directory is not None
+            path = request.save(self._directory)
+            request.respond(Status.SUCCESS)
+            self.received.append(path)
+
+    def close(self) -> None:
+        if self._own and self._directory is not None:
+            self._directory.close()
 
 
-ENDINGS: Final = frozenset((Aborted, AssociateRejected, Closed, ReleaseConfirmed, ReleaseRequested, TimedOut))
-
-TIMEOUTS: Final = {
-    "artim": "no A-ASSOCIATE-RQ came in time",
-    "associate": "no answer to the association request in time; is it a DICOM port?",
-    "release": "no answer to the release request in time",
-    "idle": "nothing came for so long that the association was given up",
-    "progress": "the peer stopped in the middle of a message",
-    "response": "no response in time; raise Timers.response if the peer needs longer",
-}
+def _status(event: ResponseReceived) -> Status:
+    status = event.command.status
+    return Status(Status.PROCESSING_FAILURE if status is None else status)
 
 
-def _ending(event: object, peer: str, answer: object) -> tuple[str, AssociationError | DimseTimeout]:
-    """How an association ended, and the exception for whoever still waits."""
-    if isinstance(event, ReleaseConfirmed):
-        return "released", AssociationClosed(f"{peer}: the association was released")
-    if isinstance(event, ReleaseRequested):
-        return "released", AssociationClosed(f"{peer}: the peer released the association")
-    if isinstance(event, AssociateRejected):
-        reject = event.reject
-        return "refused", AssociationRefused(reject.result, reject.source, reject.reason, peer)
-    if isinstance(event, TimedOut):
-        return "timeout", DimseTimeout(f"{peer}: {TIMEOUTS[event.timer]}")
-    if isinstance(event, Aborted):
-        if event.by_us:
-            message = f"{peer} broke the protocol, the association was aborted: {event.message}"
-            return "aborted", AssociationAborted(event.source, event.reason, message, by_us=True)
-        error = AssociationAborted(event.source, event.reason)
-        return "aborted", AssociationAborted(event.source, event.reason, f"{peer}: {error}")
-    if answer is None:
-        return "closed", AssociationClosed(
-            f"{peer} closed the connection without answering the association request; "
-            "is it a DICOM port, and does it want TLS?"
-        )
-    return "closed", AssociationClosed(f"{peer} closed the connection in the middle of the association")
+def _response(operation: Operation, event: ResponseReceived) -> Response:
+    return Response(_status(event), event.command, event.data, operation.context.transfer_syntax)

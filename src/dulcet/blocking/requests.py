@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from dulcet.dimse.command import Command
-from dulcet.dimse.events import DataReceived
 from dulcet.dimse.messages import RESPONSE, CommandField
 from dulcet.dimse.operations import Request
 from dulcet.dimse.source import Source
@@ -29,6 +28,7 @@ class IncomingRequest:
         self.association = association
         self._request = request
         self._unread = request.streams
+        self._deferred = False
 
     @property
     def command(self) -> Command:
@@ -72,6 +72,22 @@ class IncomingRequest:
     def cancelled(self) -> bool:
         """True once the peer cancelled it; the final response is still owed."""
         return self._request.cancelled
+
+    @property
+    def streams(self) -> bool:
+        """True when its data set comes in pieces, and not all of it was read."""
+        return self._unread
+
+    def defer(self) -> IncomingRequest:
+        """Promise to answer later, maybe from another thread, while more requests are taken: for windows beyond 1.
+
+        The data set is read first, for nothing else comes before it.
+        """
+        if self._unread:
+            self._request.data = self.read()
+        self._deferred = True
+        self.association._transport.share()
+        return self
 
     def chunks(self) -> Iterator[memoryview]:
         """The encoded data set, piece by piece as it arrives; each piece is valid until the next is asked for."""
@@ -132,31 +148,34 @@ class IncomingRequest:
         A pending status (FF00H, FF01H) may be followed by more responses.  LocalProtocolError once answered.
         """
         self._drain()
-        core = self.association._core
-        if data is None and not elements:
-            core.respond_status(self._request, status)
-        else:
-            command = self._request.command
-            values: dict[str, Any] = {
-                "MessageIDBeingRespondedTo": self._request.message_id,
-                "Status": int(status),
-            }
-            if command.sop_class_uid is not None:
-                values["AffectedSOPClassUID"] = command.sop_class_uid
-            if command.sop_instance_uid is not None and self.field != CommandField.N_CREATE_RQ:
-                values["AffectedSOPInstanceUID"] = command.sop_instance_uid
-            response = Command.make(
-                self.field | RESPONSE, validate=False, data_set=data is not None, **(values | elements)
-            )
-            core.respond(self._request, response, data)
-        self.association._flush()
+        association = self.association
+        core = association._core
+        with association._lock:
+            if data is None and not elements:
+                core.respond_status(self._request, status)
+            else:
+                core.respond(self._request, self._response(status, data is not None, elements), data)
+            association._flush()
+        if self._deferred:
+            association._transport.wake()
+
+    def _response(self, status: int, has_data: bool, elements: dict[str, Any]) -> Command:
+        command = self._request.command
+        values: dict[str, Any] = {
+            "MessageIDBeingRespondedTo": self._request.message_id,
+            "Status": int(status),
+            "AffectedSOPClassUID": command.sop_class_uid,
+            "AffectedSOPInstanceUID": command.sop_instance_uid,
+            **elements,
+        }
+        return Command.make(self.field | RESPONSE, validate=False, data_set=has_data, **values)
+
+    def _settle(self) -> None:
+        """Whoever had it is done with it: what was not answered, and not deferred, failed."""
+        if not self.answered and not self._deferred:
+            self.respond(Status.PROCESSING_FAILURE)
 
     def _drain(self) -> None:
         """Read what of the data set nobody wanted."""
         for _ in self.chunks():
             pass
-
-    def _consume(self, event: DataReceived) -> None:
-        """A piece came while somebody waited for something else: it is thrown away."""
-        if event.is_last:
-            self._unread = False

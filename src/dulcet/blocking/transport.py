@@ -35,6 +35,9 @@ class Transport:
         self._unsent: memoryview | None = None
         self._poll = select.poll() if hasattr(select, "poll") else None
         self._events = 0
+        self._number = sock.fileno()
+        self._alarm: socket.socket | None = None
+        self._bell: socket.socket | None = None
         self._broken = False
 
     @property
@@ -95,27 +98,58 @@ class Transport:
         except OSError:
             return 0
 
-    def wait(self, *, read: bool, deadline: float | None) -> tuple[bool, bool]:
-        """Wait until readable (if `read`) or writable (if bytes are unsent) or `deadline`; (readable, writable)."""
+    def share(self) -> None:
+        """Prepare for `wake()` from other threads."""
+        if self._alarm is None:
+            self._alarm, self._bell = socket.socketpair()
+            self._alarm.setblocking(False)
+            self._bell.setblocking(False)
+            if self._poll is not None:
+                self._poll.register(self._alarm, POLL_IN)
+
+    def wake(self) -> None:
+        """End a `wait` in another thread."""
+        if self._bell is not None:
+            with contextlib.suppress(OSError):
+                self._bell.send(b"\0")
+
+    def wait(self, *, read: bool, deadline: float | None) -> tuple[bool, bool, bool]:
+        """Wait until readable (if `read`), writable (if bytes are unsent), woken, or `deadline`: which of the three."""
         if read:
             quick_ack(self._sock)
         timeout = None if deadline is None else max(deadline - time.monotonic(), 0.0)
         write = self._unsent is not None
         if self._poll is None:
-            readable, writable, _ = select.select(
-                [self._sock] if read else [], [self._sock] if write else [], [self._sock], timeout
-            )
-            return bool(readable), bool(writable)
+            return self._select(read, write, timeout)
         wanted = (POLL_IN if read else 0) | (POLL_OUT if write else 0)
         if wanted != self._events:
             self._poll.register(self._sock, wanted)
             self._events = wanted
-        ready = self._poll.poll(None if timeout is None else timeout * 1000 + 0.5)
-        if not ready:
-            return False, False
-        got = ready[0][1]
+        got = alarm = 0
+        for file, events in self._poll.poll(None if timeout is None else timeout * 1000 + 0.5):
+            if file == self._number:
+                got = events
+            else:
+                alarm = events
+                self._quiet()
         other = got & ~(POLL_IN | POLL_OUT)  # an error or a hang-up: reading tells which
-        return bool(got & POLL_IN or (other and read)), bool(got & POLL_OUT or (other and write))
+        return bool(got & POLL_IN or (other and read)), bool(got & POLL_OUT or (other and write)), bool(alarm)
+
+    def _select(self, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool, bool]:
+        """The same where there is no poll."""
+        readers = [self._sock] if read else []
+        if self._alarm is not None:
+            readers.append(self._alarm)
+        readable, writable, _ = select.select(readers, [self._sock] if write else [], [self._sock], timeout)
+        woken = self._alarm in readable
+        if woken:
+            self._quiet()
+        return self._sock in readable, bool(writable), woken
+
+    def _quiet(self) -> None:
+        assert self._alarm is not None
+        with contextlib.suppress(OSError):
+            self._alarm.recv(4096)
 
     def interrupt(self) -> None:
         """Wake whoever waits, from another thread: reading is over."""
@@ -134,5 +168,7 @@ class Transport:
         if self.socket is not None:
             self.socket = None
             self._unsent = None
-            with contextlib.suppress(OSError):
-                self._sock.close()
+            for sock in (self._sock, self._alarm, self._bell):
+                if sock is not None:
+                    with contextlib.suppress(OSError):
+                        sock.close()

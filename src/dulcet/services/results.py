@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from dulcet.dimse.command import Command
 from dulcet.dimse.status import Status
 from dulcet.errors import DulcetError, StatusError
 
-__all__ = ["Response", "Sent"]
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["Response", "Retrieved", "Sent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,51 @@ class Response:
             comment = self.command.error_comment
             raise StatusError(
                 f"{self.command.name}: {self.status}{f' ({comment})' if comment else ''}", int(self.status)
+            )
+        return self
+
+    def dataset(self) -> Dataset | None:
+        """The data set, decoded by pydicom; None when there is none.  ReceiveError when it does not decode."""
+        if self.data is None:
+            return None
+        from dulcet.services.identifiers import decode_dataset
+
+        return decode_dataset(self.data, self.transfer_syntax)
+
+
+@dataclass(slots=True)
+class Retrieved:
+    """What a C-GET or C-MOVE came to (PS3.4 C.4.2, C.4.3)."""
+
+    status: Status
+    completed: int = 0
+    failed: int = 0
+    warning: int = 0
+    remaining: int = 0
+    failed_uids: list[str] = field(default_factory=list)
+    """Failed SOP Instance UID List (0008,0058), as far as the peer gave one."""
+    received: list[Any] = field(default_factory=list)
+    """Where the instances lie that came here, in the order of their coming."""
+
+    def update(self, response: Response) -> None:
+        """Take over what a response says."""
+        command = response.command
+        self.status = response.status
+        self.completed = command.number_of_completed_suboperations or 0
+        self.failed = command.number_of_failed_suboperations or 0
+        self.warning = command.number_of_warning_suboperations or 0
+        self.remaining = command.number_of_remaining_suboperations or 0
+        if not response.status.is_pending and response.data is not None:
+            identifier = response.dataset()
+            uids = identifier.get("FailedSOPInstanceUIDList") if identifier is not None else None
+            self.failed_uids = [uids] if isinstance(uids, str) else [str(uid) for uid in uids or ()]
+
+    def check(self) -> Retrieved:
+        """This when every sub-operation was completed; StatusError otherwise, a warning with failures included."""
+        if not self.status.is_success or self.failed:
+            raise StatusError(
+                f"retrieve: {self.status}; {self.completed} completed, {self.failed} failed, {self.warning} warnings",
+                int(self.status),
             )
         return self
 

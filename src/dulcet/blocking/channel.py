@@ -1,0 +1,191 @@
+"""Bytes and events of an association in the caller's own thread: what user and provider build on.
+
+Rules: no protocol decision here, the core makes them; every wait has a deadline; whatever leaves a `with` block by an
+exception aborts, everything else releases; after a timeout or an abort nothing is sent any more.  The lock is for
+those who answer a deferred request from another thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from types import TracebackType
+from typing import Final, Self
+
+from dulcet.blocking.transport import Transport
+from dulcet.dimse.association import Association as Core
+from dulcet.dimse.events import AssociationEvent
+from dulcet.errors import AssociationAborted, AssociationClosed, AssociationError, DimseTimeout, DulcetError, InstanceError
+from dulcet.services.endings import ENDINGS, ending
+from dulcet.services.negotiated import Negotiated
+from dulcet.upper_layer.address import Address
+from dulcet.upper_layer.events import NEED_DATA, PAUSED, Closed, ReleaseRequested
+
+__all__ = ["Channel"]
+
+log: Final = logging.getLogger("dulcet.association")
+
+LAST_WORD: Final = 2.0
+"""Seconds for a peer to take our A-ABORT and close; after that the connection is closed under it."""
+
+
+class Channel(Negotiated):
+    """One association's core and transport, and the thread that drives them."""
+
+    def __init__(self, core: Core, transport: Transport, *, peer: str, address: Address | None = None) -> None:
+        super().__init__(core, peer=peer, address=address)
+        self._transport = transport
+        self._error: AssociationError | DimseTimeout | None = None
+        self._interrupted = False
+        self._lock = threading.RLock()
+
+    # ------------------------------------------------------------------ the end
+
+    def release(self) -> None:
+        """A-RELEASE, orderly (PS3.8 section 7.2); nothing to do once it has ended."""
+        if self.ending is not None:
+            return
+        try:
+            self._core.release()
+            while self.ending is None:
+                self._set_aside(self._next_event())
+        except AssociationClosed:
+            pass
+        finally:
+            self._finish()
+
+    def abort(self) -> None:
+        """A-ABORT: what is unanswered is not done."""
+        if self.ending is None:
+            self.ending = "aborted"
+            self._error = AssociationAborted(0, 0, "the association was aborted by this side", by_us=True)
+        self._core.abort()
+        self._finish()
+
+    def interrupt(self) -> None:
+        """Have whoever waits on it stop with AssociationAborted, and the peer told; callable from another thread."""
+        self._interrupted = True
+        self._transport.interrupt()
+
+    def close(self) -> None:
+        """Release it if it stands, and close."""
+        self.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.release()
+        else:
+            self.abort()
+
+    def _finish(self) -> None:
+        """Let our last word leave, wait for the peer's close for a moment, close."""
+        core, transport = self._core, self._transport
+        if not transport.is_open:
+            return
+        deadline = time.monotonic() + LAST_WORD
+        with contextlib.suppress(DulcetError):
+            while not transport.broken and not core.closed and time.monotonic() < deadline:
+                if core.next_event() in (NEED_DATA, PAUSED) and not self._exchange(deadline):
+                    break
+            if core.wants_close and not transport.broken:
+                self._flush()
+        transport.close()
+
+    # ------------------------------------------------------------------ events
+
+    def _set_aside(self, event: AssociationEvent) -> None:
+        """What came while something else was awaited."""
+
+    def _check_usable(self) -> None:
+        if self.ending is not None:
+            assert self._error is not None
+            raise self._error
+
+    def _next_event(self) -> AssociationEvent:
+        """The next event that does not end the association; waits as long as the core's timers let it."""
+        core = self._core
+        while True:
+            with self._lock:
+                event = core.next_event()
+            if event is NEED_DATA or event is PAUSED:
+                self._check_usable()
+                if core.closed:
+                    self._ended(Closed(expected=True))
+                if self._interrupted:
+                    self.abort()
+                    self._check_usable()
+                self._exchange(None)
+            elif type(event) in ENDINGS:
+                self._ended(event)
+            else:
+                return event
+
+    def _ended(self, event: object) -> None:
+        """The association is over: remember how, close, and raise it."""
+        word, error = ending(event, self.peer, self._core)
+        if isinstance(event, ReleaseRequested):
+            self._core.release_response()
+            if event.collision:
+                return  # our own release goes on
+        self.ending, self._error = word, error
+        self._finish()
+        raise error
+
+    # ------------------------------------------------------------------ bytes
+
+    def _exchange(self, deadline: float | None) -> bool:
+        """Send what there is, then wait for bytes, room or a timer; False when `deadline` has passed."""
+        core, transport = self._core, self._transport
+        with self._lock:
+            self._flush()
+            if (core.wants_close and not transport.has_unsent) or (transport.broken and core.is_full):
+                core.eof_received()
+                return True
+            timer = core.timer(time.monotonic())
+            read = not core.is_full
+        until = timer if deadline is None else deadline if timer is None else min(timer, deadline)
+        readable, writable, woken = transport.wait(read=read, deadline=until)
+        with self._lock:
+            if writable:
+                self._flush()
+            if readable:
+                count = transport.read_into(core.get_buffer())
+                if count:
+                    core.buffer_updated(count)
+                elif count == 0:
+                    core.eof_received()
+            elif not (writable or woken):
+                now = time.monotonic()
+                core.handle_timer(now)
+                return deadline is None or now < deadline
+        return True
+
+    def _flush(self) -> None:
+        """Send as much as the kernel takes now.  A file that ends early breaks the message: then we abort."""
+        transport, core = self._transport, self._core
+        if transport.has_unsent and not transport.flush():
+            return
+        while core.has_output:
+            segments = core.data_to_send()
+            try:
+                if not transport.write(segments):
+                    return
+            except InstanceError as error:
+                # The message it belongs to can no longer be made whole.
+                self.abort()
+                self._error = AssociationAborted(0, 0, f"{error}; the association was aborted", by_us=True)
+                raise self._error from error
+
+    def _flush_all(self) -> None:
+        """Send everything: for the rare peer that answers before it has read to the end."""
+        while (self._transport.has_unsent or self._core.has_output) and not self._transport.broken:
+            self._exchange(None)
+            if self._core.closed:
+                return

@@ -1,0 +1,100 @@
+"""A listener with a thread for each association, all handing their requests to one handler."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from dulcet.blocking.listener import Listener
+from dulcet.config import AssociationConfig
+from dulcet.errors import DulcetError
+from dulcet.services.acceptance import AcceptancePolicy
+from dulcet.upper_layer.address import Address
+
+if TYPE_CHECKING:
+    from dulcet.blocking.association import Association
+    from dulcet.blocking.requests import IncomingRequest
+
+__all__ = ["Receiver"]
+
+log: Final = logging.getLogger("dulcet.receiver")
+
+GRACE: Final = 2.0
+"""Seconds for a peer to release after its last request, when `stop` is called without a time."""
+
+
+class Receiver:
+    """Serves in the background from the moment it is made until `stop()`."""
+
+    def __init__(
+        self,
+        address: str | Address,
+        handler: Callable[[IncomingRequest], object],
+        *,
+        policy: AcceptancePolicy | None = None,
+        config: AssociationConfig | None = None,
+        maximum_associations: int = 500,
+        maximum_per_host: int = 100,
+    ) -> None:
+        """Listen at `AET@host:port`; raises AddressError, and OSError when it cannot listen."""
+        self.listener = Listener(
+            Address.parse(address),
+            policy=policy,
+            config=config,
+            maximum_associations=maximum_associations,
+            maximum_per_host=maximum_per_host,
+        )
+        self.address = self.listener.address
+        """Where it listens, the port that was taken included."""
+        self._handler = handler
+        self._alive: dict[threading.Thread, Association] = {}
+        self._acceptor = threading.Thread(target=self._accept, name=f"dulcet-accept-{self.address.port}", daemon=True)
+        self._acceptor.start()
+
+    def stop(self, seconds: float = GRACE) -> bool:
+        """No new associations; those that stand may end by themselves for `seconds`, then they are aborted.
+
+        True when none had to be.
+        """
+        self.listener.close()
+        self._acceptor.join()
+        deadline = time.monotonic() + seconds
+        for thread in list(self._alive):
+            thread.join(max(deadline - time.monotonic(), 0.0))
+        left = list(self._alive.items())
+        for _, association in left:
+            association.interrupt()
+        for thread, _ in left:
+            thread.join(5.0)
+        return not left
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop(GRACE if kind is None else 0.0)
+
+    def _accept(self) -> None:
+        for association in self.listener:
+            thread = threading.Thread(target=self._serve, args=(association,), daemon=True)
+            self._alive[thread] = association
+            thread.start()
+
+    def _serve(self, association: Association) -> None:
+        association.handler = self._handler
+        try:
+            with association:
+                for request in association.requests():
+                    association._serve(request)
+        except DulcetError as error:
+            log.warning("%s", error)
+        except Exception:
+            log.exception("%s: unexpected", association.peer)
+        finally:
+            self._alive.pop(threading.current_thread(), None)

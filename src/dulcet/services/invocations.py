@@ -1,0 +1,191 @@
+"""From what an application wants to say to the message that says it: context, command set, encoded data set.
+
+Rule: pure; a face takes the result and invokes it.  LocalProtocolError, NoPresentationContext and ValueError come from
+here, before anything is on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from dulcet import uids
+from dulcet.dimse.association import Association
+from dulcet.dimse.command import MEDIUM, Command
+from dulcet.dimse.messages import CommandField
+from dulcet.errors import NoPresentationContext
+from dulcet.services.identifiers import attribute_tags, build_identifier, encode_dataset
+from dulcet.services.models import InformationModel, Verb, find_model, model_of, retrieve_levels
+from dulcet.upper_layer.negotiation import PresentationContext
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["Invocation", "echo", "find", "get", "move", "normalized"]
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A request, ready to be invoked."""
+
+    context: PresentationContext
+    command: Command
+    data: bytes | None = None
+
+
+VERBS: Final[dict[Verb, CommandField]] = {
+    "find": CommandField.C_FIND_RQ,
+    "move": CommandField.C_MOVE_RQ,
+    "get": CommandField.C_GET_RQ,
+}
+
+
+def echo(core: Association) -> Invocation:
+    """C-ECHO-RQ (PS3.7 section 9.3.5)."""
+    return Invocation(
+        core.need_context(uids.VERIFICATION),
+        Command.make(CommandField.C_ECHO_RQ, validate=False, AffectedSOPClassUID=uids.VERIFICATION),
+    )
+
+
+def find(
+    core: Association,
+    identifier: Dataset | None,
+    keys: Mapping[str, Any],
+    *,
+    level: str | None,
+    model: str | None,
+    priority: int = MEDIUM,
+) -> Invocation:
+    """C-FIND-RQ (PS3.7 section 9.3.2)."""
+    return _composite(core, "find", identifier, keys, level, model, priority)
+
+
+def get(
+    core: Association,
+    identifier: Dataset | None,
+    keys: Mapping[str, Any],
+    *,
+    level: str | None,
+    model: str | None,
+    priority: int = MEDIUM,
+) -> Invocation:
+    """C-GET-RQ (PS3.7 section 9.3.3)."""
+    return _composite(core, "get", identifier, keys, level, model, priority)
+
+
+def move(
+    core: Association,
+    destination: str,
+    identifier: Dataset | None,
+    keys: Mapping[str, Any],
+    *,
+    level: str | None,
+    model: str | None,
+    priority: int = MEDIUM,
+) -> Invocation:
+    """C-MOVE-RQ (PS3.7 section 9.3.4)."""
+    return _composite(core, "move", identifier, keys, level, model, priority, MoveDestination=destination)
+
+
+def normalized(
+    core: Association,
+    field: CommandField,
+    sop_class_uid: str,
+    sop_instance_uid: str | None,
+    dataset: Dataset | None = None,
+    *,
+    context: str | None = None,
+    attributes: Sequence[str | int] | None = None,
+    type_id: int | None = None,
+) -> Invocation:
+    """An N-service request (PS3.7 section 10.3).
+
+    `context` is the abstract syntax it travels under where that is not its SOP class (meta SOP classes, UPS).
+    """
+    found = core.need_context(context or sop_class_uid)
+    affected = field in (CommandField.N_CREATE_RQ, CommandField.N_EVENT_REPORT_RQ)
+    role = "Affected" if affected else "Requested"
+    values: dict[str, Any] = {f"{role}SOPClassUID": sop_class_uid, f"{role}SOPInstanceUID": sop_instance_uid}
+    if type_id is not None:
+        values["EventTypeID" if field == CommandField.N_EVENT_REPORT_RQ else "ActionTypeID"] = type_id
+    if attributes is not None:
+        values["AttributeIdentifierList"] = attribute_tags(attributes) or None
+    data = None if dataset is None else encode_dataset(dataset, found.transfer_syntax)[0]
+    command = Command.make(field, validate=False, data_set=bool(data), **values)
+    return Invocation(found, command, data or None)
+
+
+def _composite(
+    core: Association,
+    verb: Verb,
+    identifier: Dataset | None,
+    keys: Mapping[str, Any],
+    level: str | None,
+    model: str | None,
+    priority: int,
+    **elements: Any,
+) -> Invocation:
+    query = _merged(identifier, keys, level)
+    level = str(query.get("QueryRetrieveLevel", "")) or None
+    if verb != "find" and level is None:
+        level = _lowest_level(query)
+    context = _context(core, verb, level, model)
+    if verb != "find":
+        query = _unique_keys(query, level, model_of(context.abstract_syntax))
+    command = Command.make(
+        VERBS[verb], validate=False, data_set=True, AffectedSOPClassUID=context.abstract_syntax, Priority=priority,
+        **elements,
+    )  # fmt: skip
+    return Invocation(context, command, encode_dataset(query, context.transfer_syntax)[0])
+
+
+def _merged(identifier: Dataset | None, keys: Mapping[str, Any], level: str | None) -> Dataset:
+    """The keys, and what the identifier has beside them."""
+    if identifier is not None and not keys and level is None:
+        return identifier
+    query = build_identifier(keys, level=level)
+    for element in identifier or ():
+        if element.tag not in query:
+            query.add(element)
+    return query
+
+
+def _lowest_level(query: Dataset) -> str | None:
+    """The level that the lowest unique key with a value names."""
+    found = [level for level, keyword in find_model("patient").levels if query.get(keyword)]
+    return found[-1] if found else None
+
+
+def _unique_keys(query: Dataset, level: str | None, model: InformationModel | None) -> Dataset:
+    """A retrieve identifier holds the level and the unique keys down to it, nothing else (PS3.4 C.4.2.2.1).
+
+    So an answer of a C-FIND can be handed on as it is.
+    """
+    if level is None or model is None or not model.levels:
+        return query
+    wanted: list[str] = []
+    for name, keyword in model.levels:
+        wanted.append(keyword)
+        if name == level.upper():
+            break
+    kept = build_identifier({keyword: query[keyword].value for keyword in wanted if query.get(keyword)}, level=level)
+    if "SpecificCharacterSet" in query:
+        kept.SpecificCharacterSet = query.SpecificCharacterSet
+    return kept
+
+
+def _context(core: Association, verb: Verb, level: str | None, model: str | None) -> PresentationContext:
+    """The accepted context of the model asked for; without one, of the first model that fits the level."""
+    if model is not None and model[:1].isdigit():
+        return core.need_context(model)
+    names = (model,) if model is not None else retrieve_levels(level)
+    wanted = [uid for name in names if (uid := find_model(name).sop_class(verb)) is not None]
+    if not wanted:
+        raise NoPresentationContext(f"information model {model!r} has no C-{verb.upper()} (PS3.4)")
+    for uid in wanted:
+        context = core.context_for(uid)
+        if context is not None:
+            return context
+    return core.need_context(wanted[0])

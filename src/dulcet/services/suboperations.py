@@ -1,0 +1,81 @@
+"""The C-STORE sub-operations of a C-GET or C-MOVE (PS3.4 C.4.2, C.4.3): counters, failed instances, the final status.
+
+Rule: bookkeeping only; who sends what to whom is the provider's business.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from dulcet.dimse.status import Status
+from dulcet.services.results import Sent
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["SubOperations"]
+
+MAX_COUNT: Final = 0xFFFF
+"""The counters are US: more than 65,535 sub-operations count as that many."""
+
+
+class SubOperations:
+    """What is to be sent, and what became of it."""
+
+    def __init__(self, total: int | None) -> None:
+        """`total` None: what is to be sent is found while it is sent; Remaining is 1 until the end then."""
+        self.total = total
+        self.completed = 0
+        self.failed = 0
+        self.warning = 0
+        self.failed_uids: list[str] = []
+
+    @property
+    def done(self) -> int:
+        return self.completed + self.failed + self.warning
+
+    @property
+    def remaining(self) -> int:
+        return 1 if self.total is None else max(self.total - self.done, 0)
+
+    def count(self, sent: Sent) -> None:
+        """One sub-operation is over."""
+        if sent.status is not None and sent.status.is_success:
+            self.completed += 1
+        elif sent.status is not None and sent.status.is_warning:
+            self.warning += 1
+        else:
+            self.failed += 1
+            if sent.sop_instance_uid:
+                self.failed_uids.append(sent.sop_instance_uid)
+
+    def pending(self) -> dict[str, Any]:
+        """The counters of a pending response; Remaining is in pending and cancel responses alone (PS3.7 9.3.3.2)."""
+        return {"NumberOfRemainingSuboperations": min(self.remaining, MAX_COUNT), **self._counters()}
+
+    def final(self, *, cancelled: bool = False) -> tuple[Status, dict[str, Any]]:
+        """Status and counters of the last response."""
+        if cancelled:
+            return Status.CANCEL, self.pending()
+        if not self.failed and not self.warning:
+            return Status.SUCCESS, self._counters()
+        if self.failed and not self.completed and not self.warning:
+            return Status.CANNOT_PERFORM_SUBOPERATIONS, self._counters()
+        return Status.SUBOPERATIONS_FAILED, self._counters()
+
+    def failed_list(self) -> Dataset | None:
+        """The identifier with Failed SOP Instance UID List (0008,0058); None when nothing failed."""
+        if not self.failed_uids:
+            return None
+        from pydicom.dataset import Dataset
+
+        identifier = Dataset()
+        identifier.FailedSOPInstanceUIDList = self.failed_uids
+        return identifier
+
+    def _counters(self) -> dict[str, Any]:
+        return {
+            "NumberOfCompletedSuboperations": min(self.completed, MAX_COUNT),
+            "NumberOfFailedSuboperations": min(self.failed, MAX_COUNT),
+            "NumberOfWarningSuboperations": min(self.warning, MAX_COUNT),
+        }
