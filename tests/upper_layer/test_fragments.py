@@ -123,6 +123,13 @@ def test_whatever_the_cut_what_arrives_is_what_was_sent(
     assert joined(pieces) == expected
 
 
+def test_data_that_fill_their_fragments_exactly_end_with_the_last_of_them() -> None:
+    message = OutgoingMessage(1, b"c", memoryview(b"four" * 2), 4)
+    takes = [flat(segments) for segments in whole(message, 13 + 16)]
+    assert [len(taken) for taken in takes] == [13 + 16, 16], "a limit that is reached exactly is not passed"
+    assert [value.data for value in values(b"".join(takes))] == [b"c", b"four", b"four"]
+
+
 def test_nothing_is_copied_on_the_way_out() -> None:
     data = bytearray(b"data" * 100)
     message = OutgoingMessage(1, b"command", memoryview(data), 128)
