@@ -116,11 +116,14 @@ class Association(Channel):
         """
         instance = examine(what)
         self._check_usable()
+        operation = None
         try:
             operation, syntax, size = self._start_store(instance, priority=priority, originator=originator)
             response = self._response_to(operation)
             self._flush_all()
         finally:
+            if operation is not None and not operation.departed:
+                self.abort()  # half the message is out, and its file is about to be closed
             instance.close()
         uids = (instance.sop_class_uid, instance.sop_instance_uid)
         return Sent(what, _status(response), None, *uids, syntax, size)
@@ -229,7 +232,12 @@ class Association(Channel):
     ) -> Response:  # fmt: skip
         """N-EVENT-REPORT (PS3.7 section 10.1.1)."""
         return self._normalized(
-            CommandField.N_EVENT_REPORT_RQ, sop_class_uid, sop_instance_uid, dataset, context=context, type_id=event_type
+            CommandField.N_EVENT_REPORT_RQ,
+            sop_class_uid,
+            sop_instance_uid,
+            dataset,
+            context=context,
+            type_id=event_type,
         )
 
     def n_get(
@@ -260,7 +268,7 @@ class Association(Channel):
         self, sop_class_uid: str, sop_instance_uid: str | None = None, dataset: Dataset | None = None, *,
         context: str | None = None,
     ) -> Response:  # fmt: skip
-        """N-CREATE (PS3.7 section 10.1.5); without an instance UID the peer makes one, the response's command has it."""
+        """N-CREATE (PS3.7 section 10.1.5); without an instance UID the peer makes one and its response names it."""
         return self._normalized(CommandField.N_CREATE_RQ, sop_class_uid, sop_instance_uid, dataset, context=context)
 
     def n_delete(self, sop_class_uid: str, sop_instance_uid: str, *, context: str | None = None) -> Response:

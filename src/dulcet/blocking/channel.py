@@ -11,19 +11,28 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Final, Self
 
 from dulcet.blocking.transport import Transport
 from dulcet.dimse.association import Association as Core
 from dulcet.dimse.events import AssociationEvent
-from dulcet.errors import AssociationAborted, AssociationClosed, AssociationError, DimseTimeout, DulcetError, InstanceError
+from dulcet.dimse.status import Status
+from dulcet.errors import (
+    AssociationAborted,
+    AssociationClosed,
+    AssociationError,
+    DimseTimeout,
+    DulcetError,
+    InstanceError,
+)
 from dulcet.services.endings import ENDINGS, ending
 from dulcet.services.negotiated import Negotiated
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import NEED_DATA, PAUSED, Closed, ReleaseRequested
 
-__all__ = ["Channel"]
+__all__ = ["Channel", "abort_all"]
 
 log: Final = logging.getLogger("dulcet.association")
 
@@ -47,8 +56,16 @@ class Channel(Negotiated):
         """A-RELEASE, orderly (PS3.8 section 7.2); nothing to do once it has ended."""
         if self.ending is not None:
             return
+        core = self._core
+        if core.outstanding:  # PS3.7 allows no release now, and nobody is left who would wait for the answers
+            log.warning("%s: aborted, %d operations were left unanswered", self.peer, len(core.outstanding))
+            self.abort()
+            return
         try:
-            self._core.release()
+            with self._lock:
+                for request in list(core.performing.values()):
+                    core.respond_status(request, Status.PROCESSING_FAILURE)
+                core.release()
             while self.ending is None:
                 self._set_aside(self._next_event())
         except AssociationClosed:
@@ -58,11 +75,16 @@ class Channel(Negotiated):
 
     def abort(self) -> None:
         """A-ABORT: what is unanswered is not done."""
-        if self.ending is None:
-            self.ending = "aborted"
-            self._error = AssociationAborted(0, 0, "the association was aborted by this side", by_us=True)
-        self._core.abort()
+        self._end_here(_aborted_by_us(self.peer))
         self._finish()
+
+    def _end_here(self, error: AssociationAborted | DimseTimeout) -> None:
+        """Queue A-ABORT, and have `error` raised for whoever still uses the association."""
+        if self.ending is None:
+            self.ending = "timeout" if isinstance(error, DimseTimeout) else "aborted"
+            self._error = error
+        with self._lock:
+            self._core.abort()
 
     def interrupt(self) -> None:
         """Have whoever waits on it stop with AssociationAborted, and the peer told; callable from another thread."""
@@ -84,12 +106,13 @@ class Channel(Negotiated):
         else:
             self.abort()
 
-    def _finish(self) -> None:
+    def _finish(self, deadline: float | None = None) -> None:
         """Let our last word leave, wait for the peer's close for a moment, close."""
         core, transport = self._core, self._transport
         if not transport.is_open:
             return
-        deadline = time.monotonic() + LAST_WORD
+        if deadline is None:
+            deadline = time.monotonic() + LAST_WORD
         with contextlib.suppress(DulcetError):
             while not transport.broken and not core.closed and time.monotonic() < deadline:
                 if core.next_event() in (NEED_DATA, PAUSED) and not self._exchange(deadline):
@@ -106,7 +129,7 @@ class Channel(Negotiated):
     def _check_usable(self) -> None:
         if self.ending is not None:
             assert self._error is not None
-            raise self._error
+            raise self._error.with_traceback(None)
 
     def _next_event(self) -> AssociationEvent:
         """The next event that does not end the association; waits as long as the core's timers let it."""
@@ -118,9 +141,6 @@ class Channel(Negotiated):
                 self._check_usable()
                 if core.closed:
                     self._ended(Closed(expected=True))
-                if self._interrupted:
-                    self.abort()
-                    self._check_usable()
                 self._exchange(None)
             elif type(event) in ENDINGS:
                 self._ended(event)
@@ -143,6 +163,9 @@ class Channel(Negotiated):
     def _exchange(self, deadline: float | None) -> bool:
         """Send what there is, then wait for bytes, room or a timer; False when `deadline` has passed."""
         core, transport = self._core, self._transport
+        if self._interrupted and self.ending is None:
+            self.abort()
+            self._check_usable()
         with self._lock:
             self._flush()
             if (core.wants_close and not transport.has_unsent) or (transport.broken and core.is_full):
@@ -152,6 +175,8 @@ class Channel(Negotiated):
             read = not core.is_full
         until = timer if deadline is None else deadline if timer is None else min(timer, deadline)
         readable, writable, woken = transport.wait(read=read, deadline=until)
+        if self._interrupted and self.ending is None:
+            return True  # what ended the wait is no end of the stream
         with self._lock:
             if writable:
                 self._flush()
@@ -179,13 +204,34 @@ class Channel(Negotiated):
                     return
             except InstanceError as error:
                 # The message it belongs to can no longer be made whole.
-                self.abort()
-                self._error = AssociationAborted(0, 0, f"{error}; the association was aborted", by_us=True)
-                raise self._error from error
+                failure = AssociationAborted(0, 0, f"{error}; the association was aborted", by_us=True)
+                self._end_here(failure)
+                self._finish()
+                raise failure from error
 
     def _flush_all(self) -> None:
         """Send everything: for the rare peer that answers before it has read to the end."""
-        while (self._transport.has_unsent or self._core.has_output) and not self._transport.broken:
-            self._exchange(None)
-            if self._core.closed:
-                return
+        core, transport = self._core, self._transport
+        seconds = core.config.timers.response
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while (transport.has_unsent or core.has_output) and not transport.broken and not core.closed:
+            if not self._exchange(deadline):
+                self._end_here(DimseTimeout(f"{self.peer} answered, but does not take the rest of what it answered"))
+                self._finish()
+                self._check_usable()
+
+
+def abort_all(channels: Iterable[Channel]) -> None:
+    """A-ABORT on each; their peers have the same moment to close, all together."""
+    standing = list(channels)
+    deadline = time.monotonic() + LAST_WORD
+    for channel in standing:
+        channel._end_here(_aborted_by_us(channel.peer))
+        with contextlib.suppress(DulcetError):
+            channel._flush()
+    for channel in standing:
+        channel._finish(deadline)
+
+
+def _aborted_by_us(peer: str) -> AssociationAborted:
+    return AssociationAborted(0, 0, f"{peer}: the association was aborted by this side", by_us=True)

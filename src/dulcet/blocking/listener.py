@@ -320,8 +320,8 @@ class _Accepted(Association):
     _listener: Listener | None = None
     _host = ""
 
-    def _finish(self) -> None:
-        super()._finish()
+    def _finish(self, deadline: float | None = None) -> None:
+        super()._finish(deadline)
         listener, self._listener = self._listener, None
         if listener is not None:
             listener._gone(self._host)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from dulcet.dimse.command import Command
-from dulcet.dimse.messages import RESPONSE, CommandField
+from dulcet.dimse.messages import RESPONSE
 from dulcet.dimse.operations import Request
 from dulcet.dimse.source import Source
 from dulcet.dimse.status import Status

@@ -1,6 +1,7 @@
 """A TCP connection for a thread that waits: non-blocking socket, one poll, always able to read while it writes.
 
-Rules: no protocol here; every wait has a deadline (`time.monotonic`).
+Rules: no protocol here; every wait has a deadline (`time.monotonic`); a signal handler that raises, as Ctrl-C does,
+never leaves a doubt about how many bytes have left.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import select
 import socket
 import time
 from collections.abc import Sequence
+from struct import Struct
 from typing import Final
 
 from dulcet.io.sockets import format_address, prepare, quick_ack
@@ -20,6 +22,9 @@ __all__ = ["Transport"]
 
 POLL_IN: Final = getattr(select, "POLLIN", 1)
 POLL_OUT: Final = getattr(select, "POLLOUT", 4)
+
+LINGER: Final = Struct("ii").pack(1, 0)
+"""SO_LINGER of 0 seconds: `close` drops what is unsent and resets."""
 
 trains: Final = TrainPool()
 
@@ -33,6 +38,7 @@ class Transport:
         self._sock = sock
         self._train: Train | None = None
         self._unsent: memoryview | None = None
+        self._counts: list[int] = []  # what each `send` took of it
         self._poll = select.poll() if hasattr(select, "poll") else None
         self._events = 0
         self._number = sock.fileno()
@@ -59,6 +65,7 @@ class Transport:
 
         Only while `has_unsent` is False.  Raises InstanceError from a file that ends early.
         """
+        self._counts.clear()
         if len(segments) == 1 and isinstance(segments[0], bytes):
             self._unsent = memoryview(segments[0])
         else:
@@ -69,25 +76,25 @@ class Transport:
 
     def flush(self) -> bool:
         """Send on; True when nothing is left."""
-        unsent = self._unsent
-        while unsent is not None:
-            if self._broken:
-                unsent = None
-                break
+        unsent, counts = self._unsent, self._counts
+        if unsent is None:
+            return True
+        done = sum(counts)
+        while done < len(unsent) and not self._broken:
             try:
-                count = self._sock.send(unsent)
+                # Sending and noting how much was sent are one step for the interpreter: Ctrl-C cannot come in between.
+                counts.extend(map(self._sock.send, (unsent[done:] if done else unsent,)))
             except (BlockingIOError, InterruptedError):
-                break
+                return False
             except OSError:
                 # The peer is gone; what it said last can still be read, so this is no end yet.
                 self._broken = True
-                continue
-            unsent = unsent[count:] if count < len(unsent) else None
-        self._unsent = unsent
-        if unsent is None and self._train is not None:
+            done = sum(counts)
+        self._unsent = None
+        if self._train is not None:
             trains.give(self._train)
             self._train = None
-        return unsent is None
+        return True
 
     def read_into(self, buffer: memoryview) -> int | None:
         """Bytes received; 0 at the end of the stream or when the connection broke, None when there is nothing yet."""
@@ -167,6 +174,10 @@ class Transport:
         """Close; what is with the kernel still leaves."""
         if self.socket is not None:
             self.socket = None
+            if self._unsent is not None and not self._broken:
+                # Half a PDU has left: a reset says so, an orderly end would not.
+                with contextlib.suppress(OSError):
+                    self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
             self._unsent = None
             for sock in (self._sock, self._alarm, self._bell):
                 if sock is not None:
