@@ -114,11 +114,10 @@ def attribute_tags(attributes: Sequence[str | int]) -> tuple[int, ...]:
 
 
 def _fill(keys: Mapping[str, Any]) -> Dataset:
+    import pydicom
     from pydicom.datadict import dictionary_VR, tag_for_keyword
-    from pydicom.dataset import Dataset
-    from pydicom.sequence import Sequence as Items
 
-    dataset = Dataset()
+    dataset = pydicom.Dataset()
     for keyword, value in keys.items():
         tag = tag_for_keyword(keyword)
         if tag is None:
@@ -128,7 +127,7 @@ def _fill(keys: Mapping[str, Any]) -> Dataset:
             items = [] if value is None or value == "" else [value] if isinstance(value, Mapping) else list(value)
             # One empty item asks for the sequence as a whole (PS3.4 C.2.2.2.6).
             filled = [_fill(item) if isinstance(item, Mapping) else item for item in items]
-            dataset.add_new(tag, vr, Items(filled))
+            dataset.add_new(tag, vr, pydicom.Sequence(filled))
         else:
             dataset.add_new(tag, vr.split(" or ")[0], "" if value is None else value)
     return dataset

@@ -67,9 +67,9 @@ class SubOperations:
         """The identifier with Failed SOP Instance UID List (0008,0058); None when nothing failed."""
         if not self.failed_uids:
             return None
-        from pydicom.dataset import Dataset
+        import pydicom
 
-        identifier = Dataset()
+        identifier = pydicom.Dataset()
         identifier.FailedSOPInstanceUIDList = self.failed_uids
         return identifier
 
