@@ -43,9 +43,12 @@ if TYPE_CHECKING:
         RemoteProtocolError,
         StatusError,
     )
+    from dulcet.io.instances import Instance
     from dulcet.io.store_directory import StoreDirectory
+    from dulcet.node.application import Node
+    from dulcet.node.scripts import Answer
     from dulcet.services.acceptance import AcceptancePolicy
-    from dulcet.services.results import Response, Sent
+    from dulcet.services.results import Response, Retrieved, Sent
     from dulcet.upper_layer.address import Address
     from dulcet.upper_layer.negotiation import PresentationContext, Proposal
 
@@ -53,6 +56,7 @@ __all__ = [
     "AcceptancePolicy",
     "Address",
     "AddressError",
+    "Answer",
     "Association",
     "AssociationAborted",
     "AssociationClosed",
@@ -66,11 +70,13 @@ __all__ = [
     "DulcetError",
     "FileSpan",
     "IncomingRequest",
+    "Instance",
     "InstanceError",
     "Limits",
     "Listener",
     "LocalProtocolError",
     "NoPresentationContext",
+    "Node",
     "NotDicom",
     "PeerUnreachable",
     "PresentationContext",
@@ -79,6 +85,7 @@ __all__ = [
     "ReceiveError",
     "RemoteProtocolError",
     "Response",
+    "Retrieved",
     "Sent",
     "Status",
     "StatusError",
@@ -101,9 +108,12 @@ _MODULES: Final = {
     "errors": "AddressError AssociationAborted AssociationClosed AssociationError AssociationRefused CannotConvert "
     "DimseTimeout DulcetError InstanceError LocalProtocolError NoPresentationContext NotDicom PeerUnreachable "
     "ProtocolError ReceiveError RemoteProtocolError StatusError",
+    "io.instances": "Instance",
     "io.store_directory": "StoreDirectory",
+    "node.application": "Node",
+    "node.scripts": "Answer",
     "services.acceptance": "AcceptancePolicy",
-    "services.results": "Response Sent",
+    "services.results": "Response Retrieved Sent",
     "upper_layer.address": "Address",
     "upper_layer.negotiation": "PresentationContext Proposal",
 }

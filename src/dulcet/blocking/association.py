@@ -31,11 +31,12 @@ from dulcet.io.instances import Instance, InstanceSource, examine
 from dulcet.io.sockets import connect
 from dulcet.io.store_directory import StoreDirectory
 from dulcet.services import invocations
+from dulcet.services.endings import ENDINGS
 from dulcet.services.invocations import Invocation
 from dulcet.services.proposals import DEFAULT_PROPOSALS
 from dulcet.services.results import Response, Retrieved, Sent
 from dulcet.upper_layer.address import Address
-from dulcet.upper_layer.events import AssociateAccepted
+from dulcet.upper_layer.events import NEED_DATA, PAUSED, AssociateAccepted
 from dulcet.upper_layer.items import UserItem
 from dulcet.upper_layer.negotiation import Proposal, Window, associate_request
 
@@ -415,6 +416,25 @@ class Association(Channel):
             yield request
             if self.ending is None:
                 request._settle()
+
+    def _look(self) -> None:
+        """Take notice of what came in the meantime without waiting: of a cancel above all."""
+        if self._requests and self._requests[-1].streams:
+            return  # its data set is next on the wire: whoever takes the request reads it
+        self._exchange(time.monotonic())
+        while True:
+            with self._lock:
+                event = self._core.next_event()
+            if event is NEED_DATA or event is PAUSED:
+                return
+            if type(event) in ENDINGS:
+                self._ended(event)
+            elif type(event) is RequestReceived:
+                self._requests.append(IncomingRequest(self, event.request))
+                if event.request.streams:
+                    return
+            else:
+                self._set_aside(event)
 
     def _next_piece(self) -> DataReceived:
         """The next piece of the data set that is coming in."""

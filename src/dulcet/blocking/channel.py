@@ -49,6 +49,8 @@ class Channel(Negotiated):
         self._error: AssociationError | DimseTimeout | None = None
         self._interrupted = False
         self._lock = threading.RLock()
+        self._room = threading.Condition(self._lock)
+        self._waiting_for_room = 0
 
     # ------------------------------------------------------------------ the end
 
@@ -180,6 +182,8 @@ class Channel(Negotiated):
         with self._lock:
             if writable:
                 self._flush()
+            if self._waiting_for_room and not transport.has_unsent:
+                self._room.notify_all()
             if readable:
                 count = transport.read_into(core.get_buffer())
                 if count:
@@ -208,6 +212,21 @@ class Channel(Negotiated):
                 self._end_here(failure)
                 self._finish()
                 raise failure from error
+
+    def _await_room(self, *, here: bool) -> None:
+        """Wait until what is queued is with the kernel, so that a slow reader slows us down.
+
+        `here`: in the thread that drives the association; another one waits for that one to get it out.
+        """
+        transport, core = self._transport, self._core
+        while (transport.has_unsent or core.has_output) and not transport.broken and self.ending is None:
+            if here:
+                self._exchange(None)
+                continue
+            with self._lock:
+                self._waiting_for_room += 1
+                self._room.wait(1.0)
+                self._waiting_for_room -= 1
 
     def _flush_all(self) -> None:
         """Send everything: for the rare peer that answers before it has read to the end."""

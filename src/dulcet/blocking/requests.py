@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from dulcet.dimse.association import PENDING
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import RESPONSE
 from dulcet.dimse.operations import Request
@@ -77,6 +78,11 @@ class IncomingRequest:
     def streams(self) -> bool:
         """True when its data set comes in pieces, and not all of it was read."""
         return self._unread
+
+    @property
+    def deferred(self) -> bool:
+        """True once `defer()` was called."""
+        return self._deferred
 
     def defer(self) -> IncomingRequest:
         """Promise to answer later, maybe from another thread, while more requests are taken: for windows beyond 1.
@@ -151,13 +157,15 @@ class IncomingRequest:
         association = self.association
         core = association._core
         with association._lock:
-            if data is None and not elements:
+            if data is None and not elements and status not in PENDING:
                 core.respond_status(self._request, status)
             else:
                 core.respond(self._request, self._response(status, data is not None, elements), data)
             association._flush()
         if self._deferred:
             association._transport.wake()
+        if not self.answered:
+            association._await_room(here=not self._deferred)
 
     def _response(self, status: int, has_data: bool, elements: dict[str, Any]) -> Command:
         command = self._request.command

@@ -1,20 +1,23 @@
 """Sending many instances: contexts from the files, several associations where one does not do, results as they come.
 
-Rules: an instance fails for itself alone; an association that broke is made anew as long as the one before got something
-across; a file stays open until it was answered and every byte of it has left.
+Rules: an instance fails for itself alone; an association that broke is made anew, unless the last few of them got
+nothing across; a file stays open until it was answered and every byte of it has left; whoever leaves early aborts what
+is unanswered.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from dulcet.blocking.association import Association, associate
+from dulcet.blocking.channel import LAST_WORD, abort_all
 from dulcet.config import AssociationConfig
 from dulcet.dimse.command import MEDIUM
 from dulcet.dimse.events import ResponseReceived
@@ -22,6 +25,7 @@ from dulcet.dimse.operations import Operation
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceError, PeerUnreachable
 from dulcet.io.instances import Instance, InstanceSource, examine
+from dulcet.io.train import FileFailed
 from dulcet.services.proposals import plan_storage
 from dulcet.services.results import Sent
 from dulcet.upper_layer.address import Address
@@ -32,7 +36,16 @@ if TYPE_CHECKING:
 __all__ = ["StoreMany"]
 
 BATCH: Final = 2000
-"""Files looked at before the first is sent: enough that their contexts rarely need another association."""
+"""Instances looked at before the first is sent: enough that their contexts rarely need another association."""
+BATCH_MEMORY: Final = 64 * 1024 * 1024
+"""Bytes of instances that are not files, after which a batch is full."""
+BATCH_SECONDS: Final = 1.0
+"""A source that gives its instances slowly does not hold up those that it gave."""
+
+FRUITLESS: Final = 3
+"""Associations in a row that get nothing across before the rest is given up; one may fall over one bad instance."""
+IDLE_LANES: Final = 4
+"""Associations of our own that stay open for the next batch; peers have limits."""
 
 LOST: Final = (AssociationError, DimseTimeout, PeerUnreachable)
 
@@ -44,20 +57,49 @@ class _InFlight:
     size: int
 
 
+class _Todo:
+    """Instances still to be sent, each taken once, by as many threads as there are."""
+
+    def __init__(self, instances: Iterable[Instance]) -> None:
+        self._waiting = deque(instances)
+        self.stopped = False
+
+    def __iter__(self) -> Iterator[Instance]:
+        while not self.stopped:
+            try:
+                instance = self._waiting.popleft()
+            except IndexError:
+                return
+            yield instance
+
+    def give_back(self, instances: Sequence[Instance]) -> None:
+        self._waiting.extendleft(reversed(instances))
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+
 class _Lane:
     """One association and what is on its way there."""
 
     def __init__(self, association: Association) -> None:
         self.association = association
         self.delivered = 0
-        self.unsent: Instance | None = None
-        """Taken from the list, not yet queued: it goes to the next association when this one is lost."""
         self._core = association._core
-        self._sent: list[Operation] = []
+        self._unsent: Instance | None = None  # taken from the list, not yet queued
+
+    @property
+    def flights(self) -> list[tuple[Operation, _InFlight]]:
+        """Our operations that are not answered."""
+        return [
+            (operation, operation.owner)
+            for operation in self._core.outstanding.values()
+            if isinstance(operation.owner, _InFlight)
+        ]
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._core.outstanding)
+        return any(isinstance(operation.owner, _InFlight) for operation in self._core.outstanding.values())
 
     def carries(self, pair: tuple[str, str]) -> bool:
         """True when instances of this class and syntax can travel here as they are."""
@@ -67,10 +109,13 @@ class _Lane:
         """Send each, as many at once as the window allows; raises when the association is lost."""
         core, association = self._core, self.association
         for instance in instances:
-            self.unsent = instance
+            self._unsent = instance
             association._check_usable()
             while not core.can_invoke():
-                yield self._collect()
+                if self.is_busy:
+                    yield self._collect()
+                else:  # another operation of the caller's is under way
+                    association._set_aside(association._next_event())
             flight = _InFlight(instance, instance.transfer_syntax, 0)
             try:
                 _, flight.transfer_syntax, flight.size = association._start_store(
@@ -80,8 +125,9 @@ class _Lane:
                 raise
             except DulcetError as error:  # this one alone: it cannot be read, or not be converted
                 instance.close()
+                self._unsent = None
                 yield _failed(instance, error)
-            self.unsent = None
+            self._unsent = None
             association._flush()
         while self.is_busy:
             yield self._collect()
@@ -91,15 +137,17 @@ class _Lane:
         association = self.association
         while True:
             event = association._next_event()
-            if type(event) is not ResponseReceived:
+            if type(event) is not ResponseReceived or not isinstance(event.operation.owner, _InFlight):
                 association._set_aside(event)
                 continue
             operation = event.operation
-            if not operation.departed:
-                association._flush_all()
             flight: _InFlight = operation.owner
             instance = flight.instance
-            instance.close()
+            try:
+                if not operation.departed:
+                    association._flush_all()
+            finally:
+                instance.close()
             self.delivered += 1
             status = event.command.status
             return Sent(
@@ -112,13 +160,27 @@ class _Lane:
                 flight.size,
             )
 
-    def abandon(self, error: DulcetError) -> Iterator[Sent]:
-        """What was on its way when the association was lost: nobody knows whether it arrived, so it counts as failed."""
-        for operation in list(self._core.outstanding.values()):
-            flight: _InFlight = operation.owner
-            flight.instance.close()
-            yield _failed(flight.instance, error)
-        self._core.outstanding.clear()
+    def abandon(self, error: DulcetError) -> tuple[list[Sent], list[Instance]]:
+        """After the association was lost: what counts as failed, and what can go over another one.
+
+        Nobody knows whether what was on its way arrived, so it failed.  Where we had to abort because of one file, only
+        that one did: to send the others once more does no harm.
+        """
+        again = [self._unsent] if self._unsent is not None else []
+        self._unsent = None
+        failed = []
+        culprit = error.__cause__
+        for operation, flight in self.flights:
+            instance = flight.instance
+            if not isinstance(culprit, FileFailed):
+                failed.append(_failed(instance, error))
+            elif instance.file == culprit.file:
+                failed.append(_failed(instance, InstanceError(f"{instance.origin}: {culprit}", instance.origin)))
+            else:
+                again.insert(len(again) - (again[-1:] == [None]), instance)
+            instance.close()
+            del self._core.outstanding[operation.message_id]
+        return failed, again
 
 
 class StoreMany:
@@ -126,7 +188,7 @@ class StoreMany:
 
     def __init__(
         self,
-        address: Address,
+        address: Address | None,
         *,
         calling_ae_title: str,
         config: AssociationConfig | None = None,
@@ -135,179 +197,72 @@ class StoreMany:
         priority: int = MEDIUM,
         given: Association | None = None,
     ) -> None:
+        """Without an `address` everything goes over the `given` association, as it does for an acceptor."""
         if associations < 1:
             raise ValueError(f"associations is {associations}: at least 1")
+        if address is None and associations > 1:
+            raise ValueError("an acceptor sends over the association that it was given: associations must be 1")
         config = config or AssociationConfig()
         self.address = address
         self.calling_ae_title = calling_ae_title
-        self.config = replace(config, window_invoked=window, window_performed=config.window_performed)
+        self.config = replace(config, window_invoked=window)
         self.associations = associations
         self.priority = priority
         self._given = _Lane(given) if given is not None else None
         self._lanes: list[_Lane] = []
         self._lock = threading.Lock()
+        self._stopping = False
 
     def run(self, what: Iterable[InstanceSource]) -> Iterator[Sent]:
         """One `Sent` for each; raises what `associate` raises when the very first association cannot be made."""
         sources = iter(what)
+        failing = True
         try:
-            while batch := list(itertools.islice(sources, BATCH)):
-                instances: list[Instance] = []
-                for source in batch:
-                    try:
-                        instances.append(examine(source))
-                    except InstanceError as error:
-                        yield Sent(source, None, error)
-                yield from self._send(instances)
+            while batch := yield from self._examine(sources):
+                yield from self._send(batch)
+            failing = False
+        except GeneratorExit:
+            self._stopping, failing = True, False
+            raise
         finally:
-            self._close()
+            self._close(failing)
+
+    def _examine(self, sources: Iterator[InstanceSource]) -> Iterator[Sent]:  # type: ignore[misc]
+        """The next batch, as the result; what cannot be sent is yielded."""
+        instances: list[Instance] = []
+        held = 0
+        full = time.monotonic() + BATCH_SECONDS
+        for source in sources:
+            try:
+                instance = examine(source)
+            except InstanceError as error:
+                yield Sent(source, None, error)
+            else:
+                instances.append(instance)
+                held += 0 if instance.data is None else len(instance.data)
+            if instances and (len(instances) >= BATCH or held >= BATCH_MEMORY or time.monotonic() >= full):
+                break
+        return instances  # type: ignore[return-value]
 
     def _send(self, instances: Sequence[Instance]) -> Iterator[Sent]:
         waiting: dict[tuple[str, str], list[Instance]] = {}
         for instance in instances:
             waiting.setdefault((instance.sop_class_uid, instance.transfer_syntax), []).append(instance)
         if self.associations == 1:
-            for lane in [self._given, *self._lanes]:
-                if lane is None:
-                    continue
-                here = [pair for pair in waiting if lane.carries(pair)]
-                todo = [instance for pair in here for instance in waiting.pop(pair)]
-                if todo:
-                    yield from self._drive(lane, _plan(todo)[0], todo)
+            yield from self._send_over_standing(waiting)
         for proposals in plan_storage(waiting):
             classes = {proposal.abstract_syntax for proposal in proposals}
             pairs = [pair for pair in waiting if pair[0] in classes]
-            todo = [instance for pair in pairs for instance in waiting.pop(pair)]
+            todo = _Todo(instance for pair in pairs for instance in waiting.pop(pair))
             count = min(self.associations, len(todo))
-            if count > 1:
-                yield from self._drive_parallel(proposals, todo, count)
-            else:
-                yield from self._drive(None, proposals, todo)
-
-    def _open(self, proposals: Sequence[Proposal]) -> _Lane:
-        association = associate(
-            self.address, calling_ae_title=self.calling_ae_title, contexts=proposals, config=self.config
-        )
-        lane = _Lane(association)
-        with self._lock:
-            self._lanes.append(lane)
-        return lane
-
-    def _drive(self, lane: _Lane | None, proposals: Sequence[Proposal], todo: Sequence[Instance]) -> Iterator[Sent]:
-        """Send over one association, made anew when it is lost after it got something across."""
-        if lane is None:
-            lane = self._open(proposals)
-        rest = iter(todo)
-        while True:
-            before = lane.delivered
             try:
-                yield from lane.run(rest, self.priority)
+                lane = self._open(proposals)
             except LOST as error:
-                yield from lane.abandon(error)
-                following = lane.unsent or next(rest, None)
-                if following is None:
-                    return
-                rest = itertools.chain((following,), rest)
-                if lane.delivered > before or getattr(error, "by_us", False):
-                    with contextlib.suppress(*LOST):
-                        lane = self._open(proposals)
-                        continue
-                for instance in rest:
-                    yield _failed(instance, error)
-            return
-
-    def _drive_parallel(
-        self, proposals: Sequence[Proposal], todo: Sequence[Instance], count: int
-    ) -> Iterator[Sent]:
-        """The same with several associations, a thread for each; they take from one list."""
-        lanes: list[_Lane] = [self._open(proposals)]  # the first one's failure is the caller's to see
-        shared = _Shared(todo)
-        results: queue.SimpleQueue[Sent | BaseException | None] = queue.SimpleQueue()
-
-        def work(lane: _Lane | None) -> None:
-            try:
-                if lane is None:
-                    try:
-                        lane = self._open(proposals)
-                    except LOST:
-                        return  # fewer associations than wished for; the others do the work
-                for sent in self._drive(lane, proposals, shared):
-                    results.put(sent)
-            except BaseException as error:
-                results.put(error)
-            finally:
-                results.put(None)
-
-        threads = [
-            threading.Thread(target=work, args=(lane,), name=f"dulcet-store-{index}", daemon=True)
-            for index, lane in enumerate([*lanes, *[None] * (count - 1)])
-        ]
-        for thread in threads:
-            thread.start()
-        running = len(threads)
-        try:
-            while running:
-                result = results.get()
-                if result is None:
-                    running -= 1
-                elif isinstance(result, BaseException):
-                    raise result
-                else:
-                    yield result
-        finally:
-            shared.stop()
-            for thread in threads:
-                thread.join()
-
-    def _close(self) -> None:
-        """Release our own associations; those with something unanswered, after an early end, are aborted."""
-        for lane in self._lanes:
-            if lane.is_busy:
-                lane.association.abort()
-                for _ in lane.abandon(AssociationError("abandoned")):
-                    pass
-            else:
-                lane.association.release()
-        self._lanes.clear()
-        if self._given is not None and self._given.is_busy:
-            with contextlib.suppress(DulcetError):
-                while self._given.is_busy:
-                    self._given._collect()
-
-
-class _Shared(Sequence[Instance]):
-    """A list that several threads take from, each instance once."""
-
-    def __init__(self, instances: Sequence[Instance]) -> None:
-        self._instances = instances
-        self._next = 0
-        self._lock = threading.Lock()
-
-    def stop(self) -> None:
-        with self._lock:
-            self._next = len(self._instances)
-
-    def __iter__(self) -> Iterator[Instance]:
-        while True:
-            with self._lock:
-                index = self._next
-                if index >= len(self._instances):
-                    return
-                self._next = index + 1
-            yield self._instances[index]
-
-    def __len__(self) -> int:
-        return len(self._instances)
-
-    def __getitem__(self, index: int) -> Instance:  # type: ignore[override]
-        return self._instances[index]
-
-
-def _plan(todo: Sequence[Instance]) -> list[list[Proposal]]:
-    return plan_storage((instance.sop_class_uid, instance.transfer_syntax) for instance in todo)
-
-
-def _failed(instance: Instance, error: DulcetError) -> Sent:
-    return Sent(
-        instance.origin, None, error, instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax
-    )
+                if self._given is None and not self._lanes and not self._begun:
+                    raise
+                yield from (_failed(instance, error) for instance in todo)
+                continue
+            if count > 1:
+                yield from self._drive_parallel(lane, proposals, todo, count)
+            elif (failure := (yield from self._drive(lane, proposals, todo))) is not None:
+                yield from (_failed(instance, failure) for instance in todo)

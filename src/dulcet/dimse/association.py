@@ -25,14 +25,8 @@ from dulcet.dimse.operations import Operation, Request
 from dulcet.dimse.source import Source, as_source
 from dulcet.dimse.status import Status
 from dulcet.errors import LocalProtocolError, NoPresentationContext, RemoteProtocolError
-from dulcet.upper_layer.connection import Connection
-from dulcet.upper_layer.events import (
-    PAUSED,
-    Aborted,
-    Fragment,
-    Signal,
-    TimedOut,
-)
+from dulcet.upper_layer.connection import DATA_STATES, Connection
+from dulcet.upper_layer.events import NEED_DATA, PAUSED, Aborted, Fragment, Signal, TimedOut
 from dulcet.upper_layer.fragments import Segment
 from dulcet.upper_layer.framing import BufferPool
 from dulcet.upper_layer.negotiation import Offer, PresentationContext, Window, accept
@@ -50,6 +44,11 @@ MAY_PEND: Final = frozenset(
 WITH_SUBOPERATIONS: Final = frozenset(int(field) for field in (CommandField.C_GET_RQ, CommandField.C_MOVE_RQ))
 Watch = Literal["idle", "progress"]
 
+ANSWER: Final = object()
+"""Marks a final response on its way out."""
+UNSENT_ANSWERS: Final = 4096
+"""A peer that goes on asking and takes no answers is cut off here, at about 2 MB: what queues for it is our memory."""
+
 
 class Association:
     """Both roles of one association; a face feeds it bytes and time and pulls events and bytes."""
@@ -64,7 +63,7 @@ class Association:
         """Our requests that await responses, by message id."""
         self.performing: dict[int, Request] = {}
         """The peer's requests that await our final response, by message id."""
-        self._by_class: dict[str, list[PresentationContext]] | None = None
+        self._by_class: dict[str, list[PresentationContext]] = {}
         self._last_id = 0
         self._held: RequestReceived | None = None
         # the message that is coming in
@@ -75,9 +74,14 @@ class Association:
         self._data: bytearray | None = None  # gathered data set; None while it streams or is thrown away
         self._refuse: int | None = None  # the status that answers a request whose data set is thrown away
         # timers
+        self._drained = True  # every byte that came was dealt with: what is missing, the peer has not sent
         self._watch: Watch | None = None
         self._watch_deadline = 0.0
         self._watch_bytes = 0
+        self._unsent_answers = 0
+        self._taken = 0  # how often bytes were asked for and given
+        self._stall_deadline: float | None = None
+        self._stall_mark = 0
 
     # ------------------------------------------------------------------ bytes and time
 
@@ -88,6 +92,7 @@ class Association:
     def buffer_updated(self, count: int) -> None:
         """`count` bytes were received into the last `get_buffer()`."""
         self.connection.buffer_updated(count)
+        self._drained = False
 
     def eof_received(self) -> None:
         """The peer closed, or the transport failed."""
@@ -97,9 +102,14 @@ class Association:
         """Whole PDUs of about `limit` bytes, as segments to be sent in this order; empty when there is nothing."""
         connection = self.connection
         segments = connection.data_to_send(limit)
+        if segments:
+            self._taken += 1
         if connection.departed:
-            for operation in connection.departed:
-                operation.departed = True  # type: ignore[attr-defined]
+            for left in connection.departed:
+                if isinstance(left, Operation):
+                    left.departed = True
+                else:
+                    self._unsent_answers -= 1
             connection.departed.clear()
         return segments
 
@@ -140,6 +150,7 @@ class Association:
         deadlines.append(self.connection.timer(now))
         response = self.config.timers.response
         if response is not None:
+            deadlines.append(self._stall_timer(now, response))
             for operation in self.outstanding.values():
                 if operation.departed:
                     if operation.deadline is None:
@@ -148,19 +159,40 @@ class Association:
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
-        """Let the timers that ran out by `now` act; read what there is to read first."""
+        """Let the timers that ran out by `now` act; read what there is to read first, and pull."""
         self.connection.handle_timer(now)
         if not self.is_established:
             return
-        if any(operation.deadline is not None and operation.deadline <= now for operation in self.outstanding.values()):
+        if self._response_is_overdue(now) or (self._stall_deadline is not None and self._stall_deadline <= now):
             self._time_out("response")
-            return
-        if self._watch is not None and self._watch_deadline <= now:
+        elif self._watch is not None and self._watch_deadline <= now:
             watch, self._watch = self._watch, None
             seconds = self.config.timers.progress
             received = self.connection.bytes_received - self._watch_bytes
+            if not self._drained:
+                return  # what was not looked at may be what is missed: our slowness, not the peer's
             if watch == "idle" or (seconds is not None and received < self.config.limits.progress * seconds):
                 self._time_out(watch)
+
+    def _response_is_overdue(self, now: float) -> bool:
+        """True when the peer is late; a clock starts anew where the response may be on its way or waits for us."""
+        coming = not self._drained or (self.mid_message and self.config.timers.progress is not None)
+        for operation in self.outstanding.values():
+            if operation.deadline is not None and operation.deadline <= now:
+                if not coming and not (self.performing and operation.field in WITH_SUBOPERATIONS):
+                    return True
+                operation.deadline = None
+        return False
+
+    def _stall_timer(self, now: float, seconds: float) -> float | None:
+        """A peer that takes nothing of what waits to be sent, and sends nothing, keeps its response from us as well."""
+        if not self.has_output:
+            self._stall_deadline = None
+            return None
+        mark = self._taken + self.connection.bytes_received
+        if self._stall_deadline is None or mark != self._stall_mark:
+            self._stall_deadline, self._stall_mark = now + seconds, mark
+        return self._stall_deadline
 
     def _watch_timer(self, now: float) -> float | None:
         """The one timer over what the peer sends: progress in the middle of a message, else idleness."""
@@ -241,8 +273,7 @@ class Association:
 
     def context_for(self, sop_class_uid: str, transfer_syntax: str | None = None) -> PresentationContext | None:
         """The first accepted context on which we may invoke operations of a class, in one syntax or in any."""
-        if self._by_class is None:
-            self._by_class = {}
+        if not self._by_class:
             for context in self.contexts.values():
                 if context.as_user:
                     self._by_class.setdefault(context.abstract_syntax, []).append(context)
@@ -254,7 +285,6 @@ class Association:
     def contexts_for(self, sop_class_uid: str) -> list[PresentationContext]:
         """All accepted contexts on which we may invoke operations of a class."""
         self.context_for(sop_class_uid)
-        assert self._by_class is not None
         return self._by_class.get(sop_class_uid, [])
 
     def need_context(self, sop_class_uid: str, transfer_syntax: str | None = None) -> PresentationContext:
@@ -269,7 +299,7 @@ class Association:
 
     @property
     def invocable(self) -> int:
-        """How many more operations may be outstanding at once; where the peer takes any number, our own bound counts."""
+        """How many more operations may be outstanding at once, by our own bound where the peer takes any number."""
         return (self.window.invoked or self.config.limits.unanswered) - len(self.outstanding)
 
     def can_invoke(self) -> bool:
@@ -313,9 +343,9 @@ class Association:
         """C-CANCEL request for an operation; nothing happens when it is answered or cancelled already."""
         if operation.cancelled or self.outstanding.get(operation.message_id) is not operation:
             return
-        operation.cancelled = True
         command = Command.make(CommandField.C_CANCEL_RQ, MessageIDBeingRespondedTo=operation.message_id)
         self.connection.send_message(operation.context.context_id, command.encode())
+        operation.cancelled = True
 
     def next_message_id(self) -> int:
         """1 to 65535, wrapping, none that is outstanding."""
@@ -358,8 +388,9 @@ class Association:
         if command.has_data_set != (data is not None):
             command = command.replace(data_set=data is not None, validate=False)
         source = None if data is None else as_source(data)
-        self.connection.send_message(request.context.context_id, command.encode(), source)
-        if not (command.status in PENDING and request.field in MAY_PEND):
+        is_final = not (command.status in PENDING and request.field in MAY_PEND)
+        self.connection.send_message(request.context.context_id, command.encode(), source, ANSWER if is_final else None)
+        if is_final:
             self._answered(request)
 
     def respond_status(self, request: Request, status: int) -> None:
@@ -369,6 +400,7 @@ class Association:
         self.connection.send_message(
             request.context.context_id,
             encode_response(request.field, request.message_id, command.sop_class_uid, command.sop_instance_uid, status),
+            operation=ANSWER,
         )
         self._answered(request)
 
@@ -378,8 +410,11 @@ class Association:
 
     def _answered(self, request: Request) -> None:
         request.answered = True
+        self._unsent_answers += 1
         if self.performing.get(request.message_id) is request:
             del self.performing[request.message_id]
+        if self.outstanding and request.field == STORE_RQ:
+            self._sign_of_life()
 
     # ------------------------------------------------------------------ events
 
@@ -391,18 +426,23 @@ class Association:
     def next_event(self) -> AssociationEvent | Signal:
         """The next event, NEED_DATA, or PAUSED while an answer is owed; never raises.
 
-        PAUSED also while the peer has more requests under way than were agreed on, unless it owes us an answer too.
+        PAUSED also while the peer has more requests under way than were agreed on; while it owes us an answer too, only
+        at `Limits.unanswered`.
         """
         connection = self.connection
         while True:
             if self._held is not None:
-                if len(self.performing) >= self.performable and not self.outstanding:
+                if connection.is_established and self._must_wait():
                     return PAUSED
                 held, self._held = self._held, None
+                if connection.state not in DATA_STATES:
+                    continue  # the association is over: nobody can answer it
                 self.performing[held.request.message_id] = held.request
                 return held
             event = connection.next_event()
             if type(event) is not Fragment:
+                if event is NEED_DATA:
+                    self._drained = True
                 return event  # type: ignore[return-value]
             try:
                 store = self._store
@@ -420,6 +460,14 @@ class Association:
             if got is not None:
                 return got
 
+    def _must_wait(self) -> bool:
+        """True while the request that is held exceeds what the peer may have under way."""
+        bound = self.performable
+        if self.outstanding:
+            # The answer that we wait for may lie behind it, so go on: but memory is not without end.
+            bound = max(bound, self.config.limits.unanswered)
+        return len(self.performing) >= bound
+
     def _fragment(self, fragment: Fragment) -> AssociationEvent | None:
         if fragment.is_command:
             if self._incoming is not None:
@@ -427,14 +475,15 @@ class Association:
             part = self._command_part
             if part is None:
                 self._context_id = fragment.context_id
+            elif fragment.context_id != self._context_id:
+                raise RemoteProtocolError("a command set changed its presentation context half-way")
+            if len(part or b"") + len(fragment.data) > self.config.limits.command_set:
+                raise RemoteProtocolError(f"a command set of more than {self.config.limits.command_set} bytes")
+            if part is None:
                 if fragment.is_last:
                     return self._command(Command.decode(fragment.data))
                 part = self._command_part = bytearray()
-            elif fragment.context_id != self._context_id:
-                raise RemoteProtocolError("a command set changed its presentation context half-way")
             part += fragment.data
-            if len(part) > self.config.limits.command_set:
-                raise RemoteProtocolError(f"a command set of more than {self.config.limits.command_set} bytes")
             if not fragment.is_last:
                 return None
             self._command_part = None
@@ -480,7 +529,9 @@ class Association:
             self._data += fragment.data
             if len(self._data) > self.config.limits.identifier:
                 if not isinstance(self._incoming, Request):
-                    raise RemoteProtocolError(f"a response with more than {self.config.limits.identifier} bytes of data")
+                    raise RemoteProtocolError(
+                        f"a response with more than {self.config.limits.identifier} bytes of data"
+                    )
                 self._data, self._refuse = None, Status.RESOURCE_LIMITATION
         if not fragment.is_last:
             return None
@@ -497,15 +548,23 @@ class Association:
     def _request(self, request: Request) -> AssociationEvent | None:
         if self._refuse is not None:
             status, self._refuse = self._refuse, None
-            self.respond_status(request, status)
+            if self.is_established:  # not while we await A-RELEASE-RP: nothing may be sent then
+                self.respond_status(request, status)
+            self._check_unsent()
             return None
         if request.streams and self.outstanding:
             self._sign_of_life()
+        self._check_unsent()
         self._held = RequestReceived(request)
         return None
 
+    def _check_unsent(self) -> None:
+        if self._unsent_answers > UNSENT_ANSWERS:
+            raise RemoteProtocolError(f"{self._unsent_answers} answers wait for a peer that only asks")
+
     def _response(self, command: Command, data: bytes | None) -> AssociationEvent:
-        operation = self.outstanding.get(command.message_id_being_responded_to or 0)
+        answered = command.message_id_being_responded_to
+        operation = None if answered is None else self.outstanding.get(answered)
         if (
             operation is None
             or command.field != operation.field | RESPONSE

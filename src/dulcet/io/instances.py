@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 
 from dulcet import uids
@@ -31,6 +31,14 @@ IN_MEMORY: Final = 64 * 1024
 """Files up to this many bytes are read at once when opened: cheaper than a descriptor that stays open."""
 
 
+READ_ONLY: Final = (
+    os.O_RDONLY
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)  # a pipe without a writer would hold us up for ever
+)
+
+
 @dataclass(slots=True, eq=False)
 class Instance:
     """One instance, examined: what to negotiate for it, and where its data set lies."""
@@ -38,8 +46,18 @@ class Instance:
     origin: Any
     """What was given."""
     location: Location
-    _data: memoryview | None = None
-    _file: int | None = None
+    data: memoryview | FileSpan | None = None
+    """The encoded data set, when it is in memory or its place is known already."""
+    file: int | None = None
+    """The descriptor that a FileSpan of `open` reads from."""
+
+    @classmethod
+    def of_span(
+        cls, span: FileSpan, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, origin: Any = None
+    ) -> Instance:
+        """An encoded data set that lies in an open file; the file stays the caller's to close."""
+        location = Location(transfer_syntax, sop_class_uid, sop_instance_uid, span.offset, span.length, {})
+        return cls(span if origin is None else origin, location, span)
 
     @property
     def sop_class_uid(self) -> str:
@@ -58,111 +76,185 @@ class Instance:
 
         InstanceError when the file cannot be read or is not as long any more as it was.
         """
-        if self._data is not None:
-            return self._data
-        location = self.location
+        if self.data is not None:
+            return self.data
+        location, origin = self.location, self.origin
+        end = location.offset + location.length
         try:
-            file = os.open(self.origin, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
-        except OSError as error:
-            raise InstanceError(f"{self.origin}: {error.strerror}", self.origin) from error
-        try:
-            size = os.fstat(file).st_size
-            if size != location.offset + location.length:
-                raise InstanceError(
-                    f"{self.origin} has {size} bytes, it had {location.offset + location.length} when it was looked at; "
-                    "send it once nobody writes to it any more",
-                    self.origin,
-                )
-            if size > IN_MEMORY:
-                self._file = file
-                return FileSpan(file, location.offset, location.length)
-            data = _read_all(file, size)
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)
-        if len(data) != size:
-            raise InstanceError(f"{self.origin} ended early while it was read", self.origin)
-        return memoryview(data)[location.offset :]
+            file = _descriptor(origin)
+            try:
+                size = os.fstat(file).st_size
+                if size != end:
+                    raise InstanceError(
+                        f"{_name(origin)} has {size} bytes, it had {end} when it was looked at; "
+                        "send it once nobody writes to it any more",
+                        origin,
+                    )
+                if size > IN_MEMORY:
+                    span = FileSpan(file, location.offset, location.length)
+                    self.file, file = file, -1
+                    return span
+                data = _read_span(file, location.offset, location.length)
+            finally:
+                if file >= 0:
+                    os.close(file)
+        except (OSError, ValueError) as error:  # ValueError: an open file that was closed meanwhile
+            if isinstance(error, InstanceError):
+                raise
+            raise InstanceError(f"{_name(origin)}: {_reason(error)}", origin) from error
+        if len(data) != location.length:
+            raise InstanceError(f"{_name(origin)} ended early while it was read", origin)
+        return memoryview(data)
 
     def converted(self, accepted: Sequence[str]) -> tuple[memoryview, str]:
         """The data set in one of the accepted syntaxes, and which; CannotConvert when there is no way."""
-        source = self.origin if self._data is None else bytes(self._data)
-        if self._data is None:
-            data, syntax = convert(source, self.location, accepted)
-        else:
-            location = Location(
-                self.location.transfer_syntax,
-                self.location.sop_class_uid,
-                self.location.sop_instance_uid,
-                0,
-                len(self._data),
-                self.location.meta,
-            )
-            data, syntax = convert(source, location, accepted)
+        if self.data is None and isinstance(self.origin, str | os.PathLike):
+            data, syntax = convert(self.origin, self.location, accepted)
+            return memoryview(data), syntax
+        source = self.open()
+        try:
+            whole = _read_span(source.file, source.offset, source.length) if isinstance(source, FileSpan) else source
+        finally:
+            self.close()
+        try:
+            data, syntax = convert(bytes(whole), replace(self.location, offset=0, length=len(whole)), accepted)
+        except InstanceError as error:
+            error.path = self.origin
+            raise
         return memoryview(data), syntax
 
     def close(self) -> None:
         """Close the file, if one is open."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-
-def _read_all(file: int, size: int) -> bytes:
-    data = os.read(file, size)
-    while len(data) < size:
-        more = os.read(file, size - len(data))
-        if not more:
-            break
-        data += more
-    return data
+        if self.file is not None:
+            file, self.file = self.file, None
+            os.close(file)
 
 
 def examine(what: Any) -> Instance:
     """Look at a path, open binary file, Part 10 bytes or pydicom Dataset, as far as sending it needs.
 
+    An Instance, made with `Instance.of_span` where an index knows it already, is taken as it is.
+
+    An open file is taken from its first byte, and has to stay open until it is sent; its position does not change.
     Raises NotDicom or InstanceError, whose `.path` is `what`.
     """
-    if isinstance(what, str | os.PathLike):
-        return _examine_path(what)
-    if isinstance(what, bytes | bytearray | memoryview):
-        return _examine_bytes(what, bytes(what))
-    if hasattr(what, "read") and not hasattr(what, "file_meta"):
-        return _examine_file(what)
-    return _examine_dataset(what)
+    try:
+        if isinstance(what, str | os.PathLike):
+            return _examine_path(what)
+        if isinstance(what, bytes | bytearray | memoryview):
+            return _examine_bytes(what, bytes(what))
+        if hasattr(what, "read"):
+            return _examine_file(what)
+        return _examine_dataset(what)
+    except InstanceError as error:
+        error.path = what
+        raise
+    except (OSError, ValueError) as error:
+        raise InstanceError(f"{_name(what)}: {_reason(error)}", what) from error
 
 
 def _examine_path(path: str | os.PathLike[str]) -> Instance:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            location = locate(file, path=path)
-            check_whole(file, location, path=path)
-    except OSError as error:
-        raise InstanceError(f"{os.fspath(path)}: {error.strerror or error}", path) from error
-    if location.sop_class_uid == uids.MEDIA_STORAGE_DIRECTORY_STORAGE:
-        raise NotDicom(f"{os.fspath(path)} is a DICOMDIR, an index of other files; send the files", path)
-    return Instance(path, location)
+    descriptor = os.open(path, READ_ONLY)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise InstanceError(f"{os.fspath(path)} is a folder; name the files in it", path)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotDicom(f"{os.fspath(path)} is no regular file; leave it out", path)
+        return Instance(path, _look(file, os.fspath(path)))
 
 
-def _examine_bytes(what: Any, data: bytes) -> Instance:
-    file = io.BytesIO(data)
-    location = locate(file, path=what if not isinstance(what, bytes) else None)
-    check_whole(file, location)
+def _examine_bytes(what: Any, data: bytes, name: str = "the bytes given") -> Instance:
+    location = _look(io.BytesIO(data), name)
     return Instance(what, location, memoryview(data)[location.offset : location.offset + location.length])
 
 
 def _examine_file(file: BinaryIO) -> Instance:
-    name = getattr(file, "name", None)
-    if isinstance(name, str) and Path(name).is_file():
-        return _examine_path(name)
-    file.seek(0)
-    return _examine_bytes(file, file.read())
+    name = _name(file)
+    if _is_plain(file):
+        if file.writable():
+            file.flush()
+        descriptor = os.dup(file.fileno())
+        with os.fdopen(descriptor, "rb", buffering=0) as own:
+            position = os.lseek(descriptor, 0, os.SEEK_CUR)  # shared with the caller's
+            try:
+                return Instance(file, _look(own, name))
+            finally:
+                os.lseek(descriptor, position, os.SEEK_SET)
+    position = file.tell() if file.seekable() else None
+    if position is not None:
+        file.seek(0)
+    data: bytes | str = file.read()
+    if isinstance(data, str):
+        raise InstanceError(f'{name} is open as text; open it with "rb"', file)
+    if position is not None:
+        file.seek(position)
+    return _examine_bytes(file, data, name)
 
 
-def _examine_dataset(dataset: Dataset) -> Instance:
+def _examine_dataset(dataset: Any) -> Instance:
+    from pydicom.dataset import Dataset
+
+    if not isinstance(dataset, Dataset):
+        raise InstanceError(
+            f"a {type(dataset).__name__} cannot be sent; give a path, an open file, bytes or a Dataset", dataset
+        )
+    tags = list(dataset.keys())  # to iterate over the data set itself would decode every element
+    stray = next((tag for tag in tags if tag.group < 4), None)
+    if stray is not None:
+        raise InstanceError(f"the data set holds {stray}, which belongs in file_meta or nowhere; take it out", dataset)
     data, syntax = encode_dataset(dataset)
     class_uid, instance_uid = str(dataset.get("SOPClassUID", "")), str(dataset.get("SOPInstanceUID", ""))
     if not class_uid or not instance_uid:
-        raise InstanceError("the data set has no SOP Class UID or no SOP Instance UID; set both before sending", dataset)
+        raise InstanceError("the data set has no SOP Class UID or no SOP Instance UID; set both first", dataset)
     return Instance(dataset, Location(syntax, class_uid, instance_uid, 0, len(data), {}), memoryview(data))
+
+
+def _look(file: BinaryIO, name: str) -> Location:
+    location = locate(file, path=name)
+    if location.sop_class_uid == uids.MEDIA_STORAGE_DIRECTORY_STORAGE:
+        raise NotDicom(f"{name} is a DICOMDIR, an index of other files; send the files", name)
+    check_whole(file, location, path=name)
+    return location
+
+
+def _is_plain(file: Any) -> bool:
+    """True for a regular file whose descriptor gives what `read` gives: not for one that is inflated on the way."""
+    inner = getattr(file, "file", file)  # tempfile wraps what it opens
+    raw = getattr(inner, "raw", inner)
+    return isinstance(raw, io.FileIO) and stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
+
+
+def _descriptor(origin: Any) -> int:
+    """A descriptor of our own."""
+    if isinstance(origin, str | os.PathLike):
+        return os.open(origin, READ_ONLY)
+    return os.dup(origin.fileno())
+
+
+def _read_span(file: int, offset: int, length: int) -> bytes:
+    """Those bytes, or as many of them as there are."""
+    pieces = []
+    while length:
+        piece = os.pread(file, length, offset) if hasattr(os, "pread") else _seek_and_read(file, length, offset)
+        if not piece:
+            break
+        pieces.append(piece)
+        offset += len(piece)
+        length -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _seek_and_read(file: int, length: int, offset: int) -> bytes:
+    os.lseek(file, offset, os.SEEK_SET)
+    return os.read(file, length)
+
+
+def _name(what: Any) -> str:
+    """How it is called in messages."""
+    if isinstance(what, str | os.PathLike):
+        return os.fspath(what)
+    return str(getattr(what, "name", None) or "the open file")
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

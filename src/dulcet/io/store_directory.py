@@ -1,8 +1,8 @@
 """A folder that keeps what is received, each data set bit for bit behind our own file meta.
 
-Rules: nothing bears its final name before it is whole and, unless told otherwise, on stable storage; names are made here,
-never taken over (a valid UID or a digest, no separators); the same instance again is kept once, another one of the same
-name beside it; what a crash left half-written is swept at the next start.
+Rules: nothing bears its final name before it is whole and, unless told otherwise, on stable storage; names are made
+here, never taken over (a valid UID or a digest, no separators); the same instance again is kept once, another one of
+the same name beside it; what a crash left half-written is swept at the next start.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Final
 from dulcet.errors import InstanceError
 from dulcet.upper_layer.fragments import FileSpan, Segment
 
-__all__ = ["TRAIN_LENGTH", "Train", "TrainPool"]
+__all__ = ["TRAIN_LENGTH", "FileFailed", "Train", "TrainPool"]
 
 TRAIN_LENGTH: Final = 256 * 1024
 """Bytes asked from the core at once: two of our longest PDUs, some of them already in the processor's cache."""
@@ -26,6 +26,14 @@ MAX_SLOTS: Final = 512
 """Payload slots read by one call; IOV_MAX is 1024 on Linux."""
 
 
+class FileFailed(InstanceError):
+    """A file that is being sent is shorter than it was, or cannot be read any more; `file` is its descriptor."""
+
+    def __init__(self, message: str, file: int) -> None:
+        super().__init__(message)
+        self.file = file
+
+
 class Train:
     """One reusable buffer."""
 
@@ -33,7 +41,7 @@ class Train:
         self._buffer = memoryview(bytearray(BUFFER_LENGTH))
 
     def load(self, segments: Sequence[Segment]) -> memoryview:
-        """The segments' bytes in one piece, valid until the next `load`; InstanceError when a file is shorter than said."""
+        """The segments' bytes in one piece, valid until the next `load`; FileFailed when a file does not give them."""
         total = sum(len(segment) for segment in segments)
         if total > len(self._buffer):
             self._buffer = memoryview(bytearray(total))
@@ -52,15 +60,15 @@ class Train:
                 slots.append(buffer[position:end])
                 expected += segment.length
                 if len(slots) == MAX_SLOTS:
-                    _read(source, slots, expected)
+                    _fill(source, slots, expected)
                     source, slots = None, []
             else:
                 if source is not None:
-                    _read(source, slots, expected)
+                    _fill(source, slots, expected)
                 source, slots, expected = segment, [buffer[position:end]], segment.length
             position = end
         if source is not None:
-            _read(source, slots, expected)
+            _fill(source, slots, expected)
         return buffer[:total]
 
 
@@ -81,9 +89,18 @@ class TrainPool:
             self._spare.append(train)
 
 
-def _short(source: FileSpan, got: int, expected: int) -> InstanceError:
-    return InstanceError(
-        f"the file ended at byte {source.offset + got}, {expected - got} bytes early: it changed while it was being sent"
+def _fill(source: FileSpan, slots: list[memoryview], expected: int) -> None:
+    """Read `expected` bytes from where `source` begins into the slots."""
+    try:
+        _read(source, slots, expected)
+    except OSError as error:
+        raise FileFailed(f"the file cannot be read any more: {error.strerror or error}", source.file) from error
+
+
+def _short(source: FileSpan, got: int, expected: int) -> FileFailed:
+    return FileFailed(
+        f"the file ended at byte {source.offset + got}, {expected - got} bytes early: it changed while it was sent",
+        source.file,
     )
 
 

@@ -1,0 +1,1 @@
+"""How an application answers: handlers, the scripts that carry them through a service, and the faces that run those."""

@@ -1,0 +1,221 @@
+"""The node: an application entity with handlers for what it provides (PS3.7, PS3.4), on either face.
+
+    node = dulcet.Node("RECEIVER")
+
+    @node.on_store
+    def keep(request): ...
+
+    node.serve("127.0.0.1", 11112)
+
+Rules: a handler is a plain or an async function; what it returns is a status, a Dataset, a pair of both, or an iterable of
+answers; what it raises is a failure status.  What is accepted in negotiation follows from the handlers.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from dulcet import uids
+from dulcet.config import AssociationConfig
+from dulcet.dimse.messages import CommandField
+from dulcet.io.store_directory import DEFAULT_LAYOUT, StoreDirectory
+from dulcet.services.acceptance import STORED_SYNTAXES, AcceptancePolicy
+from dulcet.services.models import MODELS, Verb
+from dulcet.upper_layer.address import Address
+from dulcet.upper_layer.negotiation import check_ae_title
+
+if TYPE_CHECKING:
+    from dulcet.node.threads import NodeThreads
+
+__all__ = ["Node"]
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+MEMORY_LIMIT: Final = 64 * 1024 * 1024
+"""Bytes of one received data set that are kept in memory where the node has no folder; longer ones get A700H."""
+
+ALL: Final = "*"
+"""A handler for every SOP class of its message that has none of its own."""
+
+UNCOMPRESSED: Final = tuple(sorted(uids.UNCOMPRESSED))
+
+
+class Node:
+    """An application entity: its title, its handlers, its peers."""
+
+    def __init__(
+        self,
+        ae_title: str,
+        *,
+        store_to: str | PathLike[str] | StoreDirectory | None = None,
+        layout: str = DEFAULT_LAYOUT,
+        durability: Any = "fsync",
+        peers: Mapping[str, str | Address] | None = None,
+        calling: Iterable[str] | None = None,
+        any_called: bool = False,
+        config: AssociationConfig | None = None,
+        move_associations: int = 1,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
+        """`store_to` is a folder that data sets are streamed into before the `on_store` handler sees them; without it
+        they are kept in memory.  `peers` are C-MOVE destinations by AE title, as `AET@host:port`.  `calling` are the AE
+        titles that may call, None for any.
+        """
+        self.ae_title = check_ae_title(ae_title)
+        self.config = config or AssociationConfig()
+        self.store_directory = (
+            store_to
+            if store_to is None or isinstance(store_to, StoreDirectory)
+            else StoreDirectory(Path(store_to), layout=layout, durability=durability)
+        )
+        self.peers: dict[str, Address] = {
+            title: Address.parse(address) for title, address in (peers or {}).items()
+        }
+        """C-MOVE destinations by AE title; may be changed at any time."""
+        self.calling = None if calling is None else frozenset(calling)
+        self.any_called = any_called
+        self.move_associations = move_associations
+        self.memory_limit = memory_limit
+        self.extra_syntaxes: dict[str, Sequence[str]] = {}
+        """SOP classes that are accepted besides those of the handlers, with their transfer syntaxes."""
+        self._handlers: dict[tuple[int, str], Callable[..., Any]] = {}
+        self.on_echo(_echo)
+
+    # ------------------------------------------------------------------ handlers
+
+    def on_echo(self, handler: Handler) -> Handler:
+        """C-ECHO; answered with success unless a handler says otherwise."""
+        return self._register(CommandField.C_ECHO_RQ, handler, (uids.VERIFICATION,))
+
+    def on_store(self, handler: Handler | None = None, *, classes: Iterable[str] | None = None) -> Any:
+        """C-STORE: `handler(request: StoreRequest)`, called once the data set is here whole.
+
+        `classes` are SOP classes, by default every storage class of the standard.
+        """
+        chosen = tuple(uids.STORAGE_CLASSES) if classes is None else tuple(classes)
+        return self._decorator(CommandField.C_STORE_RQ, handler, chosen)
+
+    def on_find(self, handler: Handler | None = None, *, models: Iterable[str] = ("patient", "study")) -> Any:
+        """C-FIND: `handler(request: FindRequest)` gives Datasets (pending FF00H), (status, Dataset) pairs, or a status.
+
+        `models` are names of `dulcet.services.models.MODELS`, or SOP classes.
+        """
+        return self._decorator(CommandField.C_FIND_RQ, handler, _classes("find", models))
+
+    def on_get(self, handler: Handler | None = None, *, models: Iterable[str] = ("patient", "study")) -> Any:
+        """C-GET: `handler(request: RetrieveRequest)` gives what to send: paths, Datasets, bytes, `Instance`s."""
+        return self._decorator(CommandField.C_GET_RQ, handler, _classes("get", models))
+
+    def on_move(self, handler: Handler | None = None, *, models: Iterable[str] = ("patient", "study")) -> Any:
+        """C-MOVE: `handler(request: RetrieveRequest)` gives what to send to `request.destination`, one of `peers`."""
+        return self._decorator(CommandField.C_MOVE_RQ, handler, _classes("move", models))
+
+    def on_n_event_report(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
+        """N-EVENT-REPORT: `handler(request: NormalizedRequest)`."""
+        return self._decorator(CommandField.N_EVENT_REPORT_RQ, handler, tuple(classes))
+
+    def on_n_get(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
+        """N-GET: `handler(request: NormalizedRequest)` gives the attributes as a Dataset."""
+        return self._decorator(CommandField.N_GET_RQ, handler, tuple(classes))
+
+    def on_n_set(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
+        """N-SET: `handler(request: NormalizedRequest)`."""
+        return self._decorator(CommandField.N_SET_RQ, handler, tuple(classes))
+
+    def on_n_action(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
+        """N-ACTION: `handler(request: NormalizedRequest)`."""
+        return self._decorator(CommandField.N_ACTION_RQ, handler, tuple(classes))
+
+    def on_n_create(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
+        """N-CREATE: `handler(request: NormalizedRequest)`."""
+        return self._decorator(CommandField.N_CREATE_RQ, handler, tuple(classes))
+
+    def on_n_delete(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
+        """N-DELETE: `handler(request: NormalizedRequest)`."""
+        return self._decorator(CommandField.N_DELETE_RQ, handler, tuple(classes))
+
+    def handler_for(self, field: int, *sop_classes: str) -> Callable[..., Any] | None:
+        """The handler of a message: that of the first of the SOP classes that has one, else the one for all."""
+        for sop_class in (*sop_classes, ALL):
+            handler = self._handlers.get((field, sop_class))
+            if handler is not None:
+                return handler
+        return None
+
+    @property
+    def has_async_handlers(self) -> bool:
+        """True when a handler needs an event loop."""
+        return any(
+            inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler)
+            for handler in self._handlers.values()
+        )
+
+    def _decorator(self, field: CommandField, handler: Any, classes: Sequence[str]) -> Any:
+        """Usable as `@node.on_x` and as `@node.on_x(…)`."""
+        if handler is not None:
+            return self._register(field, handler, classes)
+        return lambda function: self._register(field, function, classes)
+
+    def _register(self, field: CommandField, handler: Handler, classes: Iterable[str]) -> Handler:
+        for sop_class in classes:
+            self._handlers[int(field), sop_class] = handler
+        return handler
+
+    # ------------------------------------------------------------------ negotiation
+
+    def policy(self) -> AcceptancePolicy:
+        """What is accepted: the SOP classes that have handlers, and storage classes for those that retrieve with C-GET."""
+        syntaxes: dict[str, Sequence[str]] = {}
+        fields = {field for field, _ in self._handlers}
+        for field, sop_class in self._handlers:
+            if sop_class == ALL:
+                continue
+            syntaxes[sop_class] = STORED_SYNTAXES if field == CommandField.C_STORE_RQ else UNCOMPRESSED
+        if CommandField.C_GET_RQ in fields:
+            for sop_class in uids.STORAGE_CLASSES:
+                syntaxes.setdefault(sop_class, STORED_SYNTAXES)
+        syntaxes.update(self.extra_syntaxes)
+        return AcceptancePolicy(
+            called=None if self.any_called else frozenset((self.ae_title,)),
+            calling=self.calling,
+            syntaxes=syntaxes,
+        )
+
+    # ------------------------------------------------------------------ serving
+
+    def threads(self, host: str = "127.0.0.1", port: int = 0) -> NodeThreads:
+        """Serve in the background with a thread for each association, until `stop()` or the end of a `with` block."""
+        from dulcet.node.threads import NodeThreads
+
+        return NodeThreads(self, Address(self.ae_title, host, port))
+
+    def with_peers(self, peers: Mapping[str, str | Address]) -> Node:
+        """This node, knowing these C-MOVE destinations as well."""
+        self.peers.update({title: Address.parse(address) for title, address in peers.items()})
+        return self
+
+
+def _echo(request: Any) -> None:
+    """Success."""
+
+
+def _classes(verb: Verb, models: Iterable[str]) -> tuple[str, ...]:
+    """SOP classes from names of models; a UID stands for itself."""
+    found: list[str] = []
+    for model in models:
+        if model[:1].isdigit():
+            found.append(model)
+            continue
+        if model not in MODELS:
+            raise ValueError(f"information model {model!r} does not exist; there are {', '.join(MODELS)}")
+        uid = MODELS[model].sop_class(verb)
+        if uid is None:
+            raise ValueError(f"information model {model!r} has no C-{verb.upper()} (PS3.4)")
+        found.append(uid)
+    return tuple(found)
+
+

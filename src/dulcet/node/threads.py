@@ -1,0 +1,168 @@
+"""A node on the blocking face: a thread for each association, which runs the scripts itself.
+
+Rule: with a window of 1 the association's own thread calls the handler, so a lone small object costs no hop; requests
+that may run at once go to a pool, and their answers back through the association's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+from dulcet.blocking.receiver import Receiver
+from dulcet.blocking.sending import StoreMany, send_here
+from dulcet.dimse.messages import CommandField
+from dulcet.dimse.status import Status
+from dulcet.errors import DulcetError, ReceiveError
+from dulcet.node.actions import END, Action, Call, Close, Forward, Next, Receive, Respond, SendHere
+from dulcet.node.requests import EchoRequest, Requestor
+from dulcet.node.scripts import Script, answer
+
+if TYPE_CHECKING:
+    from dulcet.blocking.requests import IncomingRequest
+    from dulcet.node.application import Node
+    from dulcet.upper_layer.address import Address
+
+__all__ = ["NodeThreads", "run"]
+
+log: Final = logging.getLogger("dulcet.node")
+
+POOL: Final = 16
+"""Threads for requests that run at once within one association's window; more wait."""
+
+
+class NodeThreads:
+    """A node that serves in the background; a context manager."""
+
+    def __init__(self, node: Node, address: Address) -> None:
+        if node.has_async_handlers:
+            raise TypeError("this node has async handlers: start it in an event loop with `await node.start(…)`")
+        self.node = node
+        self._pool = ThreadPoolExecutor(POOL, thread_name_prefix="dulcet-node")
+        self._receiver = Receiver(
+            address, lambda request: run(node, request, self._pool), policy=node.policy(), config=node.config
+        )
+        self.address = self._receiver.address
+        """Where it listens, the port that was taken included."""
+
+    def stop(self, seconds: float = 2.0) -> bool:
+        """No new associations; those that stand may end for `seconds`, then they are aborted; True when none had to."""
+        clean = self._receiver.stop(seconds)
+        self._pool.shutdown(wait=False)
+        return clean
+
+    def __enter__(self) -> NodeThreads:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def run(node: Node, incoming: IncomingRequest, pool: ThreadPoolExecutor | None = None) -> None:
+    """Answer one request: in this thread, or from its handler on in the pool where several may run at once."""
+    association = incoming.association
+    core = incoming._request
+    request = EchoRequest(
+        Requestor(association.calling_ae_title, association.called_ae_title, association.peer),
+        core.context,
+        core.command,
+        core,
+    )
+    script = answer(node, request)
+    action = next(script, None)
+    # A C-GET sends on this very association, so it stays with the thread that drives it.
+    shared = pool is not None and association.window.performed != 1 and incoming.field != CommandField.C_GET_RQ
+    while action is not None:
+        if shared and isinstance(action, Call):
+            assert pool is not None
+            incoming.defer()
+            pool.submit(_continue, node, incoming, script, action)
+            return
+        action = _step(node, incoming, script, action)
+
+
+def _continue(node: Node, incoming: IncomingRequest, script: Script, action: Action | None) -> None:
+    try:
+        while action is not None:
+            action = _step(node, incoming, script, action)
+    except DulcetError as error:
+        log.warning("%s: %s: %s", incoming.association.peer, incoming.name, error)
+    except Exception:
+        log.exception("%s: %s: unexpected", incoming.association.peer, incoming.name)
+        incoming.association.interrupt()
+
+
+def _step(node: Node, incoming: IncomingRequest, script: Script, action: Action) -> Action | None:
+    """Perform one action; the next one, None at the end of the script."""
+    try:
+        result = _perform(node, incoming, action)
+    except Exception as error:
+        try:
+            return script.throw(error)
+        except StopIteration:
+            return None
+    try:
+        return script.send(result)
+    except StopIteration:
+        return None
+
+
+def _perform(node: Node, incoming: IncomingRequest, action: Action) -> Any:
+    association = incoming.association
+    match action:
+        case Respond(status, data, elements):
+            incoming.respond(status, data, **elements)
+            if not incoming.answered and not incoming.deferred:
+                association._look()
+        case Call(function, argument):
+            return function(argument)
+        case Next(iterator):
+            return next(iterator, END)  # type: ignore[arg-type]
+        case Close(iterator):
+            _close(iterator)
+        case Receive(directory, limit):
+            return incoming.save(directory) if directory is not None else _in_memory(incoming, limit)
+        case SendHere(items, priority):
+            return send_here(association, _sync(items), priority=priority)
+        case Forward(address, items, priority, originator, associations):
+            job = StoreMany(
+                address,
+                calling_ae_title=node.ae_title,
+                config=node.config,
+                associations=associations,
+                priority=priority,
+                originator=originator,
+            )
+            return job.run(_sync(items))
+    return None
+
+
+def _in_memory(incoming: IncomingRequest, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    for piece in incoming.chunks():
+        size += len(piece)
+        if size <= limit:
+            parts.append(bytes(piece))
+        else:
+            parts.clear()
+    if size > limit:
+        raise ReceiveError(
+            f"a data set of {size} bytes; at most {limit} are kept in memory: give the node a folder (store_to)",
+            Status.OUT_OF_RESOURCES,
+        )
+    return b"".join(parts)
+
+
+def _close(iterator: object) -> None:
+    if isinstance(iterator, Generator):
+        iterator.close()
+
+
+def _sync(items: Any) -> Iterable[Any] | Iterator[Any]:
+    if hasattr(items, "__anext__"):
+        raise TypeError("an async handler on the blocking face")
+    found: Iterable[Any] = items
+    return found
