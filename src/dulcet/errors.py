@@ -57,7 +57,7 @@ class LocalProtocolError(ProtocolError):
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer sent what the standard does not allow; `source` and `reason` are those of our A-ABORT (PS3.8 Table 9-26)."""
+    """The peer broke the standard; `source` and `reason` are those of our A-ABORT (PS3.8 Table 9-26)."""
 
     def __init__(self, message: str, *, source: int = 2, reason: int = 6) -> None:
         super().__init__(message)

@@ -146,8 +146,10 @@ class Association:
 
         What was armed since the last call starts now: call it just before waiting, after everything that came.
         """
-        deadlines = [self._watch_timer(now)] if self.is_established else []
-        deadlines.append(self.connection.timer(now))
+        deadlines = [self.connection.timer(now)]
+        if not self.is_established:
+            return deadlines[0]
+        deadlines.append(self._watch_timer(now))
         response = self.config.timers.response
         if response is not None:
             deadlines.append(self._stall_timer(now, response))

@@ -1,4 +1,4 @@
-"""Operations under way (PS3.7 sections 6.2 and 7): those that we invoked, and the peer's requests that we owe an answer.
+"""Operations under way (PS3.7 sections 6.2 and 7): those that we invoked, and the peer's that we owe an answer.
 
 Rule: plain records; `association` moves them on.
 """

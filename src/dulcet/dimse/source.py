@@ -1,4 +1,4 @@
-"""What an outgoing data set may be: bytes in memory, or a span of an open file that a face reads straight into its PDUs."""
+"""What an outgoing data set may be: bytes in memory, or a span of an open file that a face reads into its PDUs."""
 
 from __future__ import annotations
 
