@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.blocking.channel import Channel
@@ -32,13 +32,15 @@ from dulcet.io.sockets import connect
 from dulcet.io.store_directory import StoreDirectory
 from dulcet.services import invocations
 from dulcet.services.endings import ENDINGS
+from dulcet.services.extended import Extended
+from dulcet.services.identity import check_confirmed
 from dulcet.services.invocations import Invocation
-from dulcet.services.proposals import DEFAULT_PROPOSALS
+from dulcet.services.proposals import association_request
 from dulcet.services.results import Response, Retrieved, Sent
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import NEED_DATA, PAUSED, AssociateAccepted
-from dulcet.upper_layer.items import UserItem
-from dulcet.upper_layer.negotiation import Proposal, Window, associate_request
+from dulcet.upper_layer.items import CommonExtendedNegotiation, UserIdentityRQ, UserItem
+from dulcet.upper_layer.negotiation import Proposal
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -59,25 +61,31 @@ def associate(
     calling_ae_title: str = "DULCET",
     contexts: Iterable[Proposal] | None = None,
     config: AssociationConfig | None = None,
+    identity: UserIdentityRQ | None = None,
+    extended: Mapping[str, Extended] | None = None,
+    common_extended: Iterable[CommonExtendedNegotiation] = (),
     user_items: Iterable[UserItem] = (),
     handler: Callable[[IncomingRequest], object] | None = None,
 ) -> Association:
     """An established association with the peer at `AET@host:port`; use it as a context manager.
 
     `contexts` is what to propose; by default verification, query/retrieve, worklist and the storage classes.
+    `identity` says who asks (`UserIdentity`), `extended` and `common_extended` negotiate by SOP class, `user_items` are
+    further sub-items of user information, as they are.
     `handler` answers requests that the peer makes on it, such as N-EVENT-REPORT.
-    Raises AddressError, PeerUnreachable, AssociationRefused, AssociationAborted, AssociationClosed, DimseTimeout.
+    Raises AddressError, PeerUnreachable, AssociationRefused, AssociationAborted, AssociationClosed, DimseTimeout,
+    IdentityUnconfirmed.
     """
     address = Address.parse(address)
     config = config or AssociationConfig()
-    request = associate_request(
-        DEFAULT_PROPOSALS if contexts is None else contexts,
-        called=address.ae_title,
-        calling=calling_ae_title,
-        maximum_length=config.maximum_length,
-        implementation_class_uid=config.implementation_class_uid,
-        implementation_version_name=config.implementation_version_name,
-        window=Window(config.window_invoked, config.window_performed),
+    request = association_request(
+        address,
+        calling_ae_title=calling_ae_title,
+        contexts=contexts,
+        config=config,
+        identity=identity,
+        extended=extended,
+        common_extended=common_extended,
         user_items=user_items,
     )
     core = Core(requestor=True, config=config)
@@ -88,6 +96,7 @@ def associate(
     try:
         core.connection_made()
         association._await_answer()
+        check_confirmed(request, association.accept)
     except BaseException:
         association.abort()
         raise
@@ -135,11 +144,11 @@ class Association(Channel):
         """C-STORE of many: contexts are taken from the files, and more associations are made where this one lacks some.
 
         Yields one `Sent` for each, in the order of their answers; what cannot be sent fails for itself alone.
-        `associations` send in parallel; `window` operations are proposed to be outstanding on each.
+        `associations` send in parallel; `window` operations are proposed to be outstanding on each.  An acceptor sends
+        on this association alone.
         """
         from dulcet.blocking.sending import StoreMany
 
-        assert self.address is not None, "the requestor knows where the peer is"
         job = StoreMany(
             self.address,
             calling_ae_title=self.calling_ae_title,

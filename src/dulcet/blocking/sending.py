@@ -166,9 +166,8 @@ class _Lane:
         Nobody knows whether what was on its way arrived, so it failed.  Where we had to abort because of one file, only
         that one did: to send the others once more does no harm.
         """
-        again = [self._unsent] if self._unsent is not None else []
-        self._unsent = None
-        failed = []
+        failed: list[Sent] = []
+        again: list[Instance] = []
         culprit = error.__cause__
         for operation, flight in self.flights:
             instance = flight.instance
@@ -177,9 +176,12 @@ class _Lane:
             elif instance.file == culprit.file:
                 failed.append(_failed(instance, InstanceError(f"{instance.origin}: {culprit}", instance.origin)))
             else:
-                again.insert(len(again) - (again[-1:] == [None]), instance)
+                again.append(instance)
             instance.close()
             del self._core.outstanding[operation.message_id]
+        if self._unsent is not None:
+            again.append(self._unsent)
+            self._unsent = None
         return failed, again
 
 
@@ -211,25 +213,34 @@ class StoreMany:
         self._given = _Lane(given) if given is not None else None
         self._lanes: list[_Lane] = []
         self._lock = threading.Lock()
-        self._stopping = False
+        self._opened = False
+        self._stopping = threading.Event()
+        self._failure: DulcetError | None = None
+        """Why the last association was given up, and with it what is still to be sent."""
 
     def run(self, what: Iterable[InstanceSource]) -> Iterator[Sent]:
         """One `Sent` for each; raises what `associate` raises when the very first association cannot be made."""
+        if self._given is not None:
+            self._given.association._check_usable()
         sources = iter(what)
-        failing = True
+        abort = True
         try:
-            while batch := yield from self._examine(sources):
+            while True:
+                batch: list[Instance] = []
+                yield from self._examine(sources, batch)
+                if not batch:
+                    break
                 yield from self._send(batch)
-            failing = False
+            abort = False
         except GeneratorExit:
-            self._stopping, failing = True, False
+            self._stopping.set()
+            abort = False
             raise
         finally:
-            self._close(failing)
+            self._close(abort)
 
-    def _examine(self, sources: Iterator[InstanceSource]) -> Iterator[Sent]:  # type: ignore[misc]
-        """The next batch, as the result; what cannot be sent is yielded."""
-        instances: list[Instance] = []
+    def _examine(self, sources: Iterator[InstanceSource], batch: list[Instance]) -> Iterator[Sent]:
+        """Gather the next batch; what cannot be sent is yielded."""
         held = 0
         full = time.monotonic() + BATCH_SECONDS
         for source in sources:
@@ -237,32 +248,187 @@ class StoreMany:
                 instance = examine(source)
             except InstanceError as error:
                 yield Sent(source, None, error)
-            else:
-                instances.append(instance)
-                held += 0 if instance.data is None else len(instance.data)
-            if instances and (len(instances) >= BATCH or held >= BATCH_MEMORY or time.monotonic() >= full):
-                break
-        return instances  # type: ignore[return-value]
+                continue
+            batch.append(instance)
+            held += 0 if instance.data is None else len(instance.data)
+            if len(batch) >= BATCH or held >= BATCH_MEMORY or time.monotonic() >= full:
+                return
 
     def _send(self, instances: Sequence[Instance]) -> Iterator[Sent]:
         waiting: dict[tuple[str, str], list[Instance]] = {}
         for instance in instances:
             waiting.setdefault((instance.sop_class_uid, instance.transfer_syntax), []).append(instance)
         if self.associations == 1:
-            yield from self._send_over_standing(waiting)
+            yield from self._use_standing(waiting)
         for proposals in plan_storage(waiting):
             classes = {proposal.abstract_syntax for proposal in proposals}
             pairs = [pair for pair in waiting if pair[0] in classes]
             todo = _Todo(instance for pair in pairs for instance in waiting.pop(pair))
             count = min(self.associations, len(todo))
+            while self.associations == 1 and len(self._lanes) >= IDLE_LANES:
+                self._release(self._lanes[0])
             try:
                 lane = self._open(proposals)
             except LOST as error:
-                if self._given is None and not self._lanes and not self._begun:
+                if not self._opened and self._given is None:
                     raise
-                yield from (_failed(instance, error) for instance in todo)
-                continue
-            if count > 1:
-                yield from self._drive_parallel(lane, proposals, todo, count)
-            elif (failure := (yield from self._drive(lane, proposals, todo))) is not None:
-                yield from (_failed(instance, failure) for instance in todo)
+                self._failure = error
+            else:
+                if count > 1:
+                    yield from self._drive_parallel(lane, proposals, todo, count)
+                else:
+                    yield from self._drive(lane, proposals, todo)
+            yield from self._give_up(todo)
+
+    def _use_standing(self, waiting: dict[tuple[str, str], list[Instance]]) -> Iterator[Sent]:
+        """Send what the associations that stand can carry; take it out of `waiting`."""
+        for lane in [*([self._given] if self._given is not None else []), *self._lanes]:
+            # Where no other association can be made, this one may have to convert, or say why not.
+            pairs = [pair for pair in waiting if self.address is None or lane.carries(pair)]
+            todo = _Todo(instance for pair in pairs for instance in waiting.pop(pair))
+            try:
+                yield from lane.run(todo, self.priority)
+            except LOST as error:
+                yield from self._lost(lane, todo, error)
+                if self.address is None:
+                    yield from self._give_up(todo)
+                for instance in todo:
+                    waiting.setdefault((instance.sop_class_uid, instance.transfer_syntax), []).append(instance)
+
+    def _drive(self, lane: _Lane, proposals: Sequence[Proposal], todo: _Todo) -> Iterator[Sent]:
+        """Send over one association, made anew when it is lost; something is left in `todo` when it was given up."""
+        fruitless = 0
+        while True:
+            try:
+                yield from lane.run(todo, self.priority)
+                return
+            except LOST as error:
+                failure = error
+            yield from self._lost(lane, todo, failure)
+            if self._stopping.is_set() or not todo:
+                return
+            progress = lane.delivered or isinstance(failure.__cause__, FileFailed)
+            fruitless = 0 if progress else fruitless + 1
+            if fruitless >= (1 if isinstance(failure, DimseTimeout) else FRUITLESS):
+                return
+            try:
+                lane = self._open(proposals)
+            except LOST as error:
+                self._failure = error
+                return
+
+    def _drive_parallel(
+        self, first: _Lane, proposals: Sequence[Proposal], todo: _Todo, count: int
+    ) -> Iterator[Sent]:
+        """The same with several associations, a thread for each; they take from one list."""
+        results: queue.SimpleQueue[Sent | BaseException | None] = queue.SimpleQueue()
+
+        def work(lane: _Lane | None) -> None:
+            try:
+                for sent in self._drive(lane or self._open(proposals), proposals, todo):
+                    results.put(sent)
+            except LOST:
+                pass  # fewer associations than wished for; the others do the work
+            except BaseException as error:
+                results.put(error)
+            finally:
+                results.put(None)
+
+        threads = [
+            threading.Thread(target=work, args=(lane,), name=f"dulcet-store-{index}", daemon=True)
+            for index, lane in enumerate([first, *[None] * (count - 1)])
+        ]
+        running = len(threads)
+        try:
+            for thread in threads:
+                thread.start()
+            while running:
+                result = results.get()
+                if result is None:
+                    running -= 1
+                elif isinstance(result, BaseException):
+                    raise result
+                else:
+                    yield result
+        finally:
+            if running:
+                self._interrupt(todo)
+            deadline = time.monotonic() + LAST_WORD + 0.5
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(max(deadline - time.monotonic(), 0.0))
+        for lane in list(self._lanes):
+            self._release(lane)
+
+    # ------------------------------------------------------------------ associations
+
+    def _open(self, proposals: Sequence[Proposal]) -> _Lane:
+        assert self.address is not None
+        if self._stopping.is_set():
+            raise AssociationError("no more is to be sent")
+        association = associate(
+            self.address, calling_ae_title=self.calling_ae_title, contexts=proposals, config=self.config
+        )
+        lane = _Lane(association)
+        with self._lock:
+            self._opened = True
+            self._lanes.append(lane)
+        if self._stopping.is_set():
+            association.interrupt()
+        return lane
+
+    def _lost(self, lane: _Lane, todo: _Todo, error: DulcetError) -> Iterator[Sent]:
+        """What the loss of an association means for what was on its way there."""
+        self._failure = error
+        failed, again = lane.abandon(error)
+        todo.give_back(again)
+        with self._lock:
+            if lane in self._lanes:
+                self._lanes.remove(lane)
+        yield from failed
+
+    def _give_up(self, todo: _Todo) -> Iterator[Sent]:
+        for instance in todo:
+            assert self._failure is not None
+            yield _failed(instance, self._failure)
+
+    def _release(self, lane: _Lane) -> None:
+        with self._lock:
+            self._lanes.remove(lane)
+        with contextlib.suppress(DulcetError):
+            lane.association.release()
+
+    def _interrupt(self, todo: _Todo) -> None:
+        """Have the threads stop, and their peers told."""
+        todo.stopped = True
+        self._stopping.set()
+        with self._lock:
+            lanes = list(self._lanes)
+        for lane in lanes:
+            lane.association.interrupt()
+
+    def _close(self, abort: bool) -> None:
+        """Release our own associations; those with something unanswered, after an early end, are aborted."""
+        with self._lock:
+            lanes, self._lanes = self._lanes, []
+        given = self._given
+        if given is not None and given.is_busy:
+            if abort:
+                lanes.append(given)
+            else:
+                with contextlib.suppress(DulcetError):
+                    while given.is_busy:
+                        given._collect()
+        abort_all(lane.association for lane in lanes if abort or lane.is_busy)
+        for lane in [*lanes, *([given] if given is not None else [])]:
+            if lane.association.ending is not None:
+                lane.abandon(AssociationError("the rest was not waited for"))
+            elif lane is not given:
+                with contextlib.suppress(DulcetError):
+                    lane.association.release()
+
+
+def _failed(instance: Instance, error: DulcetError) -> Sent:
+    return Sent(
+        instance.origin, None, error, instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax
+    )

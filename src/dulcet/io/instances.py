@@ -81,7 +81,7 @@ class Instance:
         location, origin = self.location, self.origin
         end = location.offset + location.length
         try:
-            file = _descriptor(origin)
+            file = opened = _descriptor(origin)
             try:
                 size = os.fstat(file).st_size
                 if size != end:
@@ -90,21 +90,25 @@ class Instance:
                         "send it once nobody writes to it any more",
                         origin,
                     )
-                if size > IN_MEMORY:
-                    span = FileSpan(file, location.offset, location.length)
-                    self.file, file = file, -1
-                    return span
+                if size > IN_MEMORY and not self._lacks_pad:
+                    self.file, opened = file, -1
+                    return FileSpan(file, location.offset, location.length)
                 data = _read_span(file, location.offset, location.length)
             finally:
-                if file >= 0:
-                    os.close(file)
+                if opened >= 0:
+                    os.close(opened)
         except (OSError, ValueError) as error:  # ValueError: an open file that was closed meanwhile
             if isinstance(error, InstanceError):
                 raise
             raise InstanceError(f"{_name(origin)}: {_reason(error)}", origin) from error
         if len(data) != location.length:
             raise InstanceError(f"{_name(origin)} ended early while it was read", origin)
-        return memoryview(data)
+        return memoryview(data + b"\0" if self._lacks_pad else data)
+
+    @property
+    def _lacks_pad(self) -> bool:
+        """True for a deflated data set of odd length: one NUL belongs behind it (PS3.5 section A.5)."""
+        return self.location.length % 2 == 1 and self.location.transfer_syntax in uids.DEFLATED
 
     def converted(self, accepted: Sequence[str]) -> tuple[memoryview, str]:
         """The data set in one of the accepted syntaxes, and which; CannotConvert when there is no way."""
@@ -165,7 +169,10 @@ def _examine_path(path: str | os.PathLike[str]) -> Instance:
 
 def _examine_bytes(what: Any, data: bytes, name: str = "the bytes given") -> Instance:
     location = _look(io.BytesIO(data), name)
-    return Instance(what, location, memoryview(data)[location.offset : location.offset + location.length])
+    instance = Instance(what, location)
+    view = memoryview(data)[location.offset : location.offset + location.length]
+    instance.data = memoryview(bytes(view) + b"\0") if instance._lacks_pad else view
+    return instance
 
 
 def _examine_file(file: BinaryIO) -> Instance:
@@ -180,14 +187,14 @@ def _examine_file(file: BinaryIO) -> Instance:
                 return Instance(file, _look(own, name))
             finally:
                 os.lseek(descriptor, position, os.SEEK_SET)
-    position = file.tell() if file.seekable() else None
-    if position is not None:
+    before = file.tell() if file.seekable() else None
+    if before is not None:
         file.seek(0)
     data: bytes | str = file.read()
     if isinstance(data, str):
         raise InstanceError(f'{name} is open as text; open it with "rb"', file)
-    if position is not None:
-        file.seek(position)
+    if before is not None:
+        file.seek(before)
     return _examine_bytes(file, data, name)
 
 
