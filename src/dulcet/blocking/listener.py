@@ -14,12 +14,13 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
 from dulcet.blocking.association import Association
+from dulcet.blocking.channel import abort_all
 from dulcet.blocking.transport import Transport
 from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association as Core
@@ -34,6 +35,9 @@ log: Final = logging.getLogger("dulcet.listener")
 
 GREETED_AT_ONCE: Final = 2048
 """Connections that may be waiting for their association at once; beyond it the oldest one without a word goes."""
+
+ACCEPTED_AT_ONCE: Final = 64
+"""Connections taken before those that are here already are looked at again."""
 
 RESERVE: Final = 0.5
 """Seconds between two tries when the process is out of descriptors."""
@@ -134,14 +138,16 @@ class Listener:
             self._closing = True
         self._wake()
         self._thread.join()
+        untaken = []
         while True:
             try:
                 association = self._established.get_nowait()
             except queue.Empty:
                 break
             if association is not None:
-                association.abort()
+                untaken.append(association)
         self._established.put(None)
+        abort_all(untaken)
 
     @property
     def count(self) -> int:
@@ -172,14 +178,16 @@ class Listener:
                         with contextlib.suppress(OSError):
                             sock.recv(4096)
                     elif sock in self._guests:
-                        self._hear(self._guests[sock], events)
-                    elif sock in self._sockets:
+                        guest = self._guests[sock]
+                        self._guard(guest, self._hear, guest, events)
+                    elif sock in self._sockets and self._retry_accept is None:
                         self._accept(sock)
                 self._check_time()
         finally:
             for guest in list(self._guests.values()):
                 guest.core.abort(2, 0)
-                self._speak(guest)
+                with contextlib.suppress(Exception):
+                    self._speak(guest)
                 self._dismiss(guest)
             for sock in (*self._sockets, self._wake_read, self._wake_write):
                 sock.close()
@@ -199,16 +207,27 @@ class Listener:
                 self._selector.register(sock, selectors.EVENT_READ)
         for guest in [found for found in self._guests.values() if found.deadline is not None and found.deadline <= now]:
             guest.core.handle_timer(now)
-            self._attend(guest)
+            self._guard(guest, self._attend, guest)
+
+    def _guard(self, guest: _Guest, step: Callable[..., None], *arguments: object) -> None:
+        """Whatever goes wrong with one guest, the others are served."""
+        try:
+            step(*arguments)
+        except Exception:
+            log.exception("%s: unexpected", guest.peer)
+            if guest.sock in self._guests:
+                self._dismiss(guest)
 
     def _accept(self, listening: socket.socket) -> None:
-        while True:
+        for _ in range(ACCEPTED_AT_ONCE):
             try:
                 sock, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                # Out of descriptors: let those who have one finish, and try again in a moment.
+                if self._guests:  # out of descriptors: who came first and has not said yet what it wants, goes
+                    self._dismiss(next(iter(self._guests.values())))
+                    continue
                 log.error("cannot accept a connection: %s; raise the limit of open files", error.strerror)
                 for one in self._sockets:
                     self._selector.unregister(one)
@@ -236,11 +255,10 @@ class Listener:
     def _attend(self, guest: _Guest) -> None:
         """Let the core act on what came, and carry out what it wants."""
         core = guest.core
-        while (event := core.next_event()) is not NEED_DATA and event is not PAUSED:
+        # Once it is established, whatever comes is for whoever takes the association.
+        while not core.is_established and (event := core.next_event()) is not NEED_DATA and event is not PAUSED:
             if isinstance(event, AssociateRequested):
                 self._answer(guest, event)
-                if core.is_established:
-                    break  # whatever follows is for whoever takes the association
             elif isinstance(event, Aborted) and event.by_us:
                 log.warning("%s: %s", guest.peer, event.message)
             elif isinstance(event, TimedOut) and core.connection.bytes_received:

@@ -82,8 +82,9 @@ class _Todo:
 class _Lane:
     """One association and what is on its way there."""
 
-    def __init__(self, association: Association) -> None:
+    def __init__(self, association: Association, originator: tuple[str, int] | None = None) -> None:
         self.association = association
+        self.originator = originator
         self.delivered = 0
         self._core = association._core
         self._unsent: Instance | None = None  # taken from the list, not yet queued
@@ -119,7 +120,7 @@ class _Lane:
             flight = _InFlight(instance, instance.transfer_syntax, 0)
             try:
                 _, flight.transfer_syntax, flight.size = association._start_store(
-                    instance, priority=priority, owner=flight
+                    instance, priority=priority, originator=self.originator, owner=flight
                 )
             except LOST:
                 raise
@@ -197,6 +198,7 @@ class StoreMany:
         associations: int = 1,
         window: int = 8,
         priority: int = MEDIUM,
+        originator: tuple[str, int] | None = None,
         given: Association | None = None,
     ) -> None:
         """Without an `address` everything goes over the `given` association, as it does for an acceptor."""
@@ -210,6 +212,7 @@ class StoreMany:
         self.config = replace(config, window_invoked=window)
         self.associations = associations
         self.priority = priority
+        self.originator = originator
         self._given = _Lane(given) if given is not None else None
         self._lanes: list[_Lane] = []
         self._lock = threading.Lock()
@@ -369,7 +372,7 @@ class StoreMany:
         association = associate(
             self.address, calling_ae_title=self.calling_ae_title, contexts=proposals, config=self.config
         )
-        lane = _Lane(association)
+        lane = _Lane(association, self.originator)
         with self._lock:
             self._opened = True
             self._lanes.append(lane)

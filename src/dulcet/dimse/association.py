@@ -61,6 +61,8 @@ class Association:
         self.requestor = requestor
         self.outstanding: dict[int, Operation] = {}
         """Our requests that await responses, by message id."""
+        self.identity: Any = None
+        """Who the requestor is, as the offer told that accepted it."""
         self.performing: dict[int, Request] = {}
         """The peer's requests that await our final response, by message id."""
         self._by_class: dict[str, list[PresentationContext]] = {}
@@ -250,6 +252,7 @@ class Association:
         if isinstance(answer, Offer):
             if self.request is None:
                 raise LocalProtocolError("accept is not allowed before a request came")
+            self.identity = answer.identity
             answer = accept(self.request, answer)
         self.connection.accept(answer)
 

@@ -55,7 +55,7 @@ class ResponseReceived:
 
 @dataclass(slots=True, eq=False)
 class CancelReceived:
-    """C-CANCEL-RQ: `request.cancelled` is set, its final answer is still owed; None when no such request is under way."""
+    """C-CANCEL-RQ: `request.cancelled` is set, its final answer is still owed; None when no such one is under way."""
 
     message_id: int
     request: Request | None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from dulcet import uids
 from dulcet.config import AssociationConfig
-from dulcet.upper_layer.negotiation import Offer, Window
+from dulcet.services.extended import Extended, agree
+from dulcet.services.identity import Verifier, verify
+from dulcet.services.sop_classes import storage_classes
+from dulcet.upper_layer.items import UserItem
+from dulcet.upper_layer.negotiation import Offer, Window, check_reject
 from dulcet.upper_layer.pdu import AssociateRQ
 
 __all__ = ["AcceptancePolicy"]
@@ -33,6 +37,12 @@ class AcceptancePolicy:
     """The transfer syntaxes for classes that are not listed; None refuses them."""
     window: int = 8
     """Operations that a peer may have outstanding where it asks for several."""
+    extended: Mapping[str, Extended] = field(default_factory=dict)
+    """SOP class UID -> what we support of its extended negotiation; answered where the requestor proposes it."""
+    judge: Callable[[AssociateRQ], tuple[int, int, int] | None] | None = None
+    """Has the last word: a (result, source, reason) of PS3.8 Table 9-21 rejects, None accepts."""
+    verifier: Verifier | None = None
+    """Checks the user identity (PS3.7 D.3.3.7); without one, identities are neither asked for nor confirmed."""
 
     @classmethod
     def storage(
@@ -43,8 +53,8 @@ class AcceptancePolicy:
         promiscuous: bool = False,
         transfer_syntaxes: Sequence[str] = STORED_SYNTAXES,
     ) -> Self:
-        """Verification and every storage class of the standard; `promiscuous` takes any class, private ones too."""
-        syntaxes: dict[str, Sequence[str]] = dict.fromkeys(sorted(uids.STORAGE_CLASSES), transfer_syntaxes)
+        """Verification and every storage class of the standard and of `register_private`; `promiscuous` takes any class."""
+        syntaxes: dict[str, Sequence[str]] = dict.fromkeys(sorted(storage_classes()), transfer_syntaxes)
         syntaxes[uids.VERIFICATION] = tuple(sorted(uids.UNCOMPRESSED))
         return cls(
             called=None if called is None else frozenset((called,)),
@@ -59,7 +69,21 @@ class AcceptancePolicy:
             return CALLED_NOT_RECOGNIZED
         if self.calling is not None and request.calling not in self.calling:
             return CALLING_NOT_RECOGNIZED
+        identity: Any = None
+        user_items: tuple[UserItem, ...] = ()
+        if self.verifier is not None:
+            verdict = verify(self.verifier, request)
+            if len(verdict) == 3:
+                return verdict
+            identity, confirmation = verdict
+            user_items = () if confirmation is None else (confirmation,)
+        if self.judge is not None and (rejection := self.judge(request)) is not None:
+            check_reject(*rejection)
+            return rejection
         return Offer(
+            identity=identity,
+            user_items=user_items,
+            extended=agree(self.extended, {uid: item.information for uid, item in request.extended.items()}),
             syntaxes=self.syntaxes,
             any_class=self.any_class,
             order=config.transfer_syntax_order,

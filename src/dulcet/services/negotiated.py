@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dulcet.dimse.association import Association
+from dulcet.services.extended import Extended, options_for
 from dulcet.upper_layer.negotiation import PresentationContext, Window
 from dulcet.upper_layer.pdu import AssociateAC, AssociateRQ
 
@@ -66,3 +67,13 @@ class Negotiated:
     def is_established(self) -> bool:
         """True while operations are possible."""
         return self._core.is_established and self.ending is None
+
+    @property
+    def identity(self) -> Any:
+        """Acceptor: who the requestor is, as the verifier told; None without one."""
+        return self._core.identity
+
+    def extended(self, sop_class_uid: str) -> Extended | None:
+        """The extended negotiation agreed on for a SOP class, typed for query/retrieve; None where there is none."""
+        found = self.accept.extended.get(sop_class_uid)
+        return None if found is None else options_for(sop_class_uid, found.information)

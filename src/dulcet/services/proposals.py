@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from dulcet import uids
-from dulcet.upper_layer.negotiation import MAX_CONTEXTS, Proposal
+from dulcet.config import AssociationConfig
+from dulcet.services.extended import Extended, encode_extended
+from dulcet.upper_layer.address import Address
+from dulcet.upper_layer.items import CommonExtendedNegotiation, ExtendedNegotiation, UserIdentityRQ, UserItem
+from dulcet.upper_layer.negotiation import MAX_CONTEXTS, Proposal, Window, associate_request
+from dulcet.upper_layer.pdu import AssociateRQ
 
-__all__ = ["DEFAULT_PROPOSALS", "UNCOMPRESSED_PREFERENCE", "plan_storage", "proposals"]
+__all__ = ["DEFAULT_PROPOSALS", "UNCOMPRESSED_PREFERENCE", "association_request", "plan_storage", "proposals"]
 
 UNCOMPRESSED_PREFERENCE: Final = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
 """What we propose where nothing else decides; every DICOM application takes the second (PS3.5 section 10.1)."""
@@ -32,6 +37,37 @@ DEFAULT_SERVICES: Final = (
     uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_GET,
     uids.MODALITY_WORKLIST_INFORMATION_MODEL_FIND,
 )
+
+
+def association_request(
+    address: Address,
+    *,
+    calling_ae_title: str,
+    contexts: Iterable[Proposal] | None,
+    config: AssociationConfig,
+    identity: UserIdentityRQ | None = None,
+    extended: Mapping[str, Extended] | None = None,
+    common_extended: Iterable[CommonExtendedNegotiation] = (),
+    user_items: Iterable[UserItem] = (),
+) -> AssociateRQ:
+    """The A-ASSOCIATE-RQ of `associate()`; LocalProtocolError for what cannot be proposed."""
+    items: list[UserItem] = [
+        ExtendedNegotiation(uid, data) for uid, data in encode_extended(extended or {}).items()
+    ]
+    items += common_extended
+    if identity is not None:
+        items.append(identity)
+    items += user_items
+    return associate_request(
+        DEFAULT_PROPOSALS if contexts is None else contexts,
+        called=address.ae_title,
+        calling=calling_ae_title,
+        maximum_length=config.maximum_length,
+        implementation_class_uid=config.implementation_class_uid,
+        implementation_version_name=config.implementation_version_name,
+        window=Window(config.window_invoked, config.window_performed),
+        user_items=items,
+    )
 
 
 def proposals(sop_classes: Iterable[str], *, provider: bool = False) -> list[Proposal]:

@@ -18,6 +18,7 @@ __all__ = [
     "operations_of",
     "register_private",
     "service_of",
+    "storage_classes",
 ]
 
 
@@ -259,6 +260,12 @@ def operations_of(sop_class_uid: str) -> frozenset[str]:
     """Give the DIMSE operations that a SOP class allows; empty when it is not known."""
     row = SOP_CLASS_SERVICES.get(sop_class_uid) or _private.get(sop_class_uid)
     return row[1] if row else frozenset()
+
+
+def storage_classes() -> frozenset[str]:
+    """Every storage SOP class: those of the standard, retired ones included, and those of `register_private`."""
+    registered = {uid for uid, (service, _) in _private.items() if service is Service.STORAGE}
+    return uids.STORAGE_CLASSES | registered
 
 
 def register_private(sop_class_uid: str, service: Service) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from dulcet.errors import LocalProtocolError
 from dulcet.upper_layer.items import (
@@ -114,6 +114,8 @@ class Offer:
     requestor_as_provider: frozenset[str] | Literal["all"] = "all"
     extended: Mapping[str, bytes] = field(default_factory=dict)
     user_items: tuple[UserItem, ...] = ()
+    identity: Any = None
+    """Who the requestor is, as a verifier told; kept beside the association, not sent."""
 
 
 def check_ae_title(title: str, what: str = "AE title") -> str:
