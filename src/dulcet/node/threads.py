@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.blocking.receiver import Receiver
-from dulcet.blocking.sending import StoreMany, send_here
+from dulcet.blocking.sending import StoreMany
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
 from dulcet.errors import DulcetError, ReceiveError
@@ -125,7 +125,10 @@ def _perform(node: Node, incoming: IncomingRequest, action: Action) -> Any:
         case Receive(directory, limit):
             return incoming.save(directory) if directory is not None else _in_memory(incoming, limit)
         case SendHere(items, priority):
-            return send_here(association, _sync(items), priority=priority)
+            job = StoreMany(
+                None, calling_ae_title=node.ae_title, config=node.config, priority=priority, given=association
+            )
+            return job.run(_sync(items))
         case Forward(address, items, priority, originator, associations):
             job = StoreMany(
                 address,

@@ -86,7 +86,9 @@ def agree(supported: Mapping[str, Extended], proposed: Mapping[str, bytes]) -> d
         if ours is None:
             continue
         theirs = options_for(uid, data)
-        if (isinstance(ours, QueryOptions) and isinstance(theirs, QueryOptions)) or (isinstance(ours, RetrieveOptions) and isinstance(theirs, RetrieveOptions)):
+        if isinstance(ours, QueryOptions) and isinstance(theirs, QueryOptions):
+            answer[uid] = (ours & theirs).encode()
+        elif isinstance(ours, RetrieveOptions) and isinstance(theirs, RetrieveOptions):
             answer[uid] = (ours & theirs).encode()
         else:
             answer[uid] = ours if isinstance(ours, bytes) else ours.encode()
