@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from dulcet.dimse.association import PENDING
-from dulcet.dimse.command import Command
-from dulcet.dimse.messages import RESPONSE
 from dulcet.dimse.operations import Request
 from dulcet.dimse.source import Source
 from dulcet.dimse.status import Status
 from dulcet.errors import ReceiveError
+from dulcet.services.incoming import Incoming
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -22,67 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["IncomingRequest"]
 
 
-class IncomingRequest:
+class IncomingRequest(Incoming):
     """A C- or N- request (PS3.7); answer it with `respond`, once, or with pending responses before the final one."""
 
     def __init__(self, association: Association, request: Request) -> None:
+        super().__init__(request)
         self.association = association
-        self._request = request
-        self._unread = request.streams
-        self._deferred = False
-
-    @property
-    def command(self) -> Command:
-        """The command set as it came."""
-        return self._request.command
-
-    @property
-    def field(self) -> int:
-        """Command Field (0000,0100), a `CommandField` where the standard knows it."""
-        return self._request.field
-
-    @property
-    def name(self) -> str:
-        """`C-STORE-RQ` and the like."""
-        return self._request.command.name
-
-    @property
-    def message_id(self) -> int:
-        return self._request.message_id
-
-    @property
-    def sop_class_uid(self) -> str:
-        """The affected or requested SOP class, else the abstract syntax of the presentation context."""
-        return self._request.command.sop_class_uid or self._request.context.abstract_syntax
-
-    @property
-    def sop_instance_uid(self) -> str:
-        return self._request.command.sop_instance_uid or ""
-
-    @property
-    def transfer_syntax(self) -> str:
-        """The transfer syntax of the presentation context, in which the data set comes."""
-        return self._request.context.transfer_syntax
-
-    @property
-    def answered(self) -> bool:
-        """True once the final response was given."""
-        return self._request.answered
-
-    @property
-    def cancelled(self) -> bool:
-        """True once the peer cancelled it; the final response is still owed."""
-        return self._request.cancelled
-
-    @property
-    def streams(self) -> bool:
-        """True when its data set comes in pieces, and not all of it was read."""
-        return self._unread
-
-    @property
-    def deferred(self) -> bool:
-        """True once `defer()` was called."""
-        return self._deferred
 
     def defer(self) -> IncomingRequest:
         """Promise to answer later, maybe from another thread, while more requests are taken: for windows beyond 1.
@@ -166,17 +110,6 @@ class IncomingRequest:
             association._transport.wake()
         if not self.answered:
             association._await_room(here=not self._deferred)
-
-    def _response(self, status: int, has_data: bool, elements: dict[str, Any]) -> Command:
-        command = self._request.command
-        values: dict[str, Any] = {
-            "MessageIDBeingRespondedTo": self._request.message_id,
-            "Status": int(status),
-            "AffectedSOPClassUID": command.sop_class_uid,
-            "AffectedSOPInstanceUID": command.sop_instance_uid,
-            **elements,
-        }
-        return Command.make(self.field | RESPONSE, validate=False, data_set=has_data, **values)
 
     def _settle(self) -> None:
         """Whoever had it is done with it: what was not answered, and not deferred, failed."""
