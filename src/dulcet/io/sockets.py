@@ -11,11 +11,21 @@ import errno
 import os
 import socket
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from dulcet.errors import PeerUnreachable
 
-__all__ = ["connect", "format_address", "listening_sockets", "prepare", "quick_ack"]
+__all__ = [
+    "connect",
+    "failure",
+    "format_address",
+    "listening_sockets",
+    "prepare",
+    "quick_ack",
+    "unknown_host",
+    "unreachable",
+]
 
 TCP_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 
@@ -54,40 +64,51 @@ def connect(host: str, port: int, deadline: float) -> socket.socket:
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise PeerUnreachable(f"host {host!r} is not known ({error}); check the name before the colon") from error
+        raise unknown_host(host, error) from error
     failures: list[str] = []
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
         left = deadline - time.monotonic()
         # Each address gets its share of the time, so that one that swallows packets leaves some for the next.
         share = left / (len(addresses) - index)
-        where = format_address(address)
         try:
             sock = socket.socket(family, kind, protocol)
         except OSError as error:
-            failures.append(f"{where}: {error.strerror or error}")
+            failures.append(failure(address, error, share))
             continue
         try:
             sock.settimeout(max(share, 0.001))
             sock.connect(address)
-        except TimeoutError:
-            sock.close()
-            failures.append(f"{where}: no answer within {share:.1f} s (a firewall, or the host is off)")
         except OSError as error:
             sock.close()
-            failures.append(f"{where}: {_reason(error)}")
+            failures.append(failure(address, error, share))
         except BaseException:
             sock.close()
             raise
         else:
             prepare(sock)
             return sock
-    raise PeerUnreachable(f"cannot connect to {host}:{port}: {'; '.join(failures)}")
+    raise unreachable(host, port, failures)
 
 
-def _reason(error: OSError) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "refused, nothing listens on that port"
-    return error.strerror or str(error)
+def unknown_host(host: str, error: Exception) -> PeerUnreachable:
+    """No address has that name."""
+    return PeerUnreachable(f"host {host!r} is not known ({error}); check the name before the colon")
+
+
+def failure(address: object, error: OSError, seconds: float) -> str:
+    """What happened at one address, which was given so much time."""
+    if isinstance(error, TimeoutError):
+        reason = f"no answer within {seconds:.1f} s (a firewall, or the host is off)"
+    elif isinstance(error, ConnectionRefusedError):
+        reason = "refused, nothing listens on that port"
+    else:
+        reason = error.strerror or str(error)
+    return f"{format_address(address)}: {reason}"
+
+
+def unreachable(host: str, port: int, failures: Sequence[str]) -> PeerUnreachable:
+    """No address answered."""
+    return PeerUnreachable(f"cannot connect to {host}:{port}: {'; '.join(failures)}")
 
 
 def listening_sockets(host: str, port: int, *, backlog: int = BACKLOG, shared: bool = False) -> list[socket.socket]:
