@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import logging
 import os
 import re
 import secrets
 import shutil
 import string
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Final, Literal
+from types import ModuleType, TracebackType
+from typing import Final, Literal, Self
 
 from dulcet import uids
 from dulcet.dimse.status import Status
@@ -37,6 +39,9 @@ except ImportError:  # Windows
 
 __all__ = ["DEFAULT_LAYOUT", "IncomingFile", "Layout", "StoreDirectory"]
 
+log: Final = logging.getLogger("dulcet.store")
+"""Names instances by UID and place in the folder's root; paths may hold patient data, so they are not logged."""
+
 Durability = Literal["fsync", "none"]
 
 DEFAULT_LAYOUT: Final = "{SOPInstanceUID}.dcm"
@@ -45,12 +50,18 @@ PARTIAL: Final = ".partial"
 
 SOP_CLASS: Final = 0x00080016
 SOP_INSTANCE: Final = 0x00080018
-NAME_LENGTH: Final = 64
+VALUE_LENGTHS: Final = (64, 32, 16, 8)
+"""Characters of a header value in a name: the most that leave the name short enough."""
+UID_LENGTH: Final = 64
+NAME_LENGTH: Final = 240
+"""Bytes of a file or folder name; file systems take 255, and `~999` may be put behind it."""
 NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]+")
 COMPARED: Final = 1 << 20
 MAX_BESIDE: Final = 1000
 
 OUT_OF_SPACE: Final = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG))
+WITHOUT_LINKS: Final = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK))
+"""What a file system without hard links answers."""
 O_READ_WRITE: Final = (
     os.O_RDWR | os.O_CREAT | os.O_EXCL
     | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -68,19 +79,32 @@ class Layout:
         for part in template.split("/"):
             if part.strip() in ("", ".", ".."):
                 raise ValueError(f"layout {template!r} must be a relative path without empty parts, '.' and '..'")
-            self._parts.append(self._fields(part))
+            fields = self._fields(part)
+            self._parts.append(fields)
+            longest = sum(
+                len(text.encode()) + (0 if name is None else UID_LENGTH if name.endswith("UID") else VALUE_LENGTHS[-1])
+                for text, name in fields
+            )
+            if longest > NAME_LENGTH:
+                raise ValueError(f"layout {template!r}: {part!r} may become longer than {NAME_LENGTH} bytes; split it")
         if not self._tags.keys() & {"SOPInstanceUID"}:
             raise ValueError(f"layout {template!r} must contain {{SOPInstanceUID}}, or instances would share a name")
         self.wanted = frozenset(self._tags.values()) | {SOP_CLASS, SOP_INSTANCE}
 
     def _fields(self, part: str) -> list[tuple[str, str | None]]:
         fields: list[tuple[str, str | None]] = []
-        for literal, name, spec, conversion in string.Formatter().parse(part):
+        try:
+            parsed = list(string.Formatter().parse(part))
+        except ValueError as error:
+            raise ValueError(f"layout {self.template!r}: {error}") from None
+        for literal, name, spec, conversion in parsed:
             if spec or conversion:
                 raise ValueError(f"layout {self.template!r}: {{{name}}} takes no format")
-            if "\0" in literal or "\\" in literal:
+            if "\\" in literal or not literal.isprintable():
                 raise ValueError(f"layout {self.template!r} holds a character that a file name cannot have")
             if name is not None:
+                if not name:
+                    raise ValueError(f"layout {self.template!r}: {{}} names nothing, as {{StudyInstanceUID}} does")
                 self._tags[name] = self._tag(name)
             fields.append((literal, name))
         return fields
@@ -99,17 +123,26 @@ class Layout:
     def path(self, header: Header | None, sop_instance_uid: str) -> Path:
         """The relative path of an instance; without a header, what is not known is "unknown"."""
 
-        def value(keyword: str) -> str:
+        def value(keyword: str, length: int) -> str:
             if keyword == "SOPInstanceUID":
                 return safe_name(sop_instance_uid)
             text = header.text(self._tags[keyword]) if header is not None else ""
             if keyword.endswith("UID") and text:
                 return safe_name(text)
-            return NOT_IN_NAMES.sub("_", text)[:NAME_LENGTH].strip("_") or "unknown"
+            return NOT_IN_NAMES.sub("_", text)[:length].strip("_") or "unknown"
 
-        return Path(
-            *("".join(text + (value(name) if name is not None else "") for text, name in part) for part in self._parts)
-        )
+        def name(fields: list[tuple[str, str | None]]) -> str:
+            made = ""
+            for length in VALUE_LENGTHS:
+                made = "".join(text + (value(keyword, length) if keyword else "") for text, keyword in fields)
+                if len(made.encode()) <= NAME_LENGTH:
+                    break
+            return made
+
+        names = [name(fields) for fields in self._parts]
+        if names[0].casefold() == PARTIAL:  # a value may have made it so; what lies there is swept
+            names[0] = f"_{names[0]}"
+        return Path(*names)
 
 
 class StoreDirectory:
@@ -122,41 +155,82 @@ class StoreDirectory:
         self.path = Path(path)
         self.layout = Layout(layout)
         self.durable = durability == "fsync"
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
-        self.swept = self._sweep()
+        if self.durable:
+            for folder in missing:
+                _sync_folder(folder.parent)
+        self.swept = 0
         """How many partial files of crashed processes were removed at the start."""
-        self._session = self.path / PARTIAL / secrets.token_hex(8)
-        self._session.mkdir(parents=True)
-        self._lock = _lock(self._session)
         self._numbers = itertools.count()
         self._known: set[Path] = {self.path}  # folders that exist and whose names are durable
+        self._threads = threading.Lock()
+        self._lock: int | None = None
+        with _exclusive(self.path):
+            self.swept = self._sweep()
+            self._begin_session()
+        if self.swept:
+            log.warning("removed %d partial files that a crash left behind", self.swept)
 
     def begin(
         self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, *, source_ae_title: str = ""
     ) -> IncomingFile:
         """Start an instance, as its C-STORE-RQ announces it; ReceiveError (A700H) when no file can be made."""
         meta = encode_file_meta(sop_class_uid, sop_instance_uid, transfer_syntax, source_ae_title=source_ae_title)
-        path = self._session / str(next(self._numbers))
+        number = str(next(self._numbers))
         try:
-            file = os.open(path, O_READ_WRITE, 0o644)
+            path = self._session / number
+            try:
+                file = os.open(path, O_READ_WRITE, 0o666)
+            except FileNotFoundError:  # somebody emptied the folder under us
+                self._resume_session()
+                path = self._session / number
+                file = os.open(path, O_READ_WRITE, 0o666)
         except OSError as error:
-            raise _refusal(error, path) from error
+            raise self._refusal(error) from error
         return IncomingFile(self, file, path, meta, sop_class_uid, sop_instance_uid, transfer_syntax)
 
     def close(self) -> None:
-        """Give up this process's partial folder."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-        shutil.rmtree(self._session, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            (self.path / PARTIAL).rmdir()
+        """Give up this process's partial folder; nothing to do the second time."""
+        with self._threads, _exclusive(self.path):
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+            shutil.rmtree(self._session, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                (self.path / PARTIAL).rmdir()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begin_session(self) -> None:
+        """A folder for our partial files, with a lock that shows that we live."""
+        self._session = self.path / PARTIAL / secrets.token_hex(8)
+        self._session.mkdir(parents=True)
+        self._lock = _lock(self._session, create=True)
+
+    def _resume_session(self) -> None:
+        with self._threads:
+            if self._session.is_dir():
+                return
+            self.path.mkdir(parents=True, exist_ok=True)
+            with _exclusive(self.path):
+                if self._lock is not None:
+                    os.close(self._lock)
+                self._begin_session()
 
     def _sweep(self) -> int:
         """Remove the partial folders of processes that are gone."""
         swept = 0
         partial = self.path / PARTIAL
-        for session in partial.iterdir() if partial.is_dir() else ():
+        for session in list(partial.iterdir()) if partial.is_dir() else ():
+            if session.is_symlink() or not session.is_dir():
+                continue
             lock = _lock(session, create=False)
             if lock is None and _fcntl is not None and (session / "lock").exists():
                 continue  # a living process works in there
@@ -171,18 +245,45 @@ class StoreDirectory:
         final = self.path / relative
         if final.parent not in self._known:
             self._make(final.parent)
+        # Names that end in a UID have no suffix, though the UID has dots.
+        suffix = final.suffix if not final.suffix[1:].isdigit() else ""
+        stem = final.name.removesuffix(suffix)
         for attempt in range(MAX_BESIDE):
-            target = final if not attempt else final.with_name(f"{final.stem}~{attempt}{final.suffix}")
-            if _put(incoming.partial, target):
-                if self.durable:
-                    _sync_folder(target.parent)
-                return target
-            if _same_data_set(target, incoming):
-                incoming.discard()
-                if self.durable:  # whoever put it there may not have come so far yet
-                    _sync_folder(target.parent)
-                return target
-        raise ReceiveError(f"{final}: {MAX_BESIDE} different instances of this name are there already", 0xC000)
+            target = final if not attempt else final.with_name(f"{stem}~{attempt}{suffix}")
+            try:
+                placed = self._put(incoming.partial, target)
+            except FileNotFoundError:  # somebody removed the folder since it was made
+                self._known = {self.path}
+                self._make(final.parent)
+                placed = self._put(incoming.partial, target)
+            if not placed and not _same_data_set(target, incoming):
+                continue
+            if self.durable:  # also where another one put it there: it may not have come so far yet
+                _sync_folder(target.parent)
+            if placed and attempt:
+                log.warning("%s came with other content than before; kept beside it", ascii(incoming.sop_instance_uid))
+            return target
+        raise ReceiveError(
+            f"{incoming.sop_instance_uid}: {MAX_BESIDE} different instances of this UID are there already",
+            Status.CANNOT_UNDERSTAND,
+        )
+
+    def _put(self, partial: Path, target: Path) -> bool:
+        """Move a file to a name that is free; False when it is taken."""
+        try:
+            os.link(partial, target)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in WITHOUT_LINKS:
+                raise
+            with self._threads, _exclusive(self.path):  # nobody may take the name between the look and the move
+                if os.path.lexists(target):
+                    return False
+                os.rename(partial, target)
+            return True
+        os.unlink(partial)
+        return True
 
     def _make(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,9 +292,12 @@ class StoreDirectory:
                 if made in self._known:
                     break
                 _sync_folder(made.parent)
-                if made == self.path:
-                    break
         self._known.add(folder)
+
+    def _refusal(self, error: OSError) -> ReceiveError:
+        what = error.strerror or str(error)
+        cure = "free some space" if error.errno in OUT_OF_SPACE else "check the folder and its permissions"
+        return ReceiveError(f"cannot write in {self.path}: {what}; {cure}", Status.OUT_OF_RESOURCES)
 
 
 class IncomingFile:
@@ -249,7 +353,7 @@ class IncomingFile:
             if done < len(data):
                 _write_all(self._file, data[done:])
         except OSError as error:
-            raise _refusal(error, self.partial) from error
+            raise self._directory._refusal(error) from error
         self.size += len(data)
 
     def commit(self, check: Callable[[Header], None] | None = None) -> Path:
@@ -269,7 +373,7 @@ class IncomingFile:
             self._close()
             return directory._place(self, relative)
         except OSError as error:
-            raise _refusal(error, self.partial) from error
+            raise directory._refusal(error) from error
         finally:
             self.discard()
 
@@ -322,26 +426,6 @@ def _write_all(file: int, data: memoryview) -> None:
         data = data[os.write(file, data) :]
 
 
-def _put(partial: Path, target: Path) -> bool:
-    """Move a file to a name that is free; False when it is taken."""
-    try:
-        os.link(partial, target)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-            raise
-        # A file system without hard links: claim the name, then move over the claim.
-        try:
-            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        except FileExistsError:
-            return False
-        os.replace(partial, target)
-        return True
-    os.unlink(partial)
-    return True
-
-
 def _same_data_set(existing: Path, incoming: IncomingFile) -> bool:
     try:
         location = locate_path(existing)
@@ -368,7 +452,24 @@ def _sync_folder(folder: Path) -> None:
         os.close(file)
 
 
-def _lock(session: Path, *, create: bool = True) -> int | None:
+@contextlib.contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Keep other processes from sweeping, beginning and ending in this folder meanwhile, where the system can."""
+    file = None
+    if _fcntl is not None:
+        with contextlib.suppress(OSError):
+            file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        if file is not None:
+            with contextlib.suppress(OSError):  # a network file system may not lock a folder
+                _fcntl.flock(file, _fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if file is not None:
+            os.close(file)
+
+
+def _lock(session: Path, *, create: bool) -> int | None:
     """A descriptor that holds the session's lock, None when another process has it or there is none."""
     if _fcntl is None:
         return None
@@ -382,9 +483,3 @@ def _lock(session: Path, *, create: bool = True) -> int | None:
         os.close(file)
         return None
     return file
-
-
-def _refusal(error: OSError, path: Path) -> ReceiveError:
-    what = error.strerror or str(error)
-    cure = "free some space" if error.errno in OUT_OF_SPACE else "check the folder and its permissions"
-    return ReceiveError(f"cannot write in {path.parent.parent.parent}: {what}; {cure}", Status.OUT_OF_RESOURCES)
