@@ -9,12 +9,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import queue
 import socket
+import threading
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from dulcet.errors import PeerUnreachable
+
+AddressInfo = list[tuple[Any, Any, int, str, Any]]
 
 __all__ = [
     "connect",
@@ -31,6 +35,14 @@ TCP_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 
 BACKLOG: Final = 1024
 """Connections that the kernel keeps until we accept; a short queue costs the refused ones a second each."""
+
+PORT_TRIES: Final = 8
+"""A port that is free on the first address may be taken on the next one."""
+
+CURES: Final = {
+    errno.EADDRINUSE: "choose another port, or stop what listens there",
+    errno.EACCES: "ports below 1024 need a privilege: choose one above",
+}
 
 
 def prepare(sock: socket.socket) -> None:
@@ -61,10 +73,7 @@ def connect(host: str, port: int, deadline: float) -> socket.socket:
 
     Raises PeerUnreachable, which names each address tried and what happened there.
     """
-    try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise unknown_host(host, error) from error
+    addresses = _resolve(host, port, deadline)
     failures: list[str] = []
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
         left = deadline - time.monotonic()
@@ -78,6 +87,8 @@ def connect(host: str, port: int, deadline: float) -> socket.socket:
         try:
             sock.settimeout(max(share, 0.001))
             sock.connect(address)
+            if sock.getsockname() == sock.getpeername():  # TCP lets a port that was picked for us meet itself
+                raise ConnectionRefusedError
         except OSError as error:
             sock.close()
             failures.append(failure(address, error, share))
@@ -90,9 +101,34 @@ def connect(host: str, port: int, deadline: float) -> socket.socket:
     raise unreachable(host, port, failures)
 
 
+def _resolve(host: str, port: int, deadline: float) -> AddressInfo:
+    """The addresses of `host`; numeric ones at once, others in a thread, for the system's resolver has no deadline."""
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except (OSError, ValueError):
+        pass
+    answers: queue.SimpleQueue[AddressInfo | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, name="dulcet-resolve", daemon=True).start()
+    try:
+        answer = answers.get(timeout=max(deadline - time.monotonic(), 0.001))
+    except queue.Empty:
+        raise unknown_host(host, TimeoutError("the name server did not answer in time")) from None
+    if isinstance(answer, Exception):
+        raise unknown_host(host, answer) from answer
+    return answer
+
+
 def unknown_host(host: str, error: Exception) -> PeerUnreachable:
     """No address has that name."""
-    return PeerUnreachable(f"host {host!r} is not known ({error}); check the name before the colon")
+    reason = getattr(error, "strerror", None) or str(error)
+    return PeerUnreachable(f"host {host!r} is not known ({reason}); check the name before the colon")
 
 
 def failure(address: object, error: OSError, seconds: float) -> str:
@@ -120,13 +156,38 @@ def listening_sockets(host: str, port: int, *, backlog: int = BACKLOG, shared: b
     name = None if host in ("", "*") else host
     try:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError) as error:
-        raise OSError(f"cannot listen on {host!r}: {error}; name a local address, or 0.0.0.0 for all") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OSError(
+            getattr(error, "errno", None) or errno.EINVAL,
+            f"cannot listen on {host!r}: {reason}; name an address of this machine, or 0.0.0.0 for all",
+        ) from error
+    addresses = list(dict.fromkeys(found))
+    for tries_left in reversed(range(1 if port else PORT_TRIES)):
+        try:
+            return _listen_on_all(addresses, port, backlog, shared)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not tries_left:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _listen_on_all(addresses: AddressInfo, port: int, backlog: int, shared: bool) -> list[socket.socket]:
+    """One socket for each address, all with one port; a protocol that this machine lacks is left out."""
     sockets: list[socket.socket] = []
+    missing: OSError | None = None
     try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
+        for family, kind, protocol, _, address in addresses:
             where = (address[0], sockets[0].getsockname()[1], *address[2:]) if sockets and not port else address
-            sockets.append(_listen(family, kind, protocol, where, backlog, shared))
+            try:
+                sockets.append(_listen(family, kind, protocol, where, backlog, shared))
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error
+        if not sockets:
+            assert missing is not None
+            raise missing
     except BaseException:
         for sock in sockets:
             sock.close()
@@ -134,23 +195,23 @@ def listening_sockets(host: str, port: int, *, backlog: int = BACKLOG, shared: b
     return sockets
 
 
-def _listen(family: int, kind: int, protocol: int, address: object, backlog: int, shared: bool) -> socket.socket:
-    sock = socket.socket(family, kind, protocol)
+def _listen(family: int, kind: int, protocol: int, address: Any, backlog: int, shared: bool) -> socket.socket:
+    sock: socket.socket | None = None
     try:
+        sock = socket.socket(family, kind, protocol)
         if os.name == "posix":  # elsewhere it would let two servers share a port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(address)  # type: ignore[arg-type]
+        sock.bind(address)
         sock.listen(backlog)
         sock.setblocking(False)
     except OSError as error:
-        sock.close()
-        cure = "choose another port, or stop what listens there" if error.errno == errno.EADDRINUSE else "check --bind"
-        if error.errno == errno.EACCES:
-            cure = "ports below 1024 need a privilege: choose one above"
+        if sock is not None:
+            sock.close()
+        cure = CURES.get(error.errno or 0, "name an address of this machine, or 0.0.0.0 for all")
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"cannot listen on {format_address(address)}: {reason}; {cure}") from error
     return sock
