@@ -50,6 +50,8 @@ EVERYTHING: Final = Offer(syntaxes={}, any_class=())
 WHOLE: Final = 1 << 30
 """A read that takes all there is."""
 
+Wire = Callable[[bytes, "End"], bytes]
+"""What becomes of bytes on their way to an end."""
 Application = Callable[[Association, AssociationEvent], object]
 
 
@@ -132,6 +134,7 @@ class Pair:
         acceptor_config: AssociationConfig | None = None,
         proposals: Sequence[Proposal] = PROPOSALS,
         cuts: Iterable[int] | None = None,
+        wire: Wire | None = None,
         pool: BufferPool | None = None,
     ) -> None:
         """`cuts` are the sizes of the reads at both ends, without end; by default a read takes what there is."""
@@ -141,6 +144,7 @@ class Pair:
         self.requestor = End(Association(requestor=True, config=self.config, pool=pool), sizes)
         self.acceptor = End(Association(requestor=False, config=acceptor_config or self.config, pool=pool), sizes)
         self.ends = (self.requestor, self.acceptor)
+        self.wire = wire
         self.now = 1000.0
 
     def other(self, end: End) -> End:
@@ -185,6 +189,8 @@ class Pair:
             other = self.other(end)
             data = end.drain()
             moved |= bool(data)
+            if data and self.wire is not None:
+                data = self.wire(data, other)
             if not other.core.closed:
                 other.inbox += data
             if end.core.wants_close and not end.core.has_output and not other.eof:
