@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from dulcet._version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -67,6 +68,8 @@ class AssociationConfig:
     """Abort for what is harmless but wrong: P-DATA-TF longer than announced, even context ids, command VR slips."""
     implementation_class_uid: str = IMPLEMENTATION_CLASS_UID
     implementation_version_name: str = IMPLEMENTATION_VERSION_NAME
+    observers: tuple[Callable[[Any, Any], object], ...] = ()
+    """Each is called with every `Happening` (dulcet.upper_layer.happenings) and the association it happened on."""
     limits: Limits = field(default_factory=Limits)
     timers: Timers = field(default_factory=Timers)
 

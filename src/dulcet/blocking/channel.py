@@ -29,6 +29,7 @@ from dulcet.errors import (
 )
 from dulcet.services.endings import ENDINGS, ending
 from dulcet.services.negotiated import Negotiated
+from dulcet.services.observing import Reporter
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import NEED_DATA, PAUSED, Closed, ReleaseRequested
 
@@ -51,6 +52,7 @@ class Channel(Negotiated):
         self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
         self._waiting_for_room = 0
+        self._reporter = Reporter(core.config.observers) if core.config.observers else None
 
     # ------------------------------------------------------------------ the end
 
@@ -122,6 +124,8 @@ class Channel(Negotiated):
             if core.wants_close and not transport.broken:
                 self._flush()
         transport.close()
+        if self._reporter is not None:
+            self._reporter.report(core, self, time.monotonic())
 
     # ------------------------------------------------------------------ events
 
@@ -165,6 +169,8 @@ class Channel(Negotiated):
     def _exchange(self, deadline: float | None) -> bool:
         """Send what there is, then wait for bytes, room or a timer; False when `deadline` has passed."""
         core, transport = self._core, self._transport
+        if self._reporter is not None:
+            self._reporter.report(core, self, time.monotonic())
         if self._interrupted and self.ending is None:
             self.abort()
             self._check_usable()

@@ -26,6 +26,7 @@ from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association as Core
 from dulcet.io.sockets import format_address, listening_sockets
 from dulcet.services.acceptance import AcceptancePolicy
+from dulcet.services.observing import Reporter
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import NEED_DATA, PAUSED, Aborted, AssociateRequested, TimedOut
 
@@ -53,6 +54,7 @@ class _Guest:
     peer: str
     host: str
     deadline: float | None = None
+    reporter: Reporter | None = None
     counted: bool = False
 
 
@@ -237,6 +239,8 @@ class Listener:
                 self._dismiss(next(iter(self._guests.values())))
             core = Core(requestor=False, config=self.config)
             guest = _Guest(core, Transport(sock), sock, format_address(address), str(address[0]))
+            if self.config.observers:
+                guest.reporter = Reporter(self.config.observers)
             core.connection_made()
             guest.deadline = core.timer(time.monotonic())
             self._guests[sock] = guest
@@ -264,6 +268,8 @@ class Listener:
             elif isinstance(event, TimedOut) and core.connection.bytes_received:
                 log.warning("%s: no whole A-ASSOCIATE-RQ within %g s", guest.peer, self.config.timers.artim)
         sent = self._speak(guest)
+        if guest.reporter is not None and not core.is_established:
+            guest.reporter.report(core, guest, time.monotonic())
         if core.is_established and sent:
             self._hand_out(guest)
         elif (core.closed or core.wants_close) and (sent or guest.transport.broken):

@@ -25,10 +25,12 @@ from dulcet.dimse.operations import Operation, Request
 from dulcet.dimse.source import Source, as_source
 from dulcet.dimse.status import Status
 from dulcet.errors import LocalProtocolError, NoPresentationContext, RemoteProtocolError
+from dulcet.upper_layer import happenings
 from dulcet.upper_layer.connection import DATA_STATES, Connection
 from dulcet.upper_layer.events import NEED_DATA, PAUSED, Aborted, Fragment, Signal, TimedOut
-from dulcet.upper_layer.fragments import Segment
+from dulcet.upper_layer.fragments import FileSpan, Segment
 from dulcet.upper_layer.framing import BufferPool
+from dulcet.upper_layer.happenings import Happening
 from dulcet.upper_layer.negotiation import Offer, PresentationContext, Window, accept
 from dulcet.upper_layer.pdu import AssociateAC, AssociateRJ, AssociateRQ
 
@@ -118,6 +120,11 @@ class Association:
     @property
     def has_output(self) -> bool:
         return self.connection.has_output
+
+    @property
+    def journal(self) -> list[Happening] | None:
+        """What happened since the face last emptied it; None when nobody watches (`AssociationConfig.observers`)."""
+        return self.connection.journal
 
     @property
     def is_full(self) -> bool:
@@ -349,7 +356,7 @@ class Association:
         if operation.cancelled or self.outstanding.get(operation.message_id) is not operation:
             return
         command = Command.make(CommandField.C_CANCEL_RQ, MessageIDBeingRespondedTo=operation.message_id)
-        self.connection.send_message(operation.context.context_id, command.encode())
+        self._queue(operation.context, command.encode(), None, None)
         operation.cancelled = True
 
     def next_message_id(self) -> int:
@@ -381,7 +388,8 @@ class Association:
 
     def _send(self, operation: Operation, command: bytes, data: Source | None) -> None:
         source = None if data is None else as_source(data)
-        self.connection.send_message(operation.context.context_id, command, source, operation)
+        operation.size = 0 if source is None else len(source)
+        self._queue(operation.context, command, source, operation)
         self._last_id = operation.message_id
         self.outstanding[operation.message_id] = operation
 
@@ -394,27 +402,45 @@ class Association:
             command = command.replace(data_set=data is not None, validate=False)
         source = None if data is None else as_source(data)
         is_final = not (command.status in PENDING and request.field in MAY_PEND)
-        self.connection.send_message(request.context.context_id, command.encode(), source, ANSWER if is_final else None)
+        request.size += 0 if source is None else len(source)
+        self._queue(request.context, command.encode(), source, ANSWER if is_final else None)
         if is_final:
-            self._answered(request)
+            self._answered(request, command.status or 0)
 
     def respond_status(self, request: Request, status: int) -> None:
         """The final response that is a status and nothing else, the UIDs of the request repeated."""
         self._check_owed(request)
         command = request.command
-        self.connection.send_message(
-            request.context.context_id,
+        self._queue(
+            request.context,
             encode_response(request.field, request.message_id, command.sop_class_uid, command.sop_instance_uid, status),
-            operation=ANSWER,
+            None,
+            ANSWER,
         )
-        self._answered(request)
+        self._answered(request, status)
 
     def _check_owed(self, request: Request) -> None:
         if request.answered:
             raise LocalProtocolError(f"{request.command.name} {request.message_id} was answered already")
 
-    def _answered(self, request: Request) -> None:
+    def _queue(
+        self, context: PresentationContext, command: bytes, source: memoryview | FileSpan | None, operation: object
+    ) -> None:
+        self.connection.send_message(context.context_id, command, source, operation)
+        if self.connection.journal is not None:
+            size = 0 if source is None else len(source)
+            sent = happenings.MessageSent(context.context_id, Command.decode(command), size)
+            self.connection.journal.append(sent)
+
+    def _finished(self, name: str, message_id: int, status: int, by_us: bool, size: int) -> None:
+        if self.connection.journal is not None:
+            name = name.removesuffix("-RQ")
+            finished = happenings.OperationFinished(name, message_id, status, by_us, size)
+            self.connection.journal.append(finished)
+
+    def _answered(self, request: Request, status: int) -> None:
         request.answered = True
+        self._finished(request.command.name, request.message_id, status, True, request.size)
         self._unsent_answers += 1
         if self.performing.get(request.message_id) is request:
             del self.performing[request.message_id]
@@ -457,6 +483,7 @@ class Association:
                         self._store = self._incoming = None
                     elif not event.data:
                         continue
+                    store.size += len(event.data)
                     return DataReceived(store, event.data, event.is_last)
                 got = self._fragment(event)
             except RemoteProtocolError as fault:
@@ -501,6 +528,8 @@ class Association:
 
     def _command(self, command: Command) -> AssociationEvent | None:
         """A command set is whole."""
+        if self.connection.journal is not None:
+            self.connection.journal.append(happenings.MessageReceived(self._context_id, command))
         if command.field == CANCEL_RQ:
             return self._cancel_received(command)
         if command.is_response:
@@ -548,6 +577,7 @@ class Association:
             return self._response(incoming, data)
         assert incoming is not None
         incoming.data = data
+        incoming.size = len(data or b"")
         return self._request(incoming)
 
     def _request(self, request: Request) -> AssociationEvent | None:
@@ -579,8 +609,11 @@ class Association:
         is_final = not (command.status in PENDING and operation.field in MAY_PEND)
         operation.responses += 1
         operation.deadline = None
+        operation.size += len(data or b"")
         if is_final:
             del self.outstanding[operation.message_id]
+            name = command.name.removesuffix("-RSP")
+            self._finished(name, operation.message_id, command.status or 0, False, operation.size)
         return ResponseReceived(operation, command, data, is_final)
 
     def _cancel_received(self, command: Command) -> AssociationEvent:

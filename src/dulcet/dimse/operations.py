@@ -25,6 +25,7 @@ class Operation:
         "message_id",
         "owner",
         "responses",
+        "size",
         "sop_class_uid",
         "sop_instance_uid",
     )
@@ -49,13 +50,15 @@ class Operation:
         """True once its last byte was asked for: only then does the response clock run."""
         self.deadline: float | None = None
         self.responses = 0
+        self.size = 0
+        """Bytes of data sets, sent and received."""
         self.cancelled = False
 
 
 class Request:
     """A request of the peer; `data` is its whole data set, or None where there is none or it comes in pieces."""
 
-    __slots__ = ("answered", "cancelled", "command", "context", "data", "field", "message_id", "owner", "streams")
+    __slots__ = ("answered", "cancelled", "command", "context", "data", "field", "message_id", "owner", "size", "streams")
 
     def __init__(self, context: PresentationContext, command: Command) -> None:
         self.context = context
@@ -63,6 +66,8 @@ class Request:
         self.field = command.field
         self.message_id = command.message_id or 0
         self.data: bytes | None = None
+        self.size = 0
+        """Bytes of data sets, received and sent."""
         self.streams = False
         """True for a C-STORE-RQ: its data set follows as DataReceived."""
         self.cancelled = False

@@ -24,9 +24,12 @@ from dulcet.config import AssociationConfig
 from dulcet.dimse.messages import CommandField
 from dulcet.io.store_directory import DEFAULT_LAYOUT, StoreDirectory
 from dulcet.services.acceptance import STORED_SYNTAXES, AcceptancePolicy
+from dulcet.services.extended import Extended
+from dulcet.services.identity import Verifier
 from dulcet.services.models import MODELS, Verb
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.negotiation import check_ae_title
+from dulcet.upper_layer.pdu import AssociateRQ
 
 if TYPE_CHECKING:
     from dulcet.node.threads import NodeThreads
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Node"]
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
+Judge = TypeVar("Judge", bound=Callable[[AssociateRQ], tuple[int, int, int] | None])
+VerifierFunction = TypeVar("VerifierFunction", bound=Verifier)
 
 MEMORY_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of one received data set that are kept in memory where the node has no folder; longer ones get A700H."""
@@ -82,10 +87,29 @@ class Node:
         self.memory_limit = memory_limit
         self.extra_syntaxes: dict[str, Sequence[str]] = {}
         """SOP classes that are accepted besides those of the handlers, with their transfer syntaxes."""
+        self.extended: dict[str, Extended] = {}
+        """What this node supports of the extended negotiation of its SOP classes (`QueryOptions`, bytes)."""
+        self._judge: Callable[[AssociateRQ], tuple[int, int, int] | None] | None = None
+        self._verifier: Verifier | None = None
         self._handlers: dict[tuple[int, str], Callable[..., Any]] = {}
         self.on_echo(_echo)
 
     # ------------------------------------------------------------------ handlers
+
+    def on_associate(self, judge: Judge) -> Judge:
+        """`judge(request: AssociateRQ)` has the last word on an association: a (result, source, reason) of PS3.8
+        Table 9-21 rejects it, None accepts it.  A plain function.
+        """
+        self._judge = judge
+        return judge
+
+    def verify_identity(self, verifier: VerifierFunction) -> VerifierFunction:
+        """`verifier(identity: UserIdentityRQ | None, request: AssociateRQ)` gives `Identified`, or True or False.
+
+        A plain function (PS3.7 D.3.3.7); handlers find its `user` in `request.requestor.identity`.
+        """
+        self._verifier = verifier
+        return verifier
 
     def on_echo(self, handler: Handler) -> Handler:
         """C-ECHO; answered with success unless a handler says otherwise."""
@@ -183,6 +207,9 @@ class Node:
             called=None if self.any_called else frozenset((self.ae_title,)),
             calling=self.calling,
             syntaxes=syntaxes,
+            extended=self.extended,
+            judge=self._judge,
+            verifier=self._verifier,
         )
 
     # ------------------------------------------------------------------ serving

@@ -65,7 +65,9 @@ def run(node: Node, incoming: IncomingRequest, pool: ThreadPoolExecutor | None =
     association = incoming.association
     core = incoming._request
     request = EchoRequest(
-        Requestor(association.calling_ae_title, association.called_ae_title, association.peer),
+        Requestor(
+            association.calling_ae_title, association.called_ae_title, association.peer, association.identity
+        ),
         core.context,
         core.command,
         core,

@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from dulcet.config import AssociationConfig
 from dulcet.errors import LocalProtocolError, RemoteProtocolError
+from dulcet.upper_layer import happenings
 from dulcet.upper_layer.events import (
     NEED_DATA,
     PAUSED,
@@ -30,6 +31,7 @@ from dulcet.upper_layer.events import (
 )
 from dulcet.upper_layer.fragments import FileSpan, OutgoingMessage, Segment, fragment_length
 from dulcet.upper_layer.framing import BufferPool, ControlPDU, Framer
+from dulcet.upper_layer.happenings import Happening
 from dulcet.upper_layer.negotiation import (
     PresentationContext,
     Window,
@@ -41,6 +43,7 @@ from dulcet.upper_layer.negotiation import (
 )
 from dulcet.upper_layer.pdu import (
     PDU,
+    PDU_HEADER,
     Abort,
     AssociateAC,
     AssociateRJ,
@@ -103,6 +106,9 @@ class Connection:
             announced=self.config.maximum_length,
             strict=self.config.strict,
         )
+        self.journal: list[Happening] | None = [] if self.config.observers else None
+        """What happened since the face last emptied it; None when nobody watches."""
+        self._framer.journal = self.journal
         self._fragment = 0
         self._events: deque[UpperLayerEvent] = deque()
         self._out: deque[bytes | OutgoingMessage] = deque()
@@ -221,6 +227,8 @@ class Connection:
                 if head.operation is not None:
                     self.departed.append(head.operation)
             out.popleft()
+        if self.journal is not None and segments:
+            self._note_sent(segments)
         return segments
 
     @property
@@ -252,6 +260,8 @@ class Connection:
 
     def connection_made(self) -> None:
         """The transport connection stands: the requestor's asks, the acceptor's waits under ARTIM."""
+        if self.journal is not None:
+            self.journal.append(happenings.ConnectionOpened())
         self._local(Event.TRANSPORT_CONFIRMED if self.requestor else Event.TRANSPORT_INDICATED)
 
     def accept(self, answer: AssociateAC) -> None:
@@ -344,9 +354,45 @@ class Connection:
 
     def _send(self, pdu: PDU) -> None:
         self._out.append(pdu.encode())
+        if self.journal is not None:
+            match pdu:
+                case AssociateRQ():
+                    self.journal.append(happenings.AssociationRequested(pdu, by_us=True))
+                case AssociateAC():
+                    self.journal.append(happenings.AssociationAccepted(pdu, by_us=True))
+                case AssociateRJ(result, source, reason):
+                    self.journal.append(happenings.AssociationRefused(result, source, reason, by_us=True))
+                case Abort(source, reason):
+                    message = "" if self._fault is None else str(self._fault)
+                    self.journal.append(happenings.AssociationAborted(source, reason, by_us=True, message=message))
 
     def _indicate(self, event: UpperLayerEvent) -> None:
         self._events.append(event)
+        if self.journal is not None:
+            match event:
+                case AssociateRequested(request):
+                    self.journal.append(happenings.AssociationRequested(request, by_us=False))
+                case AssociateAccepted(accept):
+                    self.journal.append(happenings.AssociationAccepted(accept, by_us=False))
+                case AssociateRejected(reject):
+                    refused = happenings.AssociationRefused(reject.result, reject.source, reject.reason, by_us=False)
+                    self.journal.append(refused)
+                case Aborted(source, reason, by_us) if not by_us:
+                    self.journal.append(happenings.AssociationAborted(source, reason, by_us=False))
+                case Closed(expected):
+                    self.journal.append(happenings.ConnectionClosed(expected))
+                case ReleaseConfirmed():
+                    self.journal.append(happenings.AssociationReleased())
+
+    def _note_sent(self, segments: list[Segment]) -> None:
+        """Note the PDUs in what was handed out: headers stand at the start of segments of bytes, back to back or not."""
+        assert self.journal is not None
+        for segment in segments:
+            position = 0
+            while isinstance(segment, bytes) and position + 6 <= len(segment):
+                pdu_type, length = PDU_HEADER.unpack_from(segment, position)
+                self.journal.append(happenings.PDUSent(pdu_type, length))
+                position += 6 + length
 
     def _start(self, timer: TimerName) -> None:
         self._timers[timer] = None
@@ -451,6 +497,8 @@ class Connection:
     def _ar4(self) -> State:
         """Send A-RELEASE-RP and start ARTIM."""
         self._send(ReleaseRP())
+        if self.journal is not None:
+            self.journal.append(happenings.AssociationReleased())
         self._stop("release")
         self._start("artim")
         return State.AWAITING_CLOSE
@@ -543,13 +591,19 @@ class Connection:
         self._out.clear()
 
     def _close(self) -> State:
+        """The transport connection is to be closed, by us."""
+        if self.journal is not None:
+            self.journal.append(happenings.ConnectionClosed(expected=True))
         self._timers.clear()
         self.wants_close = True
         return State.IDLE
 
     def _over(self) -> State:
+        """The transport connection is gone, which was indicated."""
         self._out.clear()
-        return self._close()
+        self._timers.clear()
+        self.wants_close = True
+        return State.IDLE
 
 
 ACTIONS: Final[dict[str, Callable[[Connection], State]]] = {

@@ -12,6 +12,7 @@ from typing import Final
 
 from dulcet.errors import RemoteProtocolError
 from dulcet.upper_layer.events import NEED_DATA, Fragment, Signal
+from dulcet.upper_layer.happenings import Happening, PDUReceived
 from dulcet.upper_layer.items import malformed
 from dulcet.upper_layer.pdu import ABORT, ASSOCIATE_AC, ASSOCIATE_RQ, P_DATA_TF, PDU_HEADER, PDV_HEADER
 
@@ -70,6 +71,8 @@ class Framer:
         self.oversized = 0
         """How many P-DATA-TF were longer than announced."""
         self.bytes_received = 0
+        self.journal: list[Happening] | None = None
+        """Where PDUs are noted, if anybody wants to know."""
         self._pool = pool
         self._associate_limit = associate_limit
         self._announced = announced
@@ -194,6 +197,8 @@ class Framer:
     def _begin_pdu(self) -> int | None:
         assert self._buffer is not None
         pdu_type, length = PDU_HEADER.unpack_from(self._buffer, self._start)
+        if self.journal is not None:
+            self.journal.append(PDUReceived(pdu_type, length))
         if pdu_type == P_DATA_TF:
             self._start += 6
             self._pdu_left = length
