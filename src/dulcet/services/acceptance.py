@@ -19,8 +19,12 @@ __all__ = ["AcceptancePolicy"]
 
 CALLING_NOT_RECOGNIZED: Final = (1, 1, 3)
 CALLED_NOT_RECOGNIZED: Final = (1, 1, 7)
-STORED_SYNTAXES: Final = tuple(uid for uid in uids.TRANSFER_SYNTAXES if uid not in uids.REFERENCED)
-"""Every transfer syntax whose bytes are the instance; those that only refer to pixel data elsewhere are left out."""
+STORED_SYNTAXES: Final = tuple(
+    uid
+    for uid in uids.TRANSFER_SYNTAXES
+    if uid in uids.UNCOMPRESSED | uids.ENCAPSULATED or uid == uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+)
+"""Every transfer syntax whose bytes are the instance: none that refers to pixel data elsewhere, no real-time flow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,9 +51,7 @@ def association_request(
     user_items: Iterable[UserItem] = (),
 ) -> AssociateRQ:
     """The A-ASSOCIATE-RQ of `associate()`; LocalProtocolError for what cannot be proposed."""
-    items: list[UserItem] = [
-        ExtendedNegotiation(uid, data) for uid, data in encode_extended(extended or {}).items()
-    ]
+    items: list[UserItem] = [ExtendedNegotiation(uid, data) for uid, data in encode_extended(extended or {}).items()]
     items += common_extended
     if identity is not None:
         items.append(identity)
@@ -75,6 +73,23 @@ def proposals(sop_classes: Iterable[str], *, provider: bool = False) -> list[Pro
     return [Proposal(uid, UNCOMPRESSED_PREFERENCE, provider=provider) for uid in sop_classes]
 
 
+# What travels between few peers or none, the least seldom first; each stands for the classes below it as well.
+SELDOM: Final = tuple(
+    f"1.2.840.10008.5.1.4.{branch}."
+    for branch in """
+    1.1.9.3 1.1.9.4 1.1.9.5 1.1.9.6 1.1.9.7 1.1.9.8 1.1.9.100 1.1.9.1.4
+    1.1.78 1.1.79 1.1.80 1.1.81 1.1.82 1.1.68 1.1.90 1.1.91
+    1.1.11.6 1.1.11.7 1.1.11.9 1.1.11.10 1.1.11.11 1.1.11.12 1.1.104.3 1.1.104.4 1.1.104.5
+    1.1.481.10 1.1.481.11 1.1.481.12 1.1.481.13 1.1.481.14 1.1.481.15 1.1.481.16 1.1.481.17 1.1.481.18 1.1.481.19
+    1.1.481.20 1.1.481.21 1.1.481.22 1.1.481.23 1.1.481.24 1.1.481.25 34
+    1.1.200 1.1.201 38 39 43 44 45 1.1.501 1.1.601
+    """.split()
+)
+"""Waveforms beyond the ECG; eye and surface measurements; volumetric presentation states and models to print; radiation
+therapy of the second generation; protocols, inventories, templates, which are of no patient; security and industry.
+"""
+
+
 def _default() -> tuple[Proposal, ...]:
     services = proposals(DEFAULT_SERVICES)
     storage = proposals(sorted(uids.STORAGE_CLASSES - uids.RETIRED, key=_common_first), provider=True)
@@ -82,9 +97,9 @@ def _default() -> tuple[Proposal, ...]:
 
 
 def _common_first(uid: str) -> tuple[int, str]:
-    """The image classes of everyday work first: 128 contexts do not hold every class there is."""
-    everyday = uid.startswith("1.2.840.10008.5.1.4.1.1.") and uid.count(".") <= 10
-    return (0 if everyday else 1), uid
+    """The classes of everyday work first: 128 contexts do not hold every class there is."""
+    ranks = (rank for rank, branch in enumerate(SELDOM, start=1) if f"{uid}.".startswith(branch))
+    return next(ranks, 0), uid
 
 
 DEFAULT_PROPOSALS: Final = _default()
@@ -109,7 +124,9 @@ def plan_storage(wanted: Iterable[tuple[str, str]]) -> list[list[Proposal]]:
             fallback = tuple(uid for uid in UNCOMPRESSED_PREFERENCE if uid not in syntaxes)
             if fallback:
                 group.append(Proposal(sop_class, fallback))
-        if len(associations[-1]) + len(group) > MAX_CONTEXTS:
-            associations.append([])
-        associations[-1] += group
+        for start in range(0, len(group), MAX_CONTEXTS):
+            part = group[start : start + MAX_CONTEXTS]
+            if len(associations[-1]) + len(part) > MAX_CONTEXTS:
+                associations.append([])
+            associations[-1] += part
     return [association for association in associations if association]
