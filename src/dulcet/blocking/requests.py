@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from dulcet.blocking.association import Association
-    from dulcet.io.store_directory import IncomingFile, StoreDirectory
+    from dulcet.io.receiving import Destination, IncomingInstance
 
 __all__ = ["IncomingRequest"]
 
@@ -64,9 +64,9 @@ class IncomingRequest(Incoming):
 
         return decode_dataset(self.read(), self.transfer_syntax)
 
-    def save(self, directory: StoreDirectory) -> Any:
-        """Stream the data set into a directory; its path.  ReceiveError carries the status that says why not."""
-        incoming: IncomingFile | None = None
+    def save(self, directory: Destination) -> Any:
+        """Stream the data set into a directory or another destination; its path.  ReceiveError carries the status that says why not."""
+        incoming: IncomingInstance | None = None
         failure: ReceiveError | None = None
         try:
             incoming = directory.begin(

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dulcet.io.store_directory import StoreDirectory
+from dulcet.io.receiving import Destination
 from dulcet.upper_layer.address import Address
 
 __all__ = ["END", "Action", "Call", "Close", "Forward", "Next", "Receive", "Respond", "SendHere"]
@@ -46,9 +46,9 @@ class Close:
 
 @dataclass(slots=True)
 class Receive:
-    """The data set of the C-STORE-RQ: its path in the directory, or its bytes without one."""
+    """The data set of the C-STORE-RQ: where the destination put it, or its bytes without one."""
 
-    directory: StoreDirectory | None
+    directory: Destination | None
     limit: int
     """Bytes of a data set that is kept in memory."""
 

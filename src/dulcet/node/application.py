@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from dulcet import uids
 from dulcet.config import AssociationConfig
 from dulcet.dimse.messages import CommandField
+from dulcet.io.receiving import Destination
 from dulcet.io.store_directory import DEFAULT_LAYOUT, StoreDirectory
 from dulcet.services.acceptance import STORED_SYNTAXES, AcceptancePolicy
 from dulcet.services.extended import Extended
@@ -56,7 +57,7 @@ class Node:
         self,
         ae_title: str,
         *,
-        store_to: str | PathLike[str] | StoreDirectory | None = None,
+        store_to: str | PathLike[str] | Destination | None = None,
         layout: str = DEFAULT_LAYOUT,
         durability: Any = "fsync",
         peers: Mapping[str, str | Address] | None = None,
@@ -66,16 +67,16 @@ class Node:
         move_associations: int = 1,
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
-        """`store_to` is a folder that data sets are streamed into before the `on_store` handler sees them; without it
-        they are kept in memory.  `peers` are C-MOVE destinations by AE title, as `AET@host:port`.  `calling` are the AE
+        """`store_to` is a folder (or another `Destination`) that data sets are streamed into before the `on_store`
+        handler sees them; without it they are kept in memory.  `peers` are C-MOVE destinations by AE title, as `AET@host:port`.  `calling` are the AE
         titles that may call, None for any.
         """
         self.ae_title = check_ae_title(ae_title)
         self.config = config or AssociationConfig()
-        self.store_directory = (
-            store_to
-            if store_to is None or isinstance(store_to, StoreDirectory)
-            else StoreDirectory(Path(store_to), layout=layout, durability=durability)
+        self.store_directory: Destination | None = (
+            StoreDirectory(Path(store_to), layout=layout, durability=durability)
+            if isinstance(store_to, str | PathLike)
+            else store_to
         )
         self.peers: dict[str, Address] = {
             title: Address.parse(address) for title, address in (peers or {}).items()
@@ -125,6 +126,8 @@ class Node:
 
     def on_find(self, handler: Handler | None = None, *, models: Iterable[str] = ("patient", "study")) -> Any:
         """C-FIND: `handler(request: FindRequest)` gives Datasets (pending FF00H), (status, Dataset) pairs, or a status.
+
+        An answer may be bytes as well: encoded already, in `request.transfer_syntax`.
 
         `models` are names of `dulcet.services.models.MODELS`, or SOP classes.
         """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dulcet.dimse.command import Command
@@ -71,10 +70,11 @@ class EchoRequest:
 
 @dataclass(slots=True)
 class StoreRequest(EchoRequest):
-    """C-STORE-RQ, its data set received: in memory, or in the file `path` where the node stores to a folder."""
+    """C-STORE-RQ, its data set received: in memory, or kept where `path` says when the node has a place for it."""
 
     data: bytes | None = None
-    path: Path | None = None
+    path: Any = None
+    """A Path where the node stores to a folder; what another `Destination` gave otherwise."""
 
     def dataset(self) -> Dataset:
         """The data set, decoded by pydicom; ReceiveError (C000H) when it does not decode."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sized
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.dimse.messages import CommandField
@@ -109,7 +110,7 @@ def _store(node: Node, request: EchoRequest, handler: Any) -> Script:
 
 def _remove(stored: StoreRequest) -> None:
     """What the application refused is not kept."""
-    if stored.path is not None:
+    if isinstance(stored.path, Path):
         stored.path.unlink(missing_ok=True)
 
 
@@ -245,8 +246,8 @@ def _decoded(request: EchoRequest) -> Any:
 
 
 def _encoded(request: EchoRequest, dataset: Any) -> bytes | None:
-    if dataset is None:
-        return None
+    if dataset is None or isinstance(dataset, bytes):
+        return dataset
     try:
         return encode_dataset(dataset, request.transfer_syntax)[0] or None
     except DulcetError as error:
@@ -264,7 +265,10 @@ def _status(result: Any) -> Status:
 
 
 def _read(result: Any, default: Status) -> tuple[Status, Any, dict[str, Any]]:
-    """(status, data set, command elements) of what a handler gave: None, a status, a Dataset, a pair, an Answer."""
+    """(status, data set, command elements) of what a handler gave: None, a status, a Dataset, a pair, an Answer.
+
+    Bytes are a data set that is encoded already, in the transfer syntax of the request.
+    """
     if isinstance(result, Answer):
         return Status(result.status), result.dataset, dict(result.elements)
     if result is None:
@@ -273,7 +277,7 @@ def _read(result: Any, default: Status) -> tuple[Status, Any, dict[str, Any]]:
         return Status(result), None, {}
     if isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], int):
         return Status(result[0]), result[1], {}
-    if hasattr(result, "iterall"):
+    if hasattr(result, "iterall") or isinstance(result, bytes):
         return default, result, {}
     log.error("a handler gave %s where a status, a Dataset, a pair of both or an Answer is expected", type(result).__name__)
     return Status.PROCESSING_FAILURE, None, {}
