@@ -65,12 +65,16 @@ class Receiver:
         deadline = time.monotonic() + seconds
         for thread in list(self._alive):
             thread.join(max(deadline - time.monotonic(), 0.0))
-        left = list(self._alive.items())
-        for _, association in left:
-            association.interrupt()
-        for thread, _ in left:
+        left = list(self._alive)
+        self.interrupt()
+        for thread in left:
             thread.join(5.0)
         return not left
+
+    def interrupt(self) -> None:
+        """Abort the associations that stand; callable from any thread."""
+        for association in list(self._alive.values()):
+            association.interrupt()
 
     def __enter__(self) -> Self:
         return self
@@ -84,17 +88,26 @@ class Receiver:
         for association in self.listener:
             thread = threading.Thread(target=self._serve, args=(association,), daemon=True)
             self._alive[thread] = association
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads: this one has to go, the others go on
+                log.exception("%s: no thread to serve it", association.peer)
+                del self._alive[thread]
+                association.abort()
 
     def _serve(self, association: Association) -> None:
         association.handler = self._handler
+        who = f"{association.peer} {association.calling_ae_title!a}"
+        count, start = 0, time.monotonic()
         try:
             with association:
                 for request in association.requests():
+                    count += 1
                     association._serve(request)
         except DulcetError as error:
-            log.warning("%s", error)
+            log.warning("%s: %s", who, error)
         except Exception:
-            log.exception("%s: unexpected", association.peer)
+            log.exception("%s: unexpected", who)
         finally:
+            log.info("%s: %s after %d requests, %.1f s", who, association.ending, count, time.monotonic() - start)
             self._alive.pop(threading.current_thread(), None)

@@ -1,10 +1,12 @@
-"""The table of verbs, and what every verb has in common: errors as one sentence, exit codes, Ctrl-C."""
+"""The table of verbs, and what every verb has in common: errors as one sentence, exit codes, Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
-import sys
+import signal
+import traceback
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
@@ -12,17 +14,32 @@ import typer
 
 from dulcet._version import __version__
 from dulcet.cli import echo, listen, store
-from dulcet.cli.output import FAILED, INTERRUPTED, NO_ASSOCIATION, USAGE, complain
-from dulcet.errors import AddressError, AssociationError, DimseTimeout, DulcetError, PeerUnreachable
+from dulcet.cli.output import (
+    FAILED,
+    INTERRUPTED,
+    NO_ASSOCIATION,
+    TERMINATED,
+    USAGE,
+    complain,
+    start_logging,
+)
+from dulcet.errors import (
+    AddressError,
+    AssociationError,
+    DimseTimeout,
+    DulcetError,
+    LocalProtocolError,
+    PeerUnreachable,
+)
 
 __all__ = ["app", "run"]
 
 app: Final = typer.Typer(
     name="dulcet",
-    help="DICOM networking: verify, send and receive.  A peer is AET@host:port.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # plain help is half as long
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
@@ -40,18 +57,18 @@ def common(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """DICOM networking: verify, send and receive.  A peer is AET@host:port."""
-    context.obj = debug
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr
-    )
+    """DICOM networking: verify, send and receive.  A peer is AET@host:port.
+
+    Exit codes: 0 all good, 1 some operation failed, 2 usage, 3 no association.
+    """
+    start_logging(logging.DEBUG if debug else logging.WARNING)
 
 
 def run(arguments: list[str]) -> None:
     """Run; ends in SystemExit with the exit code."""
     if "--debug" in arguments:  # it may stand anywhere
         arguments = ["--debug", *(argument for argument in arguments if argument != "--debug")]
-    app(arguments)
+    app(arguments, prog_name="dulcet")
 
 
 def verb(command: Callable[..., int]) -> Callable[..., None]:
@@ -59,20 +76,35 @@ def verb(command: Callable[..., int]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run_verb(*args: Any, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, _terminate)  # as Ctrl-C: peers are told
         try:
             code = command(*args, **options)
         except KeyboardInterrupt:
             complain("interrupted")
             code = INTERRUPTED
-        except DulcetError as error:
+        except (DulcetError, OSError) as error:
+            if error.errno == errno.EPIPE if isinstance(error, OSError) else False:
+                raise  # whoever read our output has gone: typer ends quietly
             if logging.getLogger().isEnabledFor(logging.DEBUG):
-                raise
+                traceback.print_exc()
             complain(str(error))
-            lost = isinstance(error, AssociationError | PeerUnreachable | DimseTimeout)
-            code = USAGE if isinstance(error, AddressError) else NO_ASSOCIATION if lost else FAILED
+            code = exit_code(error)
         raise typer.Exit(code)
 
     return run_verb
+
+
+def exit_code(error: Exception) -> int:
+    """What a script is told about an error that ended the command."""
+    if isinstance(error, AddressError | LocalProtocolError):
+        return USAGE
+    if isinstance(error, AssociationError | PeerUnreachable | DimseTimeout):
+        return NO_ASSOCIATION
+    return FAILED
+
+
+def _terminate(*_: object) -> None:
+    raise SystemExit(TERMINATED)
 
 
 for command in (echo.echo, store.store, listen.listen):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dulcet.cli.output import CALLING, FAILED, JSON, PEER, say_json
+from dulcet.cli.output import CALLING, FAILED, JSON, PEER, say, say_json
 
 __all__ = ["echo"]
 
@@ -15,14 +15,14 @@ __all__ = ["echo"]
 def echo(
     peer: PEER,
     aet: CALLING = "DULCET",
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many to send on one association.")] = 1,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for each step.")] = 30.0,
+    count: Annotated[int, typer.Option("--count", "-n", metavar="N", min=1, help="How many to send.")] = 1,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="How long to wait for each step.")] = 30.0,
     json: JSON = False,
 ) -> int:
     """Verify a peer with C-ECHO.
 
+    \b
     dulcet echo ARCHIVE@127.0.0.1:11112
-
     dulcet echo ARCHIVE@pacs:104 --aet WORKSTATION --count 10
     """
     from dulcet import uids
@@ -41,5 +41,5 @@ def echo(
             if json:
                 say_json(peer=peer, status=int(response.status), milliseconds=round(milliseconds, 3))
             else:
-                typer.echo(f"{peer}: {response.status} in {milliseconds:.2f} ms")
+                say(f"{peer}: {response.status} in {milliseconds:.2f} ms")
     return 0 if good else FAILED

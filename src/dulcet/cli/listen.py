@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
+import queue
 import signal
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from dulcet.cli.output import FAILED, JSON, USAGE, complain, say_json
+from dulcet.cli.output import JSON, USAGE, complain, say, say_json, start_logging
 
 if TYPE_CHECKING:
-    from dulcet.blocking.association import Association
+    from dulcet.blocking.receiver import Receiver
     from dulcet.blocking.requests import IncomingRequest
     from dulcet.io.store_directory import StoreDirectory
 
@@ -24,24 +24,36 @@ log: Final = logging.getLogger("dulcet.listen")
 
 
 def listen(
-    aet: Annotated[str, typer.Option("--aet", metavar="AET", help="Our AE title; others are refused.")] = "RECEIVER",
+    aet: Annotated[str, typer.Option("--aet", metavar="AET", help="Our AE title; calls to others are refused.")] = (
+        "RECEIVER"
+    ),
     bind: Annotated[str, typer.Option(metavar="HOST", help="0.0.0.0 or * opens it to the network.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 takes a free one.")] = 11112,
+    port: Annotated[
+        int, typer.Option("--port", "-p", metavar="PORT", min=0, max=65535, help="0 takes a free one.")
+    ] = 11112,
     dir: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where files go.")] = Path("incoming"),
-    layout: Annotated[str, typer.Option(help="File names, with {Keyword} for values.")] = "{SOPInstanceUID}.dcm",
-    durability: Annotated[str, typer.Option(help="fsync: acknowledged is on disk.  none: for tests.")] = "fsync",
-    promiscuous: Annotated[bool, typer.Option("--promiscuous", help="Any SOP class, private ones too.")] = False,
+    layout: Annotated[
+        str, typer.Option(metavar="PATH", help="How files are named, with {Keyword} for values.")
+    ] = "{SOPInstanceUID}.dcm",
+    durability: Annotated[
+        str, typer.Option(metavar="fsync|none", help="fsync: what is acknowledged is on disk.  none: for tests.")
+    ] = "fsync",
+    promiscuous: Annotated[bool, typer.Option("--promiscuous", help="Take any SOP class, private ones too.")] = False,
     any_aet: Annotated[bool, typer.Option("--any-aet", help="Answer to any called AE title.")] = False,
-    drain: Annotated[float, typer.Option(min=0, help="Seconds that SIGTERM leaves to those who send.")] = 10.0,
+    drain: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="What SIGTERM leaves to those who send.")
+    ] = 10.0,
     json: JSON = False,
 ) -> int:
-    """Receive DICOM objects into a folder, bit for bit; stops on SIGTERM or Ctrl-C.
+    """Receive DICOM objects into a folder, bit for bit.
 
+    Stops on SIGTERM or Ctrl-C, once those who send have finished; a second one does not wait for them.
+
+    \b
     dulcet listen --dir incoming
-
-    dulcet listen --aet RECEIVER --bind 0.0.0.0 --port 104 --layout '{StudyInstanceUID}/{SOPInstanceUID}.dcm'
+    dulcet listen --bind 0.0.0.0 --layout '{StudyInstanceUID}/{SOPInstanceUID}.dcm'
     """
-    from dulcet.blocking.listener import Listener
+    from dulcet.blocking.receiver import Receiver
     from dulcet.errors import LocalProtocolError
     from dulcet.io.store_directory import StoreDirectory
     from dulcet.services.acceptance import AcceptancePolicy
@@ -51,108 +63,103 @@ def listen(
     if durability not in ("fsync", "none"):
         complain(f"--durability {durability}: fsync or none")
         return USAGE
+    # Other levels stay: --debug wants everything, elsewhere each association is worth a line.
+    start_logging(min(logging.getLogger().level, logging.INFO), times=True)
     try:
+        title = check_ae_title(aet)
         directory = StoreDirectory(dir, layout=layout, durability="none" if durability == "none" else "fsync")
-        check_ae_title(aet)
     except (ValueError, LocalProtocolError) as error:
         complain(str(error))
         return USAGE
     except OSError as error:
         complain(f"cannot receive into {dir}: {error.strerror}; name a folder that can be written to")
         return USAGE
-    policy = AcceptancePolicy.storage(None if any_aet else aet, promiscuous=promiscuous)
-    try:
-        listener = Listener(Address(aet, bind, port), policy=policy)
-    except OSError as error:
-        directory.close()
-        complain(error.strerror or str(error))
-        return USAGE
-    if durability == "none":
-        typer.echo("durability none: what is acknowledged may be lost with the power; for tests only")
+    with directory:
+        taker = _Taker(directory, json)
+        policy = AcceptancePolicy.storage(None if any_aet else title, promiscuous=promiscuous)
+        try:
+            receiver = Receiver(Address(title, bind, port), taker, policy=policy)
+        except OSError as error:
+            complain(error.strerror or str(error))
+            return USAGE
+        _announce(receiver, directory, bind, json)
+        return _serve(receiver, taker, drain)
+
+
+def _announce(receiver: Receiver, directory: StoreDirectory, bind: str, json: bool) -> None:
+    address = receiver.address
+    if json:
+        say_json(
+            event="listening", host=bind, port=address.port, ae_title=address.ae_title, durable=directory.durable,
+            swept=directory.swept,
+        )  # fmt: skip
+        return
+    if not directory.durable:
+        say("durability none: what is acknowledged may be lost with the power; for tests only")
     if directory.swept:
-        typer.echo(f"removed {directory.swept} partial files of an earlier run")
-    where = f"[{bind}]" if ":" in bind else bind
-    typer.echo(f"listening on {where}:{listener.address.port} as {aet}")
-    return _Server(listener, directory, json).run(drain)
+        say(f"removed {directory.swept} partial files of an earlier run")
+    say(f"listening on {f'[{bind}]' if ':' in bind else bind}:{address.port} as {address.ae_title}")
 
 
-class _Server:
-    """One thread an association, until the signal."""
+def _serve(receiver: Receiver, taker: _Taker, drain: float) -> int:
+    """Until the signal; then those who send may finish, unless a second one comes."""
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()  # a handler may put into it, whatever it interrupts
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: signals.put(number))
+    signals.get()
+    log.info("stopping; associations that stand have %g s", drain)
 
-    def __init__(self, listener: object, directory: StoreDirectory, json: bool) -> None:
-        from dulcet.blocking.listener import Listener
+    def stop() -> None:
+        receiver.stop(drain)
+        signals.put(0)
 
-        assert isinstance(listener, Listener)
-        self._listener = listener
+    threading.Thread(target=stop, name="dulcet-stop", daemon=True).start()
+    while signals.get():  # 0 is the end
+        receiver.interrupt()
+    taker.summary()
+    return 0
+
+
+class _Taker:
+    """Takes what comes, from the threads of all associations, and counts."""
+
+    def __init__(self, directory: StoreDirectory, json: bool) -> None:
         self._directory = directory
         self._json = json
-        self._alive: dict[threading.Thread, Association] = {}
+        self._lock = threading.Lock()
         self._stored = 0
-        self._failed = 0
+        self._refused = 0
 
-    def run(self, drain: float) -> int:
-        stop = threading.Event()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, lambda *_: stop.set())
-        accepting = threading.Thread(target=self._accept, name="dulcet-accept", daemon=True)
-        accepting.start()
-        while not stop.wait(3600):
-            pass
-        self._listener.close()
-        deadline = time.monotonic() + drain
-        for thread in list(self._alive):
-            thread.join(max(deadline - time.monotonic(), 0.0))
-        for association in list(self._alive.values()):
-            association.interrupt()
-        for thread in list(self._alive):
-            thread.join(3.0)
-        self._directory.close()
-        if not self._json:
-            typer.echo(f"stopped; {self._stored} stored, {self._failed} refused")
-        return 0 if not self._alive else FAILED
-
-    def _accept(self) -> None:
-        for association in self._listener:
-            thread = threading.Thread(target=self._serve, args=(association,), daemon=True)
-            self._alive[thread] = association
-            thread.start()
-
-    def _serve(self, association: Association) -> None:
-        from dulcet.errors import DulcetError
-
-        try:
-            with association:
-                for request in association.requests():
-                    self._answer(association, request)
-        except DulcetError as error:
-            log.warning("%s", error)
-        except Exception:
-            log.exception("%s: unexpected", association.peer)
-        finally:
-            self._alive.pop(threading.current_thread(), None)
-
-    def _answer(self, association: Association, request: IncomingRequest) -> None:
+    def __call__(self, request: IncomingRequest) -> None:
         from dulcet.dimse.messages import CommandField
         from dulcet.dimse.status import Status
         from dulcet.errors import ReceiveError
 
         if request.field == CommandField.C_ECHO_RQ:
             request.respond(Status.SUCCESS)
-        elif request.field == CommandField.C_STORE_RQ:
-            try:
-                path = request.save(self._directory)
-            except ReceiveError as error:
-                self._failed += 1
-                log.error("%s: refused an instance with %04XH: %s", association.peer, error.status, error)
-                request.respond(error.status)
-                return
-            self._stored += 1
-            request.respond(Status.SUCCESS)
-            if self._json:
-                say_json(
-                    event="stored", path=str(path), sop_class_uid=request.sop_class_uid,
-                    sop_instance_uid=request.sop_instance_uid, transfer_syntax=request.transfer_syntax,
-                    calling=association.calling_ae_title, peer=association.peer,
-                )  # fmt: skip
-        else:
+            return
+        if request.field != CommandField.C_STORE_RQ:
             request.respond(Status.UNRECOGNIZED_OPERATION)
+            return
+        try:
+            path = request.save(self._directory)
+        except ReceiveError:
+            with self._lock:
+                self._refused += 1
+            raise
+        with self._lock:
+            self._stored += 1
+        request.respond(Status.SUCCESS)
+        if self._json:
+            association = request.association
+            say_json(
+                event="stored", path=str(path), sop_class_uid=request.sop_class_uid,
+                sop_instance_uid=request.sop_instance_uid, transfer_syntax=request.transfer_syntax,
+                calling=association.calling_ae_title, peer=association.peer,
+            )  # fmt: skip
+
+    def summary(self) -> None:
+        if self._json:
+            say_json(event="stopped", stored=self._stored, refused=self._refused)
+        else:
+            say(f"stopped; {self._stored} stored, {self._refused} refused")

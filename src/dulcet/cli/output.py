@@ -1,31 +1,88 @@
-"""How commands speak: text for people, one JSON object a line for programs, errors on standard error."""
+"""How commands speak: text for people, one JSON object a line for programs, errors and logs on standard error.
+
+Rule: what a peer or a file name says never reaches a terminal with its control characters.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
+import threading
 from typing import Annotated, Any, Final
 
 import typer
 
-__all__ = ["CALLING", "FAILED", "INTERRUPTED", "JSON", "NO_ASSOCIATION", "PEER", "USAGE", "complain", "say_json"]
+__all__ = [
+    "CALLING",
+    "FAILED",
+    "INTERRUPTED",
+    "JSON",
+    "NO_ASSOCIATION",
+    "PEER",
+    "TERMINATED",
+    "USAGE",
+    "complain",
+    "printable",
+    "say",
+    "say_json",
+    "start_logging",
+]
 
 FAILED: Final = 1
 USAGE: Final = 2
 NO_ASSOCIATION: Final = 3
 INTERRUPTED: Final = 130
+TERMINATED: Final = 143
 
 PEER = Annotated[str, typer.Argument(metavar="AET@HOST:PORT", help="The peer.", show_default=False)]
 CALLING = Annotated[str, typer.Option("--aet", metavar="AET", help="Our AE title.")]
 JSON = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
+_lines: Final = threading.Lock()
 
-def complain(sentence: str) -> None:
-    """An error, on standard error, without control characters that a peer may have slipped in."""
-    text = "".join(character if character.isprintable() else "?" for character in sentence)
-    print(f"dulcet: {text}", file=sys.stderr, flush=True)
+
+def printable(text: str) -> str:
+    """The text with `?` for what a terminal would obey or cannot show."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def say(sentence: str) -> None:
+    """A line on standard output, at once."""
+    _write(printable(sentence))
 
 
 def say_json(**values: Any) -> None:
-    """One JSON object on a line of its own."""
-    print(json.dumps(values, ensure_ascii=False), flush=True)
+    """One JSON object on a line of its own; ASCII, for a file name need not be text in any encoding."""
+    _write(json.dumps(values))
+
+
+def _write(line: str) -> None:
+    with _lines:  # one line after the other, whichever thread speaks
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+def complain(sentence: str) -> None:
+    """An error, on standard error."""
+    print(f"dulcet: {printable(sentence)}", file=sys.stderr, flush=True)
+
+
+def start_logging(level: int, *, times: bool = False) -> None:
+    """Log to standard error; `times` is for what runs for long."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s" if times else "%(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+
+
+class _Printable(logging.Formatter):
+    """Times with date and offset, messages without control characters."""
+
+    default_time_format = "%Y-%m-%dT%H:%M:%S%z"
+    default_msec_format = ""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)
+        return super().formatMessage(record)
