@@ -12,7 +12,7 @@ from typing import Any, Final
 from dulcet.io.receiving import Destination
 from dulcet.upper_layer.address import Address
 
-__all__ = ["END", "Action", "Call", "Close", "Forward", "Next", "Receive", "Respond", "SendHere"]
+__all__ = ["END", "Action", "Call", "Close", "Forward", "Next", "Receive", "ReportHere", "Respond", "SendHere"]
 
 
 class _End:
@@ -28,6 +28,8 @@ class Call:
 
     function: Callable[..., Any]
     argument: Any
+    here: bool = False
+    """What follows needs the association itself (`ReportHere`): a driver with threads stays in that one's thread."""
 
 
 @dataclass(slots=True)
@@ -81,4 +83,14 @@ class Forward:
     associations: int
 
 
-Action = Call | Next | Close | Receive | Respond | SendHere | Forward
+@dataclass(slots=True)
+class ReportHere:
+    """N-EVENT-REPORT on the association that the request came on, after its response; the peer's `Response`."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    event_type: int
+    dataset: Any
+
+
+Action = Call | Next | Close | Receive | Respond | SendHere | Forward | ReportHere

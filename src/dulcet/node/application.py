@@ -17,7 +17,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from dulcet import uids
 from dulcet.config import AssociationConfig
@@ -35,7 +35,7 @@ from dulcet.upper_layer.pdu import AssociateRQ
 if TYPE_CHECKING:
     from dulcet.node.threads import NodeThreads
 
-__all__ = ["Node"]
+__all__ = ["Companion", "Node"]
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 Judge = TypeVar("Judge", bound=Callable[[AssociateRQ], tuple[int, int, int] | None])
@@ -48,6 +48,16 @@ ALL: Final = "*"
 """A handler for every SOP class of its message that has none of its own."""
 
 UNCOMPRESSED: Final = tuple(sorted(uids.UNCOMPRESSED))
+
+
+class Companion(Protocol):
+    """What a node starts when it serves, and stops when it does not any more; neither call waits for long."""
+
+    def start(self) -> None:
+        """The node serves."""
+
+    def stop(self, seconds: float) -> None:
+        """The node's associations are over; what goes on may take `seconds` to end."""
 
 
 class Node:
@@ -93,6 +103,8 @@ class Node:
         self._judge: Callable[[AssociateRQ], tuple[int, int, int] | None] | None = None
         self._verifier: Verifier | None = None
         self._handlers: dict[tuple[int, str], Callable[..., Any]] = {}
+        self.companions: list[Companion] = []
+        """What works beside the associations, such as a sender of reports: started and stopped with the node."""
         self.on_echo(_echo)
 
     # ------------------------------------------------------------------ handlers

@@ -7,7 +7,7 @@ association lives on; what it returns is read by one function; cancel is looked 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sized
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +17,7 @@ from dulcet.errors import DulcetError, PeerUnreachable, ReceiveError, StatusErro
 from dulcet.node.actions import END, Action, Call, Close, Forward, Next, Receive, Respond, SendHere
 from dulcet.node.requests import EchoRequest, FindRequest, NormalizedRequest, RetrieveRequest, StoreRequest
 from dulcet.services.identifiers import decode_dataset, encode_dataset
+from dulcet.services.refusals import Refused
 from dulcet.services.results import Sent
 from dulcet.services.suboperations import SubOperations
 
@@ -33,11 +34,20 @@ Script = Generator[Action, Any, None]
 class Answer:
     """What an N-service handler may return where a status and a data set are not enough: command elements besides."""
 
-    __slots__ = ("dataset", "elements", "status")
+    __slots__ = ("dataset", "elements", "status", "then")
 
-    def __init__(self, status: int = Status.SUCCESS, dataset: Any = None, **elements: Any) -> None:
+    def __init__(
+        self,
+        status: int = Status.SUCCESS,
+        dataset: Any = None,
+        *,
+        then: Callable[[], Script] | None = None,
+        **elements: Any,
+    ) -> None:
         self.status = status
         self.dataset = dataset
+        self.then = then
+        """The script that goes on once the response was sent: it may report on the same association."""
         self.elements = elements
         """By keyword, as in `AffectedSOPInstanceUID=…`, `EventTypeID=…`."""
 
@@ -54,7 +64,7 @@ def answer(node: Node, request: EchoRequest) -> Script:
     try:
         yield from script(node, request, handler)
     except _Failed as failure:
-        yield Respond(failure.status, None, failure.elements)
+        yield Respond(failure.status, failure.data, failure.elements)
 
 
 class _Failed(Exception):
@@ -64,13 +74,25 @@ class _Failed(Exception):
         super().__init__(comment)
         self.status = status
         # An Error Comment is LO: 64 characters, no backslash, and never what a data set holds.
-        self.elements = {"ErrorComment": comment[:64]} if comment else {}
+        self.elements: dict[str, Any] = {"ErrorComment": comment[:64]} if comment else {}
+        self.data: bytes | None = None
+
+    @classmethod
+    def refused(cls, request: EchoRequest, refusal: Refused) -> _Failed:
+        """With what the refusal says besides its status."""
+        failure = cls(refusal.status)
+        failure.elements = dict(refusal.elements)
+        failure.data = _encoded(request, refusal.dataset)
+        return failure
 
 
 def _guarded(request: EchoRequest, action: Action, status: int) -> Generator[Action, Any, Any]:
     """The result of an action that runs the application's code; what it raises ends the operation."""
     try:
         return (yield action)
+    except Refused as refusal:
+        log.warning("%s: %s was refused: %s", request.requestor.peer, request.command.name, refusal)
+        raise _Failed.refused(request, refusal) from refusal
     except StatusError as error:
         raise _Failed(error.status) from error
     except ReceiveError as error:
@@ -213,13 +235,16 @@ def _normalized(node: Node, request: EchoRequest, handler: Any) -> Script:
     asked = NormalizedRequest(
         request.requestor, request.context, request.command, request._core, dataset=_decoded(request)
     )
-    result = yield from _guarded(request, Call(handler, asked), Status.PROCESSING_FAILURE)
+    here = getattr(handler, "reports_here", False)
+    result = yield from _guarded(request, Call(handler, asked, here), Status.PROCESSING_FAILURE)
     status, dataset, elements = _read(result, Status.SUCCESS)
     command = request.command
     for keyword, value in (("EventTypeID", command.event_type_id), ("ActionTypeID", command.action_type_id)):
         if value is not None:
             elements.setdefault(keyword, value)
     yield Respond(status, _encoded(request, dataset) if dataset is not None else None, elements)
+    if isinstance(result, Answer) and result.then is not None:
+        yield from result.then()
 
 
 # ---------------------------------------------------------------------- reading and writing data sets and results

@@ -16,7 +16,7 @@ from dulcet.blocking.sending import StoreMany
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
 from dulcet.errors import DulcetError, ReceiveError
-from dulcet.node.actions import END, Action, Call, Close, Forward, Next, Receive, Respond, SendHere
+from dulcet.node.actions import END, Action, Call, Close, Forward, Next, Receive, ReportHere, Respond, SendHere
 from dulcet.node.requests import EchoRequest, Requestor
 from dulcet.node.scripts import Script, answer
 
@@ -46,11 +46,15 @@ class NodeThreads:
         )
         self.address = self._receiver.address
         """Where it listens, the port that was taken included."""
+        for companion in node.companions:
+            companion.start()
 
     def stop(self, seconds: float = 2.0) -> bool:
         """No new associations; those that stand may end for `seconds`, then they are aborted; True when none had to."""
         clean = self._receiver.stop(seconds)
         self._pool.shutdown(wait=False)
+        for companion in self.node.companions:
+            companion.stop(seconds)
         return clean
 
     def __enter__(self) -> NodeThreads:
@@ -77,7 +81,7 @@ def run(node: Node, incoming: IncomingRequest, pool: ThreadPoolExecutor | None =
     # A C-GET sends on this very association, so it stays with the thread that drives it.
     shared = pool is not None and association.window.performed != 1 and incoming.field != CommandField.C_GET_RQ
     while action is not None:
-        if shared and isinstance(action, Call):
+        if shared and isinstance(action, Call) and not action.here:
             assert pool is not None
             incoming.defer()
             pool.submit(_continue, node, incoming, script, action)
@@ -120,6 +124,8 @@ def _perform(node: Node, incoming: IncomingRequest, action: Action) -> Any:
                 association._look()
         case Call(function, argument):
             return function(argument)
+        case ReportHere(sop_class_uid, sop_instance_uid, event_type, dataset):
+            return association.n_event_report(sop_class_uid, sop_instance_uid, event_type, dataset)
         case Next(iterator):
             return next(iterator, END)  # type: ignore[arg-type]
         case Close(iterator):

@@ -104,7 +104,9 @@ def normalized(
 
     `context` is the abstract syntax it travels under where that is not its SOP class (meta SOP classes, UPS).
     """
-    found = core.need_context(context or sop_class_uid)
+    abstract_syntax = context or sop_class_uid
+    event = field == CommandField.N_EVENT_REPORT_RQ
+    found = (_reporting_context(core, abstract_syntax) if event else None) or core.need_context(abstract_syntax)
     affected = field in (CommandField.N_CREATE_RQ, CommandField.N_EVENT_REPORT_RQ)
     role = "Affected" if affected else "Requested"
     values: dict[str, Any] = {f"{role}SOPClassUID": sop_class_uid, f"{role}SOPInstanceUID": sop_instance_uid}
@@ -115,6 +117,17 @@ def normalized(
     data = None if dataset is None else encode_dataset(dataset, found.transfer_syntax)[0]
     command = Command.make(field, validate=False, data_set=bool(data), **values)
     return Invocation(found, command, data or None)
+
+
+def _reporting_context(core: Association, abstract_syntax: str) -> PresentationContext | None:
+    """The context that events travel on: the provider reports them, so it is one where we provide (PS3.7 10.1.1).
+
+    Not every peer answers role selection; a context in the other role serves then, rather than none.
+    """
+    for context in core.contexts.values():
+        if context.as_provider and context.abstract_syntax == abstract_syntax:
+            return context
+    return None
 
 
 def _composite(

@@ -1,0 +1,42 @@
+"""Saying no to an N-service request, with all that the response may carry besides its status (PS3.7 Annex C)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from dulcet.dimse.status import Status
+from dulcet.errors import StatusError
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["Refused"]
+
+COMMENT_LENGTH: Final = 64
+"""Error Comment (0000,0902) is LO."""
+
+
+class Refused(StatusError):
+    """Raised while a request is handled: it ends with this status.
+
+    `attributes` are the tags of the Attribute Identifier List (0000,1005), `dataset` is the Attribute List of the
+    response, `elements` are other command elements by keyword.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        comment: str = "",
+        *,
+        attributes: Sequence[int] = (),
+        dataset: Dataset | None = None,
+        **elements: Any,
+    ) -> None:
+        super().__init__(f"{Status(status)}{f' ({comment})' if comment else ''}", status)
+        self.dataset = dataset
+        self.elements: dict[str, Any] = elements
+        if comment:
+            self.elements["ErrorComment"] = comment.replace("\\", "/")[:COMMENT_LENGTH]
+        if attributes:
+            self.elements["AttributeIdentifierList"] = tuple(attributes)
