@@ -18,6 +18,7 @@ from dulcet._version import __version__
 if TYPE_CHECKING:
     from dulcet.blocking.association import Association, associate
     from dulcet.blocking.listener import Listener, listen
+    from dulcet.blocking.pool import Pool
     from dulcet.blocking.requests import IncomingRequest
     from dulcet.config import AssociationConfig, Limits, Timers
     from dulcet.dimse.command import Command
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from dulcet.node.application import Node
     from dulcet.node.scripts import Answer
     from dulcet.services.acceptance import AcceptancePolicy
+    from dulcet.services.extended import QueryOptions, RetrieveOptions
+    from dulcet.services.identity import Identified, IdentityUnconfirmed, UserIdentity
+    from dulcet.services.observing import Metrics, log_happenings
     from dulcet.services.results import Response, Retrieved, Sent
     from dulcet.upper_layer.address import Address
     from dulcet.upper_layer.negotiation import PresentationContext, Proposal
@@ -69,36 +73,45 @@ __all__ = [
     "DimseTimeout",
     "DulcetError",
     "FileSpan",
+    "Identified",
+    "IdentityUnconfirmed",
     "IncomingRequest",
     "Instance",
     "InstanceError",
     "Limits",
     "Listener",
     "LocalProtocolError",
+    "Metrics",
     "NoPresentationContext",
     "Node",
     "NotDicom",
     "PeerUnreachable",
+    "Pool",
     "PresentationContext",
     "Proposal",
     "ProtocolError",
+    "QueryOptions",
     "ReceiveError",
     "RemoteProtocolError",
     "Response",
+    "RetrieveOptions",
     "Retrieved",
     "Sent",
     "Status",
     "StatusError",
     "StoreDirectory",
     "Timers",
+    "UserIdentity",
     "__version__",
     "associate",
     "listen",
+    "log_happenings",
 ]
 
 _MODULES: Final = {
     "blocking.association": "Association associate",
     "blocking.listener": "Listener listen",
+    "blocking.pool": "Pool",
     "blocking.requests": "IncomingRequest",
     "config": "AssociationConfig Limits Timers",
     "dimse.command": "Command",
@@ -113,6 +126,9 @@ _MODULES: Final = {
     "node.application": "Node",
     "node.scripts": "Answer",
     "services.acceptance": "AcceptancePolicy",
+    "services.extended": "QueryOptions RetrieveOptions",
+    "services.identity": "Identified IdentityUnconfirmed UserIdentity",
+    "services.observing": "Metrics log_happenings",
     "services.results": "Response Retrieved Sent",
     "upper_layer.address": "Address",
     "upper_layer.negotiation": "PresentationContext Proposal",

@@ -86,7 +86,7 @@ def agree(supported: Mapping[str, Extended], proposed: Mapping[str, bytes]) -> d
         if ours is None:
             continue
         theirs = options_for(uid, data)
-        if isinstance(ours, QueryOptions) and isinstance(theirs, QueryOptions):
+        if isinstance(ours, QueryOptions) and isinstance(theirs, QueryOptions):  # noqa: SIM114 - they do not mix
             answer[uid] = (ours & theirs).encode()
         elif isinstance(ours, RetrieveOptions) and isinstance(theirs, RetrieveOptions):
             answer[uid] = (ours & theirs).encode()

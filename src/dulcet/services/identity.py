@@ -19,7 +19,7 @@ REFUSED: Final = (1, 1, 1)
 
 
 class IdentityUnconfirmed(AssociationError):
-    """A positive response to the user identity was asked for, and the acceptor gave none: it may not check identities."""
+    """A positive response to the user identity was asked for and not given: the acceptor may not check identities."""
 
 
 class UserIdentity:
@@ -65,7 +65,7 @@ class Identified:
 
 
 Verifier = Callable[[UserIdentityRQ | None, AssociateRQ], Identified | bool | None]
-"""Called with the identity, None when the requestor named none; Identified or True lets it in, False or None does not."""
+"""Called with the identity, None when none was named; Identified or True lets it in, False or None does not."""
 
 
 def verify(verifier: Verifier, request: AssociateRQ) -> tuple[Any, UserIdentityAC | None] | tuple[int, int, int]:
@@ -84,7 +84,7 @@ def check_confirmed(request: AssociateRQ, answer: AssociateAC) -> None:
     identity = request.user_identity
     if identity is not None and identity.positive_response_requested and answer.user_identity is None:
         raise IdentityUnconfirmed(
-            "the peer accepted the association without confirming the user identity; it may not check identities at all: "
+            "the peer accepted the association without confirming the user identity; it may not check identities: "
             "ask its administrator, or do without confirm=True"
         )
 

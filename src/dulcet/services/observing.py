@@ -35,7 +35,7 @@ __all__ = ["Metrics", "Observer", "Reporter", "log_happenings"]
 log: Final = logging.getLogger("dulcet.happenings")
 
 Observer = Callable[[Happening, Any], object]
-"""Called with what happened and the association it happened on (`.peer`, `.calling_ae_title` …), in its thread or loop."""
+"""Called with what happened and the association it happened on (`.peer` …), in its thread or event loop."""
 
 
 class Reporter:
@@ -88,14 +88,22 @@ def log_happenings(logger: logging.Logger | None = None) -> Observer:
     return tell
 
 
-QUIET: Final = (PDUReceived, PDUSent, MessageReceived, MessageSent, OperationFinished, ConnectionOpened, ConnectionClosed)
+QUIET: Final = (
+    ConnectionClosed,
+    ConnectionOpened,
+    MessageReceived,
+    MessageSent,
+    OperationFinished,
+    PDUReceived,
+    PDUSent,
+)
 
 
 def _sentence(happening: Happening) -> str:
     match happening:
         case AssociationRequested(request, by_us):
             who = "requested" if by_us else "request"
-            return f"association {who}, {ascii(request.calling)} calls {ascii(request.called)}"
+            return f"association {who}, {request.calling!a} calls {request.called!a}"
         case AssociationAccepted(accept, _):
             accepted = sum(context.accepted for context in accept.presentation_contexts)
             return f"association accepted, {accepted} of {len(accept.presentation_contexts)} contexts"

@@ -1,0 +1,183 @@
+"""A pool of associations for threads: `with pool.associate("ARCHIVE@host:port") as association`."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self
+
+from dulcet.blocking.association import Association, associate
+from dulcet.config import AssociationConfig
+from dulcet.errors import AssociationRefused, DulcetError
+from dulcet.services.pooling import Chooser, Entry, backoff
+from dulcet.services.proposals import DEFAULT_PROPOSALS
+from dulcet.upper_layer.address import Address
+from dulcet.upper_layer.items import UserIdentityRQ
+from dulcet.upper_layer.negotiation import Proposal
+
+__all__ = ["Pool"]
+
+
+class Pool:
+    """Associations that are used again: by peer and contexts, released when idle, never after anything went wrong."""
+
+    def __init__(
+        self,
+        *,
+        calling_ae_title: str = "DULCET",
+        per_peer: int = 4,
+        idle: float = 30.0,
+        attempts: int = 5,
+        config: AssociationConfig | None = None,
+        identity: UserIdentityRQ | None = None,
+    ) -> None:
+        """`per_peer` associations at once with one peer, released after `idle` seconds without use; a transient refusal
+        (result 2) is tried again up to `attempts` times in all, with growing, jittered pauses.
+        """
+        if per_peer < 1 or attempts < 1:
+            raise ValueError(f"per_peer is {per_peer}, attempts is {attempts}: at least 1 each")
+        self.calling_ae_title = calling_ae_title
+        self.attempts = attempts
+        self.config = config or AssociationConfig()
+        self.identity = identity
+        self._chooser: Chooser[Association] = Chooser(per_peer, idle)
+        self._changed = threading.Condition()
+        self._closed = False
+        self._sweeper: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def associate(
+        self, address: str | Address, *, contexts: Iterable[Proposal] | None = None, timeout: float | None = None
+    ) -> Iterator[Association]:
+        """An association for the time of the block: an idle one that has all `contexts`, or a new one.
+
+        Waits for one to come back where the peer's limit is reached, `timeout` seconds at most (TimeoutError).  Raises
+        what `dulcet.associate` raises.
+        """
+        address = Address.parse(address)
+        wanted = list(DEFAULT_PROPOSALS if contexts is None else contexts)
+        entry = self._take(address, wanted, None if timeout is None else time.monotonic() + timeout)
+        try:
+            yield entry.association
+        except BaseException:
+            entry.association.abort()
+            self._give_back(entry)
+            raise
+        self._give_back(entry)
+
+    def close(self) -> None:
+        """Release what is idle; what is in use is released when it comes back."""
+        with self._changed:
+            self._closed = True
+            idle = [entry for entry in self._chooser.entries if entry.idle_since is not None]
+            for entry in idle:
+                self._chooser.entries.remove(entry)
+            self._changed.notify_all()
+        _release(idle)
+        if self._sweeper is not None:
+            self._sweeper.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _take(self, address: Address, wanted: list[Proposal], deadline: float | None) -> Entry[Association]:
+        while True:
+            with self._changed:
+                if self._closed:
+                    raise RuntimeError("the pool is closed")
+                decision = self._chooser.choose(address, wanted)
+                if decision.entry is None and not decision.open:
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if (left is not None and left <= 0) or not self._changed.wait(left):
+                        raise TimeoutError(f"all {self._chooser.per_peer} associations with {address} are in use")
+                    continue
+            if decision.evict is not None:
+                _release([decision.evict])
+            if decision.open:
+                return self._open(address, wanted)
+            assert decision.entry is not None
+            if _is_usable(decision.entry.association):
+                return decision.entry
+            with self._changed:  # the peer closed it while nobody looked
+                self._chooser.give_back(decision.entry, time.monotonic(), usable=False)
+                self._changed.notify()
+
+    def _open(self, address: Address, wanted: list[Proposal]) -> Entry[Association]:
+        entry: Entry[Association] | None = None
+        try:
+            association = self._associate(address, wanted)
+            entry = Entry(address, association, tuple(association.contexts))
+            return entry
+        finally:
+            with self._changed:
+                self._chooser.opened(entry, address)
+                self._changed.notify()
+
+    def _associate(self, address: Address, wanted: list[Proposal]) -> Association:
+        for attempt in range(1, self.attempts + 1):
+            try:
+                return associate(
+                    address,
+                    calling_ae_title=self.calling_ae_title,
+                    contexts=wanted,
+                    config=self.config,
+                    identity=self.identity,
+                )
+            except AssociationRefused as error:
+                if not error.transient or attempt == self.attempts:
+                    raise
+            pause = backoff(attempt, random.random())
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed, pause)
+                if self._closed:
+                    raise RuntimeError("the pool is closed")
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _give_back(self, entry: Entry[Association]) -> None:
+        association = entry.association
+        usable = association.is_established and not association._core.outstanding and not association._core.mid_message
+        with self._changed:
+            keep = usable and not self._closed
+            self._chooser.give_back(entry, time.monotonic(), usable=keep)
+            self._changed.notify_all()
+            if keep and self._sweeper is None:
+                self._sweeper = threading.Thread(target=self._sweep, name="dulcet-pool", daemon=True)
+                self._sweeper.start()
+        if usable and not keep:
+            _release([entry])
+        elif not usable and association.ending is None:
+            association.abort()
+
+    def _sweep(self) -> None:
+        """Release what nobody used for long."""
+        while True:
+            with self._changed:
+                if self._closed:
+                    return
+                deadline = self._chooser.next_deadline()
+                self._changed.wait(None if deadline is None else max(deadline - time.monotonic(), 0.0))
+                overdue = self._chooser.overdue(time.monotonic())
+            _release(overdue)
+
+
+def _is_usable(association: Association) -> bool:
+    try:
+        association._look()
+    except DulcetError:
+        return False
+    return association.is_established
+
+
+def _release(entries: Iterable[Entry[Association]]) -> None:
+    for entry in entries:
+        with contextlib.suppress(DulcetError):
+            entry.association.release()
