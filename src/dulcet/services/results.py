@@ -67,7 +67,8 @@ class Retrieved:
         if not response.status.is_pending and response.data is not None:
             identifier = response.dataset()
             uids = identifier.get("FailedSOPInstanceUIDList") if identifier is not None else None
-            self.failed_uids = [uids] if isinstance(uids, str) else [str(uid) for uid in uids or ()]
+            uids = [uids] if isinstance(uids, str) else uids or ()
+            self.failed_uids = [str(uid) for uid in uids if uid]
 
     def check(self) -> Retrieved:
         """This when every sub-operation was completed; StatusError otherwise, a warning with failures included."""

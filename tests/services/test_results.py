@@ -1,0 +1,143 @@
+"""What operations give back: a status is an answer, until `.check()` is asked."""
+
+from __future__ import annotations
+
+import pytest
+from pydicom.dataset import Dataset
+
+from dulcet import uids
+from dulcet.dimse.command import Command
+from dulcet.dimse.messages import CommandField
+from dulcet.dimse.status import Status
+from dulcet.errors import AssociationClosed, NotDicom, ReceiveError, StatusError
+from dulcet.services.identifiers import encode_dataset
+from dulcet.services.results import Response, Retrieved, Sent
+
+EXPLICIT = uids.EXPLICIT_VR_LITTLE_ENDIAN
+FINE = [0x0000, 0x0001, 0x0107, 0xB000, 0xB007, 0xFF00, 0xFF01]
+BAD = [0x0110, 0x0122, 0xA700, 0xA7FF, 0xA900, 0xC000, 0xCFFF, 0xFE00, 0x1234]
+
+
+def find_rsp(status: int, data: bytes | None = None, **elements: object) -> Response:
+    command = Command.make(CommandField.C_FIND_RSP, validate=False, Status=status, **elements)
+    return Response(Status(status), command, data, EXPLICIT)
+
+
+def get_rsp(status: int, counts: tuple[int | None, ...], data: bytes | None = None) -> Response:
+    names = ("Remaining", "Completed", "Failed", "Warning")
+    counters = {f"NumberOf{name}Suboperations": count for name, count in zip(names, counts, strict=True)}
+    return Response(
+        Status(status),
+        Command.make(CommandField.C_GET_RSP, validate=False, Status=status, **counters),
+        data,
+        EXPLICIT,
+    )
+
+
+# --- Response --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", FINE)
+def test_success_pending_and_warnings_pass_the_check(status: int) -> None:
+    response = find_rsp(status)
+    assert response.check() is response
+
+
+@pytest.mark.parametrize("status", BAD)
+def test_failures_and_cancel_do_not_pass_the_check(status: int) -> None:
+    with pytest.raises(StatusError, match=rf"^C-FIND-RSP: {status:04X}H .+") as caught:
+        find_rsp(status).check()
+    assert caught.value.status == status
+
+
+def test_the_comment_of_the_peer_is_part_of_the_error() -> None:
+    with pytest.raises(StatusError, match=r"\(no disk left\)$"):
+        find_rsp(0xA700, ErrorComment="no disk left").check()
+    with pytest.raises(StatusError) as caught:
+        find_rsp(0xA700).check()
+    assert not str(caught.value).endswith(")")
+
+
+def test_a_data_set_is_decoded_when_asked_for() -> None:
+    match = Dataset()
+    match.PatientName = "Doe^Jane"
+    response = find_rsp(0xFF00, encode_dataset(match, EXPLICIT)[0])
+    decoded = response.dataset()
+    assert decoded is not None
+    assert decoded.PatientName == "Doe^Jane"
+    assert find_rsp(0).dataset() is None
+
+
+def test_a_data_set_that_does_not_decode_is_a_receive_error() -> None:
+    response = find_rsp(0xFF00, b"neither deflated nor anything")
+    with pytest.raises(ReceiveError, match="does not decode"):
+        Response(response.status, response.command, response.data, uids.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN).dataset()
+
+
+# --- Retrieved -------------------------------------------------------------------------------------------------------
+
+
+def test_counters_follow_the_responses_and_remaining_ends_with_them() -> None:
+    result = Retrieved(Status.PENDING)
+    result.update(get_rsp(0xFF00, (5, 3, 1, 1)))
+    assert (result.remaining, result.completed, result.failed, result.warning) == (5, 3, 1, 1)
+    result.update(get_rsp(0x0000, (None, 10, 0, 0)))
+    assert (result.remaining, result.completed, result.failed, result.warning) == (0, 10, 0, 0)
+    assert result.check() is result
+
+
+@pytest.mark.parametrize(
+    ("status", "failed"), [(0x0000, 1), (0xB000, 0), (0xB000, 3), (0xA702, 2), (0xFE00, 0), (0xC001, 0)]
+)
+def test_a_retrieve_that_is_not_complete_does_not_pass_the_check(status: int, failed: int) -> None:
+    result = Retrieved(Status.PENDING)
+    result.update(get_rsp(status, (None, 4, failed, 0)))
+    with pytest.raises(StatusError, match=f"4 completed, {failed} failed, 0 warnings") as caught:
+        result.check()
+    assert caught.value.status == status
+
+
+@pytest.mark.parametrize("failed", [["1.2.3"], ["1.2.3", "1.2.4"], []])
+def test_failed_instances_are_listed_where_the_peer_lists_them(failed: list[str]) -> None:
+    identifier = Dataset()
+    identifier.FailedSOPInstanceUIDList = failed
+    data = encode_dataset(identifier, EXPLICIT)[0]
+    result = Retrieved(Status.PENDING)
+    result.update(get_rsp(0xFF00, (1, 0, 1, 0), data))
+    assert result.failed_uids == []  # a pending response has none
+    result.update(get_rsp(0xB000, (None, 1, len(failed), 0), data))
+    assert result.failed_uids == failed
+
+
+def test_a_final_response_without_a_list_leaves_it_empty() -> None:
+    result = Retrieved(Status.PENDING)
+    result.update(get_rsp(0xB000, (None, 1, 1, 0)))
+    assert result.failed_uids == []
+
+
+# --- Sent ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB006, 0xB007])
+def test_success_and_warnings_mean_that_the_peer_has_it(status: int) -> None:
+    sent = Sent("image.dcm", Status(status))
+    assert sent.ok
+    assert sent.check() is sent
+
+
+@pytest.mark.parametrize("status", [*BAD, 0xFF00])
+def test_anything_else_means_that_it_has_not(status: int) -> None:
+    sent = Sent("image.dcm", Status(status))
+    assert not sent.ok
+    with pytest.raises(StatusError, match=rf"image\.dcm: {status:04X}H") as caught:
+        sent.check()
+    assert caught.value.status == status
+
+
+@pytest.mark.parametrize("error", [NotDicom("no DICOM", "image.dcm"), AssociationClosed("gone")])
+def test_what_kept_it_from_being_sent_is_raised_by_the_check(error: NotDicom | AssociationClosed) -> None:
+    sent = Sent("image.dcm", None, error)
+    assert not sent.ok
+    with pytest.raises(type(error)) as caught:
+        sent.check()
+    assert caught.value is error
