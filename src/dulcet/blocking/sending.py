@@ -174,7 +174,7 @@ class _Lane:
             instance = flight.instance
             if not isinstance(culprit, FileFailed):
                 failed.append(_failed(instance, error))
-            elif instance.file == culprit.file:
+            elif culprit.file in (instance.file, getattr(instance.data, "file", None)):
                 failed.append(_failed(instance, InstanceError(f"{instance.origin}: {culprit}", instance.origin)))
             else:
                 again.append(instance)

@@ -81,7 +81,7 @@ class Instance:
         location, origin = self.location, self.origin
         end = location.offset + location.length
         try:
-            file = opened = _descriptor(origin)
+            file = _descriptor(origin)
             try:
                 size = os.fstat(file).st_size
                 if size != end:
@@ -90,13 +90,15 @@ class Instance:
                         "send it once nobody writes to it any more",
                         origin,
                     )
-                if size > IN_MEMORY and not self._lacks_pad:
-                    self.file, opened = file, -1
-                    return FileSpan(file, location.offset, location.length)
-                data = _read_span(file, location.offset, location.length)
-            finally:
-                if opened >= 0:
-                    os.close(opened)
+                stays_open = size > IN_MEMORY and not self._lacks_pad
+                data = b"" if stays_open else _read_span(file, location.offset, location.length)
+            except BaseException:
+                os.close(file)
+                raise
+            if stays_open:
+                self.file = file
+                return FileSpan(file, location.offset, location.length)
+            os.close(file)
         except (OSError, ValueError) as error:  # ValueError: an open file that was closed meanwhile
             if isinstance(error, InstanceError):
                 raise
@@ -159,11 +161,13 @@ def examine(what: Any) -> Instance:
 
 def _examine_path(path: str | os.PathLike[str]) -> Instance:
     descriptor = os.open(path, READ_ONLY)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
             raise InstanceError(f"{os.fspath(path)} is a folder; name the files in it", path)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise NotDicom(f"{os.fspath(path)} is no regular file; leave it out", path)
+        raise NotDicom(f"{os.fspath(path)} is no regular file; leave it out", path)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
         return Instance(path, _look(file, os.fspath(path)))
 
 

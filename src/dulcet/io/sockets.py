@@ -163,13 +163,13 @@ def listening_sockets(host: str, port: int, *, backlog: int = BACKLOG, shared: b
             f"cannot listen on {host!r}: {reason}; name an address of this machine, or 0.0.0.0 for all",
         ) from error
     addresses = list(dict.fromkeys(found))
-    for tries_left in reversed(range(1 if port else PORT_TRIES)):
+    for _ in range(0 if port else PORT_TRIES - 1):
         try:
             return _listen_on_all(addresses, port, backlog, shared)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or not tries_left:
+            if error.errno != errno.EADDRINUSE:
                 raise
-    raise AssertionError("unreachable")
+    return _listen_on_all(addresses, port, backlog, shared)
 
 
 def _listen_on_all(addresses: AddressInfo, port: int, backlog: int, shared: bool) -> list[socket.socket]:
