@@ -65,7 +65,10 @@ class IncomingRequest(Incoming):
         return decode_dataset(self.read(), self.transfer_syntax)
 
     def save(self, directory: Destination) -> Any:
-        """Stream the data set into a directory or another destination; its path.  ReceiveError carries the status that says why not."""
+        """Stream the data set into a directory or another destination; its path.
+
+        ReceiveError carries the status that says why not.
+        """
         incoming: IncomingInstance | None = None
         failure: ReceiveError | None = None
         try:

@@ -481,8 +481,6 @@ class Association:
                     # The hot branch: the data set of a C-STORE-RQ, piece by piece.
                     if event.is_last:
                         self._store = self._incoming = None
-                    elif not event.data:
-                        continue
                     store.size += len(event.data)
                     return DataReceived(store, event.data, event.is_last)
                 got = self._fragment(event)

@@ -58,7 +58,18 @@ class Operation:
 class Request:
     """A request of the peer; `data` is its whole data set, or None where there is none or it comes in pieces."""
 
-    __slots__ = ("answered", "cancelled", "command", "context", "data", "field", "message_id", "owner", "size", "streams")
+    __slots__ = (
+        "answered",
+        "cancelled",
+        "command",
+        "context",
+        "data",
+        "field",
+        "message_id",
+        "owner",
+        "size",
+        "streams",
+    )
 
     def __init__(self, context: PresentationContext, command: Command) -> None:
         self.context = context

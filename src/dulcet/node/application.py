@@ -7,8 +7,8 @@
 
     node.serve("127.0.0.1", 11112)
 
-Rules: a handler is a plain or an async function; what it returns is a status, a Dataset, a pair of both, or an iterable of
-answers; what it raises is a failure status.  What is accepted in negotiation follows from the handlers.
+Rules: a handler is a plain or an async function; what it returns is a status, a Dataset, a pair of both, or an iterable
+of answers; what it raises is a failure status.  What is accepted in negotiation follows from the handlers.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class Node:
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
         """`store_to` is a folder (or another `Destination`) that data sets are streamed into before the `on_store`
-        handler sees them; without it they are kept in memory.  `peers` are C-MOVE destinations by AE title, as `AET@host:port`.  `calling` are the AE
-        titles that may call, None for any.
+        handler sees them; without it they are kept in memory.  `peers` are C-MOVE destinations by AE title, as
+        `AET@host:port`.  `calling` are the AE titles that may call, None for any.
         """
         self.ae_title = check_ae_title(ae_title)
         self.config = config or AssociationConfig()
@@ -207,7 +207,7 @@ class Node:
     # ------------------------------------------------------------------ negotiation
 
     def policy(self) -> AcceptancePolicy:
-        """What is accepted: the SOP classes that have handlers, and storage classes for those that retrieve with C-GET."""
+        """What is accepted: the SOP classes that have handlers, and the storage classes for C-GET."""
         syntaxes: dict[str, Sequence[str]] = {}
         fields = {field for field, _ in self._handlers}
         for field, sop_class in self._handlers:

@@ -1,7 +1,7 @@
 """How each service is provided (PS3.7 section 9 and 10, PS3.4 annexes B and C), as scripts of actions.
 
-Rules: no I/O and no waiting, so that one script serves every face; whatever a handler raises is a failure status and the
-association lives on; what it returns is read by one function; cancel is looked at between two answers.
+Rules: no I/O and no waiting, so that one script serves every face; whatever a handler raises is a failure status and
+the association lives on; what it returns is read by one function; cancel is looked at between two answers.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def answer(node: Node, request: EchoRequest) -> Script:
     handler = node.handler_for(request.command.field, request.sop_class_uid, request.context.abstract_syntax)
     if handler is None:
         known = request.command.definition is not None
-        log.warning("%s: nobody provides %s for %s", request.requestor.peer, request.command.name, request.sop_class_uid)
+        peer, name = request.requestor.peer, request.command.name
+        log.warning("%s: nobody provides %s for %s", peer, name, request.sop_class_uid)
         yield Respond(Status.SOP_CLASS_NOT_SUPPORTED if known else Status.UNRECOGNIZED_OPERATION)
         return
     script = SCRIPTS.get(request.command.field, _normalized)
@@ -304,7 +305,8 @@ def _read(result: Any, default: Status) -> tuple[Status, Any, dict[str, Any]]:
         return Status(result[0]), result[1], {}
     if hasattr(result, "iterall") or isinstance(result, bytes):
         return default, result, {}
-    log.error("a handler gave %s where a status, a Dataset, a pair of both or an Answer is expected", type(result).__name__)
+    given = type(result).__name__
+    log.error("a handler gave %s where a status, a Dataset, a pair of both or an Answer is expected", given)
     return Status.PROCESSING_FAILURE, None, {}
 
 

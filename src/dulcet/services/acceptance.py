@@ -57,7 +57,7 @@ class AcceptancePolicy:
         promiscuous: bool = False,
         transfer_syntaxes: Sequence[str] = STORED_SYNTAXES,
     ) -> Self:
-        """Verification and every storage class of the standard and of `register_private`; `promiscuous` takes any class."""
+        """Verification and every storage class, those of `register_private` included; `promiscuous` takes any class."""
         syntaxes: dict[str, Sequence[str]] = dict.fromkeys(sorted(storage_classes()), transfer_syntaxes)
         syntaxes[uids.VERIFICATION] = tuple(sorted(uids.UNCOMPRESSED))
         return cls(

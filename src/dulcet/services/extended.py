@@ -17,7 +17,7 @@ class _Flags:
     __slots__ = ()
 
     def encode(self) -> bytes:
-        """The Service-class-application-information; trailing bytes that are off are left out, as older peers expect."""
+        """The Service-class-application-information, without the trailing bytes that are off, as older peers expect."""
         flags = [bool(getattr(self, found.name)) for found in fields(self)]  # type: ignore[arg-type]
         while len(flags) > 1 and not flags[-1]:
             flags.pop()
