@@ -1,0 +1,280 @@
+"""Attribute matching (PS3.4 section C.2.2.2): does a data set in memory match the keys of a C-FIND identifier?
+
+Rules: the identifier is read once, each candidate is held against what was read; matching takes time in proportion to
+the lengths of key and value, whatever a peer puts into a key; an absent or empty attribute matches a universal key
+alone.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from dulcet.dimse.status import Status
+from dulcet.services.attributes import is_empty
+from dulcet.services.periods import Period, read_date, read_datetime, read_time
+from dulcet.services.refusals import Refused
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["Matcher", "fold_name"]
+
+WILDCARD_VRS: Final = frozenset("AE CS LO LT PN SH ST UC UR UT".split())
+NUMBER_VRS: Final = frozenset("DS IS FL FD SL SS SV UL US UV".split())
+TEMPORAL: Final[dict[str, Callable[[str], Period | None]]] = {"DA": read_date, "TM": read_time, "DT": read_datetime}
+
+NOT_KEYS: Final = frozenset((0x00080005, 0x00080052, 0x00080053, 0x00080201))
+"""Specific Character Set, Query/Retrieve Level and View, Timezone Offset From UTC: they say how to read the others."""
+
+Test = Callable[[Any], bool]
+"""Takes the value of an element that has one."""
+
+
+@dataclass(slots=True)
+class _Key:
+    """One key: its test, None for universal matching; `items` reads the items of a sequence."""
+
+    tag: int
+    vr: str
+    test: Test | None
+    items: Matcher | None = None
+
+
+class Matcher:
+    """The keys of an identifier."""
+
+    def __init__(
+        self,
+        identifier: Dataset,
+        *,
+        fold_names: bool = True,
+        combined: Iterable[tuple[str, str]] = (),
+        ignored: Iterable[str] = (),
+    ) -> None:
+        """`fold_names`: names match without regard to case and accents (PS3.4 C.2.2.2.1.1 leaves that to us).
+
+        `combined` are pairs of date and time keywords whose ranges are one (section C.2.2.2.5.3); `ignored` are
+        keywords that are answered, not matched.  Raises Refused (A900H) for a key that no value of its VR reads as.
+        """
+        from pydicom.datadict import tag_for_keyword
+
+        pairs = [(int(tag_for_keyword(date) or 0), int(tag_for_keyword(time) or 0)) for date, time in combined]
+        answered = {int(tag_for_keyword(keyword) or 0) for keyword in ignored}
+        self._spans = [span for date, time in pairs if (span := _span(identifier, date, time)) is not None]
+        spanned = {tag for span in self._spans for tag in (span.date, span.time)}
+        self._keys: list[_Key] = []
+        for element in identifier:
+            tag = int(element.tag)
+            if tag in NOT_KEYS or not tag & 0xFFFF:
+                continue
+            key = _key(element, lambda item: Matcher(item, fold_names=fold_names, combined=combined), fold_names)
+            if tag in spanned or tag in answered:
+                key.test = None
+            self._keys.append(key)
+
+    @property
+    def is_universal(self) -> bool:
+        """True when everything matches."""
+        return not self._spans and all(key.test is None for key in self._keys)
+
+    def matches(self, dataset: Dataset) -> bool:
+        """True when every key matches (PS3.4 C.2.2.1: entities match when all keys do)."""
+        for key in self._keys:
+            if key.test is None:
+                continue
+            element = _element(dataset, key.tag)
+            if element is None or is_empty(element.value) or not key.test(element.value):
+                return False
+        return all(span.matches(dataset) for span in self._spans)
+
+    def answer(self, dataset: Dataset) -> Dataset:
+        """The identifier of the pending response: the attributes that were asked for, empty where there are none.
+
+        Of a sequence that was matched, the items that match (section C.2.2.2.6).
+        """
+        import pydicom
+
+        answer = pydicom.Dataset()
+        for key in self._keys:
+            element = _element(dataset, key.tag)
+            if element is None:
+                answer.add_new(key.tag, key.vr, [] if key.vr == "SQ" else "")
+            elif key.items is None:
+                answer.add(element)
+            else:
+                chosen = [key.items.answer(item) for item in element.value or () if key.items.matches(item)]
+                answer.add_new(key.tag, "SQ", chosen)
+        _name_character_set(answer, dataset)
+        return answer
+
+
+def _key(element: Any, nested: Callable[[Any], Matcher], fold_names: bool) -> _Key:
+    tag, vr, value = int(element.tag), str(element.VR), element.value
+    if vr == "SQ":
+        # An empty sequence, or one with an empty item, asks for the whole sequence.
+        readers = [nested(item) for item in value or () if len(item)]
+        if not readers:
+            return _Key(tag, vr, None)
+        items = readers[0]
+        universal = all(reader.is_universal for reader in readers)
+        test = None if universal else lambda found: any(reader.matches(item) for reader in readers for item in found)
+        return _Key(tag, vr, test, items)
+    if is_empty(value):
+        return _Key(tag, vr, None)
+    tests = [_test(vr, single, fold_names, element) for single in _values(value)]
+    wanted = [test for test in tests if test is not None]
+    if len(wanted) < len(tests):
+        return _Key(tag, vr, None)  # one of several values is universal
+    # A list of UIDs; of other VRs too, where peers send one (sections C.2.2.2.2 and C.2.2.2.8).
+    return _Key(tag, vr, lambda found: any(test(single) for single in _values(found) for test in wanted))
+
+
+def _test(vr: str, key: Any, fold_names: bool, element: Any) -> Test | None:
+    """The test for one value of a key; None for universal matching."""
+    if vr in TEMPORAL:
+        read = TEMPORAL[vr]
+        period = read(str(key).strip())
+        if period is None:
+            raise Refused(
+                Status.DATA_SET_MISMATCH,
+                f"{element.keyword}: no {vr} value or range",
+                OffendingElement=(int(element.tag),),
+            )
+        return lambda found: (other := read(str(found).strip())) is not None and period.holds(other)
+    if vr in NUMBER_VRS:
+        return lambda found: _number(found) == _number(key)
+    if isinstance(key, bytes):
+        return lambda found: found == key
+    text = _trimmed(key)
+    if vr == "PN":
+        return _name_test(text, fold_names)
+    if vr in WILDCARD_VRS:
+        if not text.strip("*"):
+            return None  # "*" alone is universal (section C.2.2.2.4)
+        if "*" in text or "?" in text:
+            return lambda found: _glob(text, _trimmed(found))
+    return lambda found: _trimmed(found) == text
+
+
+def _name_test(key: str, fold: bool) -> Test | None:
+    groups = [_name_group(group, fold) for group in key.split("=")]
+    if not "".join(groups).strip("*"):
+        return None
+
+    def test(found: Any) -> bool:
+        candidates = [_name_group(group, fold) for group in str(found).split("=")]
+        if len(groups) == 1:  # which of the three representations is meant, the key does not say
+            return any(_glob(groups[0], candidate) for candidate in candidates)
+        candidates += [""] * (len(groups) - len(candidates))
+        return all(not group or _glob(group, candidate) for group, candidate in zip(groups, candidates))
+
+    return test
+
+
+def _name_group(group: str, fold: bool) -> str:
+    """A component group without padding and trailing delimiters, which mean nothing (PS3.5 section 6.2.1.1)."""
+    trimmed = "^".join(component.strip() for component in group.split("^")).rstrip("^")
+    return fold_name(trimmed) if fold else trimmed
+
+
+def fold_name(name: str) -> str:
+    """A name without case and accents: what `DÖE^JÉRÔME` and `doe^jerome` have in common."""
+    decomposed = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(character for character in decomposed if not unicodedata.combining(character))
+
+
+def _glob(pattern: str, text: str) -> bool:
+    """`*` is any characters, `?` is one.  At most len(pattern) x len(text) steps, whatever the number of stars."""
+    p = t = 0
+    star, mark = -1, 0
+    while t < len(text):
+        if p < len(pattern) and pattern[p] == "*":
+            star, mark = p, t
+            p += 1
+        elif p < len(pattern) and pattern[p] in ("?", text[t]):
+            p += 1
+            t += 1
+        elif star >= 0:
+            p, mark = star + 1, mark + 1
+            t = mark
+        else:
+            return False
+    return not pattern[p:].strip("*")
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A range of dates and a range of times that are one range of date and time."""
+
+    date: int
+    time: int
+    first: tuple[int, int]
+    last: tuple[int, int]
+
+    def matches(self, dataset: Dataset) -> bool:
+        date = _period(dataset, self.date, read_date)
+        time = _period(dataset, self.time, read_time)
+        if date is None or date.first is None:
+            return False
+        moment = (date.first, time.first if time is not None and time.first is not None else 0)
+        return self.first <= moment <= self.last
+
+
+EARLIEST: Final = -(1 << 62)
+LATEST: Final = 1 << 62
+
+
+def _span(identifier: Dataset, date: int, time: int) -> _Span | None:
+    """Only where both keys are ranges; else each is matched by itself."""
+    if any("-" not in str(identifier[tag].value) for tag in (date, time) if tag in identifier):
+        return None
+    if date not in identifier or time not in identifier:
+        return None
+    days, hours = _period(identifier, date, read_date), _period(identifier, time, read_time)
+    if days is None or hours is None:
+        return None  # what is wrong with it is said where it is read as a key
+    return _Span(
+        date,
+        time,
+        (EARLIEST if days.first is None else days.first, EARLIEST if hours.first is None else hours.first),
+        (LATEST if days.last is None else days.last, LATEST if hours.last is None else hours.last),
+    )
+
+
+def _period(dataset: Dataset, tag: int, read: Callable[[str], Period | None]) -> Period | None:
+    element = _element(dataset, tag)
+    return None if element is None or is_empty(element.value) else read(str(_values(element.value)[0]).strip())
+
+
+def _element(dataset: Dataset, tag: int) -> Any:
+    element: Any = dataset.get(tag)
+    return element
+
+
+def _values(value: Any) -> Sequence[Any]:
+    """The values of an element, one or many."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        return (value,)
+    return value
+
+
+def _trimmed(value: Any) -> str:
+    return str(value).strip(" \0")
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _name_character_set(answer: Dataset, dataset: Dataset) -> None:
+    """Say how the text of an answer is encoded: as in the data set that it comes from, else in UTF-8 if need be."""
+    if "SpecificCharacterSet" in dataset and not is_empty(dataset.SpecificCharacterSet):
+        answer.SpecificCharacterSet = dataset.SpecificCharacterSet
+    elif any(not str(element.value).isascii() for element in answer.iterall() if element.VR in WILDCARD_VRS):
+        answer.SpecificCharacterSet = "ISO_IR 192"
