@@ -105,7 +105,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 
 def closed_by_us(pair: Pair, complaint: str) -> list[object]:
     """Our end aborted with this complaint and nothing came after it; what was told before."""
-    told = list(pair.acceptor.told())
+    told: list[object] = list(pair.acceptor.told())
     closed, aborted = told.pop(), told.pop()
     assert closed == Closed(expected=True)
     assert isinstance(aborted, Aborted)

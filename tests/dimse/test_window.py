@@ -67,9 +67,9 @@ def test_more_operations_than_agreed_on_are_a_local_protocol_error_and_nothing_i
     pair.run()
     assert core.invocable == 0
     assert not core.can_invoke()
-    for call in (lambda: echo(pair.requestor), lambda: store(pair.requestor, b"data")):
+    for ask in (lambda end: echo(end), lambda end: store(end, b"data")):
         with pytest.raises(LocalProtocolError, match=f"{window} operations are outstanding, as many as were agreed on"):
-            call()
+            ask(pair.requestor)
     assert not core.has_output
     assert len(core.outstanding) == window
 

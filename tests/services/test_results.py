@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydicom.dataset import Dataset
 
@@ -18,14 +20,16 @@ FINE = [0x0000, 0x0001, 0x0107, 0xB000, 0xB007, 0xFF00, 0xFF01]
 BAD = [0x0110, 0x0122, 0xA700, 0xA7FF, 0xA900, 0xC000, 0xCFFF, 0xFE00, 0x1234]
 
 
-def find_rsp(status: int, data: bytes | None = None, **elements: object) -> Response:
+def find_rsp(status: int, data: bytes | None = None, **elements: Any) -> Response:
     command = Command.make(CommandField.C_FIND_RSP, validate=False, Status=status, **elements)
     return Response(Status(status), command, data, EXPLICIT)
 
 
 def get_rsp(status: int, counts: tuple[int | None, ...], data: bytes | None = None) -> Response:
     names = ("Remaining", "Completed", "Failed", "Warning")
-    counters = {f"NumberOf{name}Suboperations": count for name, count in zip(names, counts, strict=True)}
+    counters: dict[str, Any] = {
+        f"NumberOf{name}Suboperations": count for name, count in zip(names, counts, strict=True)
+    }
     return Response(
         Status(status),
         Command.make(CommandField.C_GET_RSP, validate=False, Status=status, **counters),
