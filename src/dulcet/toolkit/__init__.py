@@ -1,0 +1,7 @@
+"""The event-driven face: associate handles, connections with callbacks, a storage listener, for those who come from SDKs."""
+
+from __future__ import annotations
+
+from dulcet.toolkit.associate import Associate, InvalidAssociate
+
+__all__ = ["Associate", "InvalidAssociate"]
