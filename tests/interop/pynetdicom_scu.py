@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from pydicom import dcmread
 from pynetdicom import AE, _config
@@ -43,6 +44,7 @@ def main() -> int:
     if not association.is_established:
         print(json.dumps({"established": False, "rejected": association.is_rejected}))
         return 1
+    _keep_answers_for_the_caller(association)
     statuses = {str(path): _status(association, path) for path in files}
     echoes = []
     for number in range(options.echoes if files else max(1, options.echoes)):
@@ -67,6 +69,17 @@ def main() -> int:
         )
     )
     return 0 if all(status == 0 for status in statuses.values()) else 1
+
+
+def _keep_answers_for_the_caller(association: Association) -> None:
+    """Mend a race of pynetdicom 3.0.4 that a quick peer brings out, once in some thousand messages.
+
+    `send_c_*` pauses the reactor thread by an event and a flag; a reactor between the two takes the answer off the
+    queue, drops it, and the caller waits for 30 s.  Nobody sends requests to this program: its reactor need not look.
+    """
+    take: Any = association.dimse.get_msg
+    dimse: Any = association.dimse
+    dimse.get_msg = lambda block=False: take(block=True) if block else (None, None)
 
 
 def _contexts(files: list[Path]) -> dict[str, set[str]]:
