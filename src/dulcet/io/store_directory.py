@@ -27,8 +27,9 @@ from dulcet.dimse.status import Status
 from dulcet.errors import InstanceError, ReceiveError
 from dulcet.part10.file_meta import encode_file_meta, safe_name
 from dulcet.part10.header import Header
-from dulcet.part10.location import locate_path
-from dulcet.part10.scanner import scan
+from dulcet.part10.location import WHOLE_LIMITS, locate_path
+from dulcet.part10.scanner import scan, walk_elements
+from dulcet.part10.sources import FileSource
 
 try:
     import fcntl
@@ -131,13 +132,12 @@ class Layout:
                 return safe_name(text)
             return NOT_IN_NAMES.sub("_", text)[:length].strip("_") or "unknown"
 
+        def joined(fields: list[tuple[str, str | None]], length: int) -> str:
+            return "".join(text + (value(keyword, length) if keyword is not None else "") for text, keyword in fields)
+
         def name(fields: list[tuple[str, str | None]]) -> str:
-            made = ""
-            for length in VALUE_LENGTHS:
-                made = "".join(text + (value(keyword, length) if keyword else "") for text, keyword in fields)
-                if len(made.encode()) <= NAME_LENGTH:
-                    break
-            return made
+            tries = (joined(fields, length) for length in VALUE_LENGTHS)
+            return next(made for made in tries if len(made.encode()) <= NAME_LENGTH)  # the layout sees to it
 
         names = [name(fields) for fields in self._parts]
         if names[0].casefold() == PARTIAL:  # a value may have made it so; what lies there is swept
@@ -288,9 +288,7 @@ class StoreDirectory:
     def _make(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if self.durable:
-            for made in (folder, *folder.parents):
-                if made in self._known:
-                    break
+            for made in itertools.takewhile(lambda made: made not in self._known, (folder, *folder.parents)):
                 _sync_folder(made.parent)
         self._known.add(folder)
 
@@ -397,6 +395,10 @@ class IncomingFile:
         os.lseek(self._file, self.offset, os.SEEK_SET)
         try:
             header = scan(_Reader(self._file), self.transfer_syntax, wanted=self._directory.layout.wanted)
+            if SOP_CLASS not in header and SOP_INSTANCE not in header:
+                # It does not say what it is, as some real ones do not; then it has at least to read to its end.
+                with self.partial.open("rb") as file:
+                    walk_elements(FileSource(file, self.offset, self.size), self.transfer_syntax, WHOLE_LIMITS)
         except InstanceError as error:
             raise ReceiveError(f"the data set does not read as DICOM: {error}", Status.CANNOT_UNDERSTAND) from error
         for tag, announced, what in (
