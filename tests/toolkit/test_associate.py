@@ -206,10 +206,12 @@ def test_the_bytes_of_a_real_request_survive(peer: str, tmp_path: Any) -> None:
 def test_the_bytes_of_storescps_answer_survive(request_: Associate, tmp_path: Any) -> None:
     request_.add_presentation(7, 0, "1.2.3.4", [IMPLICIT])  # a class that it does not know
     (tmp_path / "got").mkdir()
-    with peers.storescp(tmp_path / "got") as server:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-            connection.sendall(request_.to_pdu().encode())
-            data = whole_pdu(connection)
+    with (
+        peers.storescp(tmp_path / "got") as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection,
+    ):
+        connection.sendall(request_.to_pdu().encode())
+        data = whole_pdu(connection)
     pdu, asked = decode(data), request_.to_pdu()
     assert isinstance(pdu, AssociateAC)
     assert isinstance(asked, AssociateRQ)
@@ -401,7 +403,7 @@ def test_a_length_of_5_and_a_long_version_are_kept_on_receipt(request_: Associat
         assert (kept.max_length, kept.implementation_version) == (
             (5, request_.implementation_version) if not index else (request_.max_length, "A VERSION OF TWENTY.")
         )
-        with pytest.raises(ValueError, match="maximum length|implementation version"):
+        with pytest.raises(ValueError, match=r"maximum length|implementation version"):
             kept.check()
 
 

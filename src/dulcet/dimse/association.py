@@ -137,6 +137,11 @@ class Association:
         return self.connection.wants_close
 
     @property
+    def owes(self) -> Literal["associate", "release"] | None:
+        """The indication that the application has not answered yet."""
+        return self.connection.owes
+
+    @property
     def closed(self) -> bool:
         """True once the association and its connection are over."""
         return self.connection.closed
@@ -358,6 +363,29 @@ class Association:
         command = Command.make(CommandField.C_CANCEL_RQ, MessageIDBeingRespondedTo=operation.message_id)
         self._queue(operation.context, command.encode(), None, None)
         operation.cancelled = True
+
+    def send(self, context_id: int, command: Command, data: Source | None = None, *, owner: Any = None) -> None:
+        """Any message by its command set, one that the standard does not know included.
+
+        A request is invoked, a response answers the request that it names and a C-CANCEL-RQ cancels one; a response or
+        cancel that fits nothing leaves as it is.  LocalProtocolError on a context that was not accepted.
+        """
+        context = self.contexts.get(context_id)
+        if context is None:
+            raise LocalProtocolError(f"presentation context {context_id} was not accepted")
+        answered = command.message_id_being_responded_to or 0
+        request = self.performing.get(answered)
+        if command.is_request and command.field != CANCEL_RQ:
+            self.invoke(context, command, data, owner=owner)
+        elif command.is_response and request is not None and request.field | RESPONSE == command.field:
+            self.respond(request, command, data)
+        else:
+            if command.has_data_set != (data is not None):
+                command = command.replace(data_set=data is not None, validate=False)
+            self._queue(context, command.encode(), None if data is None else as_source(data), None)
+            operation = self.outstanding.get(answered)
+            if command.field == CANCEL_RQ and operation is not None:
+                operation.cancelled = True
 
     def next_message_id(self) -> int:
         """1 to 65535, wrapping, none that is outstanding."""
@@ -603,7 +631,7 @@ class Association:
             or command.field != operation.field | RESPONSE
             or operation.context.context_id != self._context_id
         ):
-            return StrayResponse(command)
+            return StrayResponse(command, self._context_id, data)
         is_final = not (command.status in PENDING and operation.field in MAY_PEND)
         operation.responses += 1
         operation.deadline = None
@@ -619,7 +647,7 @@ class Association:
         request = self.performing.get(message_id)
         if request is not None:
             request.cancelled = True
-        return CancelReceived(message_id, request)
+        return CancelReceived(message_id, request, self._context_id, command)
 
     def _sign_of_life(self) -> None:
         """A sub-operation came: the clocks of the C-GET and C-MOVE that asked for it start anew."""

@@ -59,6 +59,8 @@ class CancelReceived:
 
     message_id: int
     request: Request | None
+    context_id: int
+    command: Command
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +68,8 @@ class StrayResponse:
     """A response that answers no request of ours: reported, and given to nobody."""
 
     command: Command
+    context_id: int
+    data: bytes | None
 
 
 AssociationEvent = (

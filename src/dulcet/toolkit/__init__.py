@@ -1,4 +1,4 @@
-"""The event-driven face: associate handles, connections with callbacks, a storage listener, for those who come from SDKs."""
+"""The event-driven face: associate handles, callbacks, a storage listener, for those who come from SDKs."""
 
 from __future__ import annotations
 

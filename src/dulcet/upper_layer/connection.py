@@ -251,6 +251,13 @@ class Connection:
     def is_established(self) -> bool:
         return self.state is State.ESTABLISHED
 
+    @property
+    def owes(self) -> Literal["associate", "release"] | None:
+        """The indication that the application has not answered yet."""
+        if self.state not in ANSWER_OWED:
+            return None
+        return "associate" if self.state is State.AWAITING_ASSOCIATE_RESPONSE else "release"
+
     def associate(self, request: AssociateRQ) -> None:
         """A-ASSOCIATE request: sent when the transport connection is made."""
         if not self.requestor:
@@ -405,7 +412,9 @@ class Connection:
         self.answer = answer
         self.contexts = outcome(request, answer, requestor=self.requestor)
         self.window = window(request, answer, requestor=self.requestor)
-        peer = answer if self.requestor else request
+        own, peer = (request, answer) if self.requestor else (answer, request)
+        # An application that makes its own PDU may have announced more than the configuration says, or no limit.
+        self._framer.announced = own.maximum_length and max(own.maximum_length, self.config.maximum_length)
         self._fragment = fragment_length(peer.maximum_length, self.config.send_maximum)
         return State.ESTABLISHED
 

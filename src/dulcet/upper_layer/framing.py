@@ -75,7 +75,8 @@ class Framer:
         """Where PDUs are noted, if anybody wants to know."""
         self._pool = pool
         self._associate_limit = associate_limit
-        self._announced = announced
+        self.announced = announced
+        """The longest P-DATA-TF that the peer was told to send; 0 for any."""
         self._strict = strict
         self._buffer: memoryview | None = None
         self._start = 0
@@ -202,9 +203,9 @@ class Framer:
         if pdu_type == P_DATA_TF:
             self._start += 6
             self._pdu_left = length
-            if self._announced and length > self._announced:
+            if self.announced and length > self.announced:
                 if self._strict:
-                    raise malformed(f"P-DATA-TF of {length} bytes; we announced at most {self._announced}")
+                    raise malformed(f"P-DATA-TF of {length} bytes; we announced at most {self.announced}")
                 self.oversized += 1
             return length if self.announce_data else None
         self._check_type(pdu_type)

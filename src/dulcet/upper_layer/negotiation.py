@@ -35,7 +35,9 @@ __all__ = [
     "Window",
     "accept",
     "associate_request",
+    "check_abort",
     "check_ae_title",
+    "check_answer",
     "check_context_ids",
     "check_reject",
     "outcome",
@@ -54,6 +56,8 @@ TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 4
 
 LONGEST_ROLE_UID: Final = 128
 """Role selection for a longer UID (64 is the standard's limit) is not answered: 256 answers fit one item then."""
+
+ABORT_REASONS: Final = (0, 1, 2, 4, 5, 6)  # PS3.8 Table 9-26, of the provider, without the reserved one
 
 REJECT_TRIPLES: Final = frozenset(  # PS3.8 Table 9-21, without its reserved values
     (result, source, reason)
@@ -145,6 +149,41 @@ def check_reject(result: int, source: int, reason: int) -> None:
             f"reject ({result},{source},{reason}) does not exist: result 1-2; (source,reason) one of "
             "(1,1) (1,2) (1,3) (1,7) (2,1) (2,2) (3,1) (3,2)"
         )
+
+
+def check_abort(source: int, reason: int) -> None:
+    """LocalProtocolError unless (source, reason) is of PS3.8 Table 9-26; a user's reason does not count."""
+    if source not in (0, 2) or (source == 2 and reason not in ABORT_REASONS):
+        raise LocalProtocolError(
+            f"abort ({source},{reason}) does not exist: source 0 (user), or 2 (provider) with reason 0, 1, 2, 4, 5 or 6"
+        )
+
+
+def check_answer(request: AssociateRQ, answer: AssociateAC) -> None:
+    """LocalProtocolError where an answer says more than `request` proposed, or leaves a context unanswered."""
+    proposed = {context.context_id: context for context in reversed(request.presentation_contexts)}
+    ids = [result.context_id for result in answer.presentation_contexts]
+    if sorted(ids) != sorted(proposed):
+        raise LocalProtocolError(f"contexts {ids} are answered; {list(proposed)} were proposed, each wants one answer")
+    for result in answer.presentation_contexts:
+        if result.accepted and result.transfer_syntax not in proposed[result.context_id].transfer_syntaxes:
+            raise LocalProtocolError(
+                f"context {result.context_id}: transfer syntax {result.transfer_syntax!r} was not proposed"
+            )
+    asked, granted = request.window, answer.window
+    if granted is not None and (
+        asked is None
+        or _narrow(asked.invoked, granted.invoked) != granted.invoked
+        or _narrow(asked.performed, granted.performed) != granted.performed
+    ):
+        raise LocalProtocolError("the operations window is answered where it was proposed, and never widened")
+    for uid, role in answer.roles.items():
+        wish = request.roles.get(uid)
+        if wish is None or role.user > wish.user or role.provider > wish.provider:
+            raise LocalProtocolError(f"roles of {uid}: an answer only narrows what was proposed")
+    extra = answer.extended.keys() - request.extended.keys()
+    if extra:
+        raise LocalProtocolError(f"extended negotiation of {', '.join(sorted(extra))} was not proposed")
 
 
 def associate_request(
