@@ -21,18 +21,20 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from dulcet import uids
 from dulcet.config import AssociationConfig
-from dulcet.dimse.messages import CommandField
+from dulcet.dimse.messages import MESSAGES, CommandField
 from dulcet.io.receiving import Destination
 from dulcet.io.store_directory import DEFAULT_LAYOUT, StoreDirectory
 from dulcet.services.acceptance import STORED_SYNTAXES, AcceptancePolicy
 from dulcet.services.extended import Extended
 from dulcet.services.identity import Verifier
 from dulcet.services.models import MODELS, Verb
+from dulcet.services.sop_classes import SOP_CLASS_SERVICES
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.negotiation import check_ae_title
 from dulcet.upper_layer.pdu import AssociateRQ
 
 if TYPE_CHECKING:
+    from dulcet.node.loop import NodeServer
     from dulcet.node.threads import NodeThreads
 
 __all__ = ["Companion", "Node"]
@@ -212,6 +214,7 @@ class Node:
         fields = {field for field, _ in self._handlers}
         for field, sop_class in self._handlers:
             if sop_class == ALL:
+                syntaxes.update(dict.fromkeys(_every_class(field), UNCOMPRESSED))
                 continue
             syntaxes[sop_class] = STORED_SYNTAXES if field == CommandField.C_STORE_RQ else UNCOMPRESSED
         if CommandField.C_GET_RQ in fields:
@@ -235,6 +238,25 @@ class Node:
 
         return NodeThreads(self, Address(self.ae_title, host, port))
 
+    def start(self, host: str = "127.0.0.1", port: int = 0) -> NodeServer:
+        """Serve in the running event loop: `server = await node.start(…)`, or `async with node.start(…)`."""
+        from dulcet.node.loop import NodeServer
+
+        return NodeServer(self, Address(self.ae_title, host, port))
+
+    def serve(self, host: str = "127.0.0.1", port: int = 11112, *, drain: float = 10.0) -> bool:
+        """Serve until SIGTERM or Ctrl-C; those who are at it then have `drain` seconds.  True when none was aborted.
+
+        With threads where every handler is a plain function, else in an event loop (uvloop's where it is installed).
+        """
+        if not self.has_async_handlers:
+            from dulcet.node.threads import serve_threads
+
+            return serve_threads(self, host, port, drain)
+        from dulcet.node.loop import serve_loop
+
+        return serve_loop(self, host, port, drain)
+
     def with_peers(self, peers: Mapping[str, str | Address]) -> Node:
         """This node, knowing these C-MOVE destinations as well."""
         self.peers.update({title: Address.parse(address) for title, address in peers.items()})
@@ -243,6 +265,15 @@ class Node:
 
 def _echo(request: Any) -> None:
     """Success."""
+
+
+_echo.immediate = True  # type: ignore[attr-defined]  # it never waits: no thread for it
+
+
+def _every_class(field: int) -> list[str]:
+    """The SOP classes of the standard that a normalized operation is allowed for."""
+    name = MESSAGES[CommandField(field)].name.removesuffix("-RQ")
+    return [uid for uid, (_, operations) in SOP_CLASS_SERVICES.items() if name in operations]
 
 
 def _classes(verb: Verb, models: Iterable[str]) -> tuple[str, ...]:

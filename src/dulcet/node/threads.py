@@ -7,6 +7,8 @@ that may run at once go to a pool, and their answers back through the associatio
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
@@ -177,3 +179,20 @@ def _sync(items: Any) -> Iterable[Any] | Iterator[Any]:
         raise TypeError("an async handler on the blocking face")
     found: Iterable[Any] = items
     return found
+
+
+def serve_threads(node: Node, host: str, port: int, drain: float) -> bool:
+    """`Node.serve` with threads."""
+    stop = threading.Event()
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, lambda *_: stop.set())
+    try:
+        server = node.threads(host, port)
+        while not stop.wait(3600):
+            pass
+        return server.stop(drain)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

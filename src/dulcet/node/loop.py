@@ -1,0 +1,255 @@
+"""A node on the asyncio face: each request is a task that runs its script.
+
+Rules: an async handler is awaited; a plain one runs in a thread, and what it yields is fetched from there in small lots, so
+that a hop serves many answers; nothing that may wait runs in the loop's own thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import signal
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from dulcet.aio.sending import StoreMany
+from dulcet.aio.server import Server, serve
+from dulcet.aio.threads import handlers
+from dulcet.dimse.status import Status
+from dulcet.errors import ReceiveError
+from dulcet.node.actions import (
+    END,
+    Action,
+    Call,
+    Close,
+    Forward,
+    Next,
+    Receive,
+    ReportHere,
+    Respond,
+    SendHere,
+)
+from dulcet.node.requests import EchoRequest, Requestor
+from dulcet.node.scripts import answer
+
+if TYPE_CHECKING:
+    from dulcet.aio.requests import IncomingRequest
+    from dulcet.node.application import Node
+    from dulcet.upper_layer.address import Address
+
+__all__ = ["NodeServer", "run"]
+
+log: Final = logging.getLogger("dulcet.node")
+
+LOT: Final = 64
+"""Items fetched from a plain generator by one hop to its thread."""
+
+LOT_SECONDS: Final = 0.005
+"""A slow generator gives what it has after this time, so that the first answer is not held up."""
+
+
+class NodeServer(AbstractAsyncContextManager["NodeServer"]):
+    """A node that serves in the running event loop."""
+
+    def __init__(self, node: Node, address: Address) -> None:
+        self.node = node
+        self._server: Server = serve(
+            address, lambda request: run(node, request), policy=node.policy(), config=node.config
+        )
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, the port that was taken included."""
+        return self._server.address
+
+    def __await__(self) -> Generator[Any, None, NodeServer]:
+        return self.start().__await__()
+
+    async def start(self) -> NodeServer:
+        """Listen; OSError when that is not possible."""
+        await self._server
+        return self
+
+    async def stop(self, seconds: float = 2.0) -> bool:
+        """No new associations; those that stand may end for `seconds`, then they are aborted; True when none had to."""
+        return await self._server.stop(seconds)
+
+    async def __aenter__(self) -> NodeServer:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+async def run(node: Node, incoming: IncomingRequest) -> None:
+    """Answer one request."""
+    association = incoming.association
+    core = incoming._request
+    request = EchoRequest(
+        Requestor(
+            association.calling_ae_title, association.called_ae_title, association.peer, association.identity
+        ),
+        core.context,
+        core.command,
+        core,
+    )
+    script = answer(node, request)
+    action = next(script, None)
+    while action is not None:
+        try:
+            try:
+                result = await _perform(node, incoming, action)
+            except Exception as error:
+                action = script.throw(error)
+            else:
+                action = script.send(result)
+        except StopIteration:
+            return
+
+
+async def _perform(node: Node, incoming: IncomingRequest, action: Action) -> Any:
+    association = incoming.association
+    match action:
+        case Respond(status, data, elements):
+            await incoming.respond(status, data, **elements)
+        case Call(function, argument):
+            return await _call(function, argument)
+        case Next(iterator):
+            return await _next(iterator)
+        case Close(iterator):
+            await _close(iterator)
+        case Receive(directory, limit):
+            return await (incoming.save(directory) if directory is not None else _in_memory(incoming, limit))
+        case ReportHere(sop_class_uid, sop_instance_uid, event_type, dataset):
+            return await association.n_event_report(sop_class_uid, sop_instance_uid, event_type, dataset)
+        case SendHere(items, priority):
+            job = StoreMany(
+                None, calling_ae_title=node.ae_title, config=node.config, priority=priority, given=association
+            )
+            return job.run(items)
+        case Forward(address, items, priority, originator, associations):
+            job = StoreMany(
+                address,
+                calling_ae_title=node.ae_title,
+                config=node.config,
+                associations=associations,
+                priority=priority,
+                originator=originator,
+            )
+            return job.run(items)
+    return None
+
+
+async def _call(function: Callable[..., Any], argument: Any) -> Any:
+    if inspect.iscoroutinefunction(function):
+        return await function(argument)
+    if inspect.isasyncgenfunction(function) or getattr(function, "immediate", False):
+        return function(argument)
+    result = await _in_thread(function, argument)
+    if inspect.isawaitable(result):
+        return await result
+    return _Lots(result) if inspect.isgenerator(result) else result
+
+
+async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(handlers, function, *arguments)
+
+
+class _Lots(AsyncIterator[Any]):
+    """A plain generator, fetched in lots from a thread."""
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items = items
+        self._fetched: deque[Any] = deque()
+        self._over = False
+        self._failure: BaseException | None = None
+
+    async def __anext__(self) -> Any:
+        if not self._fetched and not self._over:
+            await _in_thread(self._fetch)
+        if self._fetched:
+            return self._fetched.popleft()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Have the generator clean up, in its thread."""
+        self._over = True
+        self._fetched.clear()
+        await _in_thread(self._items.close)  # type: ignore[attr-defined]
+
+    def _fetch(self) -> None:
+        until = time.monotonic() + LOT_SECONDS
+        try:
+            for item in self._items:
+                self._fetched.append(item)
+                if len(self._fetched) >= LOT or time.monotonic() >= until:
+                    return
+        except Exception as error:  # it is raised when what came before it was taken
+            self._failure = error
+        self._over = True
+
+
+async def _next(iterator: Any) -> Any:
+    if hasattr(iterator, "__anext__"):
+        return await anext(iterator, END)
+    if inspect.isgenerator(iterator):
+        return await _in_thread(next, iterator, END)
+    return next(iterator, END)  # a list or the like
+
+
+async def _close(iterator: Any) -> None:
+    if hasattr(iterator, "aclose"):
+        await iterator.aclose()
+    elif inspect.isgenerator(iterator):
+        await _in_thread(iterator.close)
+
+
+async def _in_memory(incoming: IncomingRequest, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for piece in incoming.chunks():
+        size += len(piece)
+        if size <= limit:
+            parts.append(bytes(piece))
+        else:
+            parts.clear()
+    if size > limit:
+        raise ReceiveError(
+            f"a data set of {size} bytes; at most {limit} are kept in memory: give the node a folder (store_to)",
+            Status.OUT_OF_RESOURCES,
+        )
+    return b"".join(parts)
+
+
+def serve_loop(node: Node, host: str, port: int, drain: float) -> bool:
+    """`Node.serve` in an event loop."""
+
+    async def serve_until_signal() -> bool:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows; a thread that is not the main one
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stop.set)
+        server = await node.start(host, port)
+        try:
+            await stop.wait()
+        finally:
+            clean = await server.stop(drain)
+        return clean
+
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(serve_until_signal())
+    return bool(uvloop.run(serve_until_signal()))
