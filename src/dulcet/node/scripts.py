@@ -1,19 +1,23 @@
 """How each service is provided (PS3.7 section 9 and 10, PS3.4 annexes B and C), as scripts of actions.
 
 Rules: no I/O and no waiting, so that one script serves every face; whatever a handler raises is a failure status and
-the association lives on; what it returns is read by one function; cancel is looked at between two answers.
+the association lives on, and so it does where a handler returns nonsense; cancel is looked at between two answers; an
+iterator that a handler gave is closed on every way out.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sized
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
-from dulcet.errors import DulcetError, PeerUnreachable, ReceiveError, StatusError
+from dulcet.errors import AssociationError, DimseTimeout, DulcetError, LocalProtocolError, ReceiveError, StatusError
+from dulcet.io.instances import Instance
+from dulcet.io.receiving import Destination, IncomingInstance
 from dulcet.node.actions import END, Action, Call, Close, Forward, Next, Receive, Respond, SendHere
 from dulcet.node.requests import EchoRequest, FindRequest, NormalizedRequest, RetrieveRequest, StoreRequest
 from dulcet.services.identifiers import decode_dataset, encode_dataset
@@ -66,6 +70,17 @@ def answer(node: Node, request: EchoRequest) -> Script:
         yield from script(node, request, handler)
     except _Failed as failure:
         yield Respond(failure.status, failure.data, failure.elements)
+    except LocalProtocolError as error:
+        if request._core.answered:
+            raise
+        # Command elements that no command set can hold; where the association is over, this fails as well.
+        log.error("%s: an answer to %s cannot be sent: %s", request.requestor.peer, request.command.name, error)
+        yield Respond(_unable(request))
+
+
+def _unable(request: EchoRequest) -> Status:
+    """The failure of an application: "unable to process" where the service has it (PS3.4 B.2.3, C.4), else 0110H."""
+    return Status.CANNOT_UNDERSTAND if request.command.field in UNABLE_TO_PROCESS else Status.PROCESSING_FAILURE
 
 
 class _Failed(Exception):
@@ -79,61 +94,85 @@ class _Failed(Exception):
         self.data: bytes | None = None
 
     @classmethod
-    def refused(cls, request: EchoRequest, refusal: Refused) -> _Failed:
-        """With what the refusal says besides its status."""
-        failure = cls(refusal.status)
-        failure.elements = dict(refusal.elements)
-        failure.data = _encoded(request, refusal.dataset)
+    def of(cls, request: EchoRequest, error: StatusError) -> _Failed:
+        """With all that the application's own words for it hold; it cannot be pending and over at once."""
+        if not _ends(error.status):
+            log.error("a handler of %s raised the status %r; %s", request.command.name, error.status, _unable(request))
+            return cls(_unable(request))
+        failure = cls(error.status)
+        if isinstance(error, Refused):
+            failure.elements = dict(error.elements)
+            failure.data = _encoded(request, error.dataset)
         return failure
 
 
-def _guarded(request: EchoRequest, action: Action, status: int) -> Generator[Action, Any, Any]:
+def _guarded(request: EchoRequest, action: Action) -> Generator[Action, Any, Any]:
     """The result of an action that runs the application's code; what it raises ends the operation."""
+    peer, name = request.requestor.peer, request.command.name
     try:
         return (yield action)
-    except Refused as refusal:
-        log.warning("%s: %s was refused: %s", request.requestor.peer, request.command.name, refusal)
-        raise _Failed.refused(request, refusal) from refusal
     except StatusError as error:
-        raise _Failed(error.status) from error
+        log.warning("%s: %s was refused: %s", peer, name, error)
+        raise _Failed.of(request, error) from error
     except ReceiveError as error:
-        log.error("%s: %s failed with %04XH: %s", request.requestor.peer, request.command.name, error.status, error)
+        log.error("%s: %s failed with %04XH: %s", peer, name, error.status, error)
         raise _Failed(error.status) from error
     except Exception as error:
-        if isinstance(error, DulcetError) and not isinstance(error, PeerUnreachable | ValueError):
+        if isinstance(action, Receive) and isinstance(error, LOST):
             raise  # the association itself is over
-        log.exception("%s: the handler of %s failed", request.requestor.peer, request.command.name)
-        raise _Failed(status, "the application failed, see its log") from error
+        log.exception("%s: the handler of %s failed", peer, name)
+        raise _Failed(_unable(request), "the application failed, see its log") from error
 
 
 # ---------------------------------------------------------------------- C-ECHO, C-STORE
 
 
 def _echo(node: Node, request: EchoRequest, handler: Any) -> Script:
-    result = yield from _guarded(request, Call(handler, request), Status.PROCESSING_FAILURE)
-    yield Respond(_status(result))
+    yield Respond(_status(request, (yield from _guarded(request, Call(handler, request)))))
 
 
 def _store(node: Node, request: EchoRequest, handler: Any) -> Script:
-    received = yield from _guarded(request, Receive(node.store_directory, node.memory_limit), Status.PROCESSING_FAILURE)
+    place = None if node.store_directory is None else _Place(node.store_directory)
+    received = yield from _guarded(request, Receive(place, node.memory_limit))
     stored = StoreRequest(request.requestor, request.context, request.command, request._core)
-    if isinstance(received, bytes):
+    if place is None:
         stored.data = received
     else:
         stored.path = received
     try:
-        status = _status((yield from _guarded(request, Call(handler, stored), Status.CANNOT_UNDERSTAND)))
+        status = _status(request, (yield from _guarded(request, Call(handler, stored))))
     except _Failed:
-        _remove(stored)
+        _remove(stored, place)
         raise
     if status.is_failure:
-        _remove(stored)
+        _remove(stored, place)
     yield Respond(status)
 
 
-def _remove(stored: StoreRequest) -> None:
-    """What the application refused is not kept."""
-    if isinstance(stored.path, Path):
+class _Place:
+    """A destination that remembers what it began."""
+
+    def __init__(self, destination: Destination) -> None:
+        self._destination = destination
+        self.incoming: IncomingInstance | None = None
+
+    @property
+    def durable(self) -> bool:
+        """True where a commit waits for the disk, or may."""
+        return bool(getattr(self._destination, "durable", True))
+
+    def begin(
+        self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, *, source_ae_title: str = ""
+    ) -> IncomingInstance:
+        self.incoming = self._destination.begin(
+            sop_class_uid, sop_instance_uid, transfer_syntax, source_ae_title=source_ae_title
+        )
+        return self.incoming
+
+
+def _remove(stored: StoreRequest, place: _Place | None) -> None:
+    """What the application refused is not kept, unless it was there before: somebody was told that it is kept."""
+    if place is not None and isinstance(stored.path, Path) and getattr(place.incoming, "is_new", False):
         stored.path.unlink(missing_ok=True)
 
 
@@ -144,25 +183,36 @@ def _find(node: Node, request: EchoRequest, handler: Any) -> Script:
     find = FindRequest(
         request.requestor, request.context, request.command, request._core, identifier=_decoded(request)
     )
-    answers = yield from _guarded(request, Call(handler, find), Status.CANNOT_UNDERSTAND)
+    answers = yield from _guarded(request, Call(handler, find))
     if answers is None or isinstance(answers, int):
-        yield Respond(_status(answers))
+        yield Respond(_status(request, answers))
         return
     iterator = _iterator(answers)
+    try:
+        status, elements = yield from _matches(request, iterator)
+    except Exception:
+        yield Close(iterator)
+        raise
+    yield Close(iterator)
+    yield Respond(status, None, elements)
+
+
+def _matches(
+    request: EchoRequest, iterator: Iterator[Any] | AsyncIterator[Any]
+) -> Generator[Action, Any, tuple[Status, dict[str, Any]]]:
+    """A pending response for each answer; the status that ends it."""
     while True:
-        item = yield from _guarded(request, Next(iterator), Status.CANNOT_UNDERSTAND)
+        item = yield from _guarded(request, Next(iterator))
         if request.cancelled:
-            yield Close(iterator)
-            yield Respond(Status.CANCEL)
-            return
+            return Status.CANCEL, {}
         if item is END:
-            yield Respond(Status.SUCCESS)
-            return
-        status, dataset, elements = _read(item, Status.PENDING)
+            return Status.SUCCESS, {}
+        status, dataset, elements = _read(request, item, Status.PENDING)
         if not status.is_pending:
-            yield Close(iterator)
-            yield Respond(status, None, elements)
-            return
+            return status, elements
+        if dataset is None:
+            log.error("%s: the handler of C-FIND-RQ gave a pending answer without a data set", request.requestor.peer)
+            return _unable(request), {}
         yield Respond(status, _encoded(request, dataset), elements)
 
 
@@ -184,49 +234,130 @@ def _retrieve(node: Node, request: EchoRequest, handler: Any) -> Script:
                 request.requestor.peer, ascii(destination),
             )  # fmt: skip
             raise _Failed(Status.MOVE_DESTINATION_UNKNOWN)
-    items = yield from _guarded(request, Call(handler, retrieve), Status.PROCESSING_FAILURE)
-    if items is None or isinstance(items, int):
-        yield Respond(_status(items))
+    given = yield from _guarded(request, Call(handler, retrieve))
+    if isinstance(given, int | Answer):
+        yield Respond(_status(request, given), None, SubOperations(0).counters())
         return
+    items = _items(request, given)
     operations = SubOperations(len(items) if isinstance(items, Sized) else None)
+    source = _AsyncSource(request, items) if hasattr(items, "__anext__") else _Source(request, items)
     priority = request.command.priority or 0
     if address is None:
-        sending: Action = SendHere(items, priority)
+        sending: Action = SendHere(source, priority)
     else:
         originator = (request.requestor.calling_ae_title, request.message_id)
-        sending = Forward(address, items, priority, originator, node.move_associations)
+        sending = Forward(address, source, priority, originator, node.move_associations)
     results = yield sending
-    cancelled = yield from _sub_operations(request, operations, results)
-    status, elements = operations.final(cancelled=cancelled)
-    failed = operations.failed_list()
-    yield Respond(status, _encoded(request, failed) if failed is not None else None, elements)
+    try:
+        lost = yield from _sub_operations(request, operations, results)
+    except Exception:
+        yield Close(results)
+        yield Close(source.items)
+        raise
+    yield Close(results)
+    yield Close(source.items)
+    yield _last(request, operations, lost or source.failure)
+
+
+class _Source:
+    """What a handler gives to send: it ends early when the peer cancels, and what it raises is kept for later."""
+
+    def __init__(self, request: EchoRequest, items: Iterable[Any]) -> None:
+        self.items = iter(items)
+        self.failure: Exception | None = None
+        self._request = request
+
+    def __iter__(self) -> _Source:
+        return self
+
+    def __next__(self) -> Any:
+        if self._request.cancelled or self.failure is not None:
+            raise StopIteration
+        try:
+            return next(self.items)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.failure = error
+            raise StopIteration from None
+
+
+class _AsyncSource:
+    """The same of an async handler."""
+
+    def __init__(self, request: EchoRequest, items: AsyncIterator[Any]) -> None:
+        self.items = items
+        self.failure: Exception | None = None
+        self._request = request
+
+    def __aiter__(self) -> _AsyncSource:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._request.cancelled or self.failure is not None:
+            raise StopAsyncIteration
+        try:
+            return await anext(self.items)
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            self.failure = error
+            raise StopAsyncIteration from None
 
 
 def _sub_operations(
     request: EchoRequest, operations: SubOperations, results: Any
-) -> Generator[Action, Any, bool]:
-    """Count each as it ends, tell the peer, stop when it cancels; True when it did."""
-    while True:
+) -> Generator[Action, Any, Exception | None]:
+    """Count each as it ends and tell the peer, until it cancels; what kept the rest from being sent, if anything."""
+    peer, field = request.requestor.peer, request.command.field
+    while not request.cancelled:
         try:
-            sent = yield from _guarded(request, Next(results), Status.CANNOT_PERFORM_SUBOPERATIONS)
-        except _Failed as failure:
-            if not operations.done:
-                # Nothing was sent: the destination cannot be reached or refuses, or the application failed at once.
-                operations.failed = operations.total or 0
-                raise _Failed(failure.status, "no sub-operation could be performed") from failure
-            operations.failed += max((operations.total or operations.done + 1) - operations.done, 0)
-            return False
+            sent = yield Next(results)
+        except Exception as error:
+            if field == CommandField.C_GET_RQ and isinstance(error, LOST):
+                raise  # the association itself is over
+            log.warning("%s: the sub-operations of %s came to an end: %s", peer, request.command.name, error)
+            return error
         if sent is END:
-            return False
+            break
         assert isinstance(sent, Sent)
         operations.count(sent)
         if not sent.ok:
-            log.warning("%s: sub-operation failed: %s", request.requestor.peer, sent.error or sent.status)
-        if request.cancelled:
-            yield Close(results)
-            return True
+            log.warning("%s: sub-operation failed: %s", peer, sent.error or sent.status)
         if operations.total is None or operations.remaining:
             yield Respond(Status.PENDING, None, operations.pending())
+    return None
+
+
+def _last(request: EchoRequest, operations: SubOperations, failure: Exception | None) -> Respond:
+    """The final response of a C-GET or C-MOVE (PS3.4 C.4.2.1.5, C.4.3.1.4)."""
+    if request.cancelled and operations.remaining:
+        status, elements = operations.final(cancelled=True)
+    elif failure is None:
+        status, elements = operations.final()
+    elif isinstance(failure, StatusError):
+        failed = _Failed.of(request, failure)
+        return Respond(failed.status, failed.data, {**operations.counters(), **failed.elements})
+    else:
+        if not isinstance(failure, DulcetError):
+            log.error("%s: the handler of %s failed", request.requestor.peer, request.command.name, exc_info=failure)
+        operations.give_up()
+        status, elements = operations.final()
+        elements["ErrorComment"] = "the rest could not be sent, see the provider's log"
+    failed_list = operations.failed_list()
+    return Respond(status, None if failed_list is None else _encoded(request, failed_list), elements)
+
+
+def _items(request: EchoRequest, given: Any) -> Any:
+    """What is to be sent, as something that can be iterated; one instance alone stands for a list of one."""
+    if given is None:
+        return ()
+    if isinstance(given, SINGLE) or hasattr(given, "iterall") or hasattr(given, "read"):
+        return (given,)
+    if isinstance(given, Iterable) or hasattr(given, "__anext__"):
+        return given
+    log.error("a handler of %s gave %s, which is nothing to send", request.command.name, type(given).__name__)
+    raise _Failed(_unable(request))
 
 
 # ---------------------------------------------------------------------- N-services
@@ -237,8 +368,8 @@ def _normalized(node: Node, request: EchoRequest, handler: Any) -> Script:
         request.requestor, request.context, request.command, request._core, dataset=_decoded(request)
     )
     here = getattr(handler, "reports_here", False)
-    result = yield from _guarded(request, Call(handler, asked, here), Status.PROCESSING_FAILURE)
-    status, dataset, elements = _read(result, Status.SUCCESS)
+    result = yield from _guarded(request, Call(handler, asked, here))
+    status, dataset, elements = _final(request, result)
     command = request.command
     for keyword, value in (("EventTypeID", command.event_type_id), ("ActionTypeID", command.action_type_id)):
         if value is not None:
@@ -264,10 +395,7 @@ def _decoded(request: EchoRequest) -> Any:
             _ = element.value
     except Exception as error:
         log.error("%s: the data set of %s does not decode", request.requestor.peer, request.command.name)
-        composite = request.command.field < CommandField.N_EVENT_REPORT_RQ
-        raise _Failed(
-            Status.CANNOT_UNDERSTAND if composite else Status.PROCESSING_FAILURE, "the data set does not decode"
-        ) from error
+        raise _Failed(_unable(request), "the data set does not decode") from error
     return dataset
 
 
@@ -277,37 +405,57 @@ def _encoded(request: EchoRequest, dataset: Any) -> bytes | None:
     try:
         return encode_dataset(dataset, request.transfer_syntax)[0] or None
     except DulcetError as error:
-        log.error("%s: an answer to %s cannot be encoded: %s", request.requestor.peer, request.command.name, error)
-        raise _Failed(Status.PROCESSING_FAILURE, "an answer cannot be encoded") from error
+        why = type(error.__cause__ or error).__name__  # its words may repeat what the data set holds
+        log.error("%s: an answer to %s cannot be encoded: %s", request.requestor.peer, request.command.name, why)
+        raise _Failed(_unable(request), "an answer cannot be encoded") from error
 
 
-def _status(result: Any) -> Status:
+def _status(request: EchoRequest, result: Any) -> Status:
     """What a handler returned, as the status of a final response."""
-    status, dataset, _ = _read(result, Status.SUCCESS)
+    status, dataset, _ = _final(request, result)
     if dataset is not None:
-        log.error("a handler returned a data set where a status is expected; 0110H is answered")
-        return Status.PROCESSING_FAILURE
+        log.error("a handler of %s returned a data set where a status is expected", request.command.name)
+        return _unable(request)
     return status
 
 
-def _read(result: Any, default: Status) -> tuple[Status, Any, dict[str, Any]]:
+def _final(request: EchoRequest, result: Any) -> tuple[Status, Any, dict[str, Any]]:
+    """`_read` of what ends an operation, which no pending status can."""
+    status, dataset, elements = _read(request, result, Status.SUCCESS)
+    if status.is_pending:
+        log.error("a handler of %s returned %s, which ends nothing", request.command.name, status)
+        return _unable(request), None, {}
+    return status, dataset, elements
+
+
+def _read(request: EchoRequest, result: Any, default: Status) -> tuple[Status, Any, dict[str, Any]]:
     """(status, data set, command elements) of what a handler gave: None, a status, a Dataset, a pair, an Answer.
 
     Bytes are a data set that is encoded already, in the transfer syntax of the request.
     """
-    if isinstance(result, Answer):
+    if isinstance(result, Answer) and _is_status(result.status):
         return Status(result.status), result.dataset, dict(result.elements)
     if result is None:
         return default, None, {}
-    if isinstance(result, int) and not isinstance(result, bool) and 0 <= result <= 0xFFFF:
+    if _is_status(result):
         return Status(result), None, {}
-    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], int):
+    if isinstance(result, tuple) and len(result) == 2 and _is_status(result[0]):
         return Status(result[0]), result[1], {}
     if hasattr(result, "iterall") or isinstance(result, bytes):
         return default, result, {}
-    given = type(result).__name__
-    log.error("a handler gave %s where a status, a Dataset, a pair of both or an Answer is expected", given)
-    return Status.PROCESSING_FAILURE, None, {}
+    log.error(
+        "a handler of %s gave %s where a status, a Dataset, a pair of both or an Answer is expected",
+        request.command.name, type(result).__name__,
+    )  # fmt: skip
+    return _unable(request), None, {}
+
+
+def _is_status(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0xFFFF
+
+
+def _ends(status: Any) -> bool:
+    return _is_status(status) and not Status(status).is_pending
 
 
 def _iterator(answers: Any) -> Iterator[Any] | AsyncIterator[Any]:
@@ -318,6 +466,16 @@ def _iterator(answers: Any) -> Iterator[Any] | AsyncIterator[Any]:
         return iter(answers)
     return iter((answers,))  # one Dataset, or what `_read` will not take
 
+
+LOST: Final = (AssociationError, DimseTimeout, LocalProtocolError)
+"""What says that the association which a request came on is over."""
+
+SINGLE: Final = (str, PathLike, bytes, bytearray, memoryview, Instance)
+"""One instance to send, though some of them can be iterated."""
+
+UNABLE_TO_PROCESS: Final = frozenset(
+    (CommandField.C_STORE_RQ, CommandField.C_FIND_RQ, CommandField.C_GET_RQ, CommandField.C_MOVE_RQ)
+)
 
 SCRIPTS: Final[dict[int, Any]] = {
     CommandField.C_ECHO_RQ: _echo,

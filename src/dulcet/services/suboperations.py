@@ -17,6 +17,8 @@ __all__ = ["SubOperations"]
 
 MAX_COUNT: Final = 0xFFFF
 """The counters are US: more than 65,535 sub-operations count as that many."""
+MAX_FAILED_UIDS: Final = 10_000
+"""Failed instances that are named: with 64 characters each, the list is less than the megabyte that we take too."""
 
 
 class SubOperations:
@@ -46,22 +48,26 @@ class SubOperations:
             self.warning += 1
         else:
             self.failed += 1
-            if sent.sop_instance_uid:
+            if sent.sop_instance_uid and len(self.failed_uids) < MAX_FAILED_UIDS:
                 self.failed_uids.append(sent.sop_instance_uid)
+
+    def give_up(self) -> None:
+        """What is left will not be sent: it failed; one at least where nobody knows how many."""
+        self.failed += self.remaining
 
     def pending(self) -> dict[str, Any]:
         """The counters of a pending response; Remaining is in pending and cancel responses alone (PS3.7 9.3.3.2)."""
-        return {"NumberOfRemainingSuboperations": min(self.remaining, MAX_COUNT), **self._counters()}
+        return {"NumberOfRemainingSuboperations": min(self.remaining, MAX_COUNT), **self.counters()}
 
     def final(self, *, cancelled: bool = False) -> tuple[Status, dict[str, Any]]:
         """Status and counters of the last response."""
         if cancelled:
             return Status.CANCEL, self.pending()
         if not self.failed and not self.warning:
-            return Status.SUCCESS, self._counters()
+            return Status.SUCCESS, self.counters()
         if self.failed and not self.completed and not self.warning:
-            return Status.CANNOT_PERFORM_SUBOPERATIONS, self._counters()
-        return Status.SUBOPERATIONS_FAILED, self._counters()
+            return Status.CANNOT_PERFORM_SUBOPERATIONS, self.counters()
+        return Status.SUBOPERATIONS_FAILED, self.counters()
 
     def failed_list(self) -> Dataset | None:
         """The identifier with Failed SOP Instance UID List (0008,0058); None when nothing failed."""
@@ -73,7 +79,8 @@ class SubOperations:
         identifier.FailedSOPInstanceUIDList = self.failed_uids
         return identifier
 
-    def _counters(self) -> dict[str, Any]:
+    def counters(self) -> dict[str, Any]:
+        """Those of a final response."""
         return {
             "NumberOfCompletedSuboperations": min(self.completed, MAX_COUNT),
             "NumberOfFailedSuboperations": min(self.failed, MAX_COUNT),
