@@ -262,6 +262,7 @@ class StoreDirectory:
                 _sync_folder(target.parent)
             if placed and attempt:
                 log.warning("%s came with other content than before; kept beside it", ascii(incoming.sop_instance_uid))
+            incoming.is_new = placed
             return target
         raise ReceiveError(
             f"{incoming.sop_instance_uid}: {MAX_BESIDE} different instances of this UID are there already",
@@ -305,6 +306,7 @@ class IncomingFile:
         "_directory",
         "_file",
         "_meta",
+        "is_new",
         "offset",
         "partial",
         "size",
@@ -334,6 +336,8 @@ class IncomingFile:
         self.sop_class_uid = sop_class_uid
         self.sop_instance_uid = sop_instance_uid
         self.transfer_syntax = transfer_syntax
+        self.is_new = False
+        """True once it was committed to a file of its own; False also where the same instance lay there before."""
 
     def write(self, data: memoryview) -> None:
         """Append a piece of the data set; ReceiveError (A700H) when the disk does not take it."""
