@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dulcet._version import __version__
 
 if TYPE_CHECKING:
+    from dulcet import aio
     from dulcet.blocking.association import Association, associate
     from dulcet.blocking.listener import Listener, listen
     from dulcet.blocking.pool import Pool
@@ -103,6 +104,7 @@ __all__ = [
     "Timers",
     "UserIdentity",
     "__version__",
+    "aio",
     "associate",
     "listen",
     "log_happenings",
@@ -137,6 +139,8 @@ _HOMES: Final = {name: module for module, names in _MODULES.items() for name in 
 
 
 def __getattr__(name: str) -> Any:
+    if name == "aio":
+        return import_module("dulcet.aio")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'dulcet' has no attribute {name!r}")

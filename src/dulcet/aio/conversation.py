@@ -1,0 +1,125 @@
+"""Operations with several responses, and who takes what they bring.
+
+Rule: iterators and no generators, so that leaving one early is known at once and not when the loop gets round to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Self
+
+from dulcet.aio.mailbox import Mailbox
+from dulcet.dimse.messages import CommandField
+from dulcet.dimse.operations import Operation
+from dulcet.dimse.status import Status
+from dulcet.io.store_directory import StoreDirectory
+from dulcet.services.invocations import Invocation
+from dulcet.services.results import Response
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from dulcet.aio.association import Association
+    from dulcet.aio.requests import IncomingRequest
+
+__all__ = ["Conversation", "Keeper", "Matches"]
+
+
+class Conversation(AsyncIterator[Response]):
+    """All responses of an operation; leaving early cancels it and waits for its end."""
+
+    def __init__(self, association: Association, invocation: Callable[[], Invocation]) -> None:
+        self._association = association
+        self._invocation = invocation
+        self._mailbox = Mailbox(association)
+        self._operation: Operation | None = None
+        self._over = False
+
+    async def __anext__(self) -> Response:
+        if self._over:
+            raise StopAsyncIteration
+        association = self._association
+        try:
+            if self._operation is None:
+                self._operation = await association._invoke(self._invocation(), self._mailbox)
+            event = await self._mailbox.get()
+        except BaseException:
+            self.leave()
+            raise
+        self._over = event.is_final
+        return association._response(self._operation, event)
+
+    def leave(self) -> None:
+        """Cancel it, unless it has ended; what it still brings is thrown away."""
+        if not self._over:
+            self._over = True
+            if self._operation is not None:
+                self._association._leave(self._operation, self._mailbox, cancel=True)
+
+    async def aclose(self) -> None:
+        """Leave, and wait for the end."""
+        self.leave()
+        await self._association._settled()
+
+    def __del__(self) -> None:
+        if not self._over and not self._association._loop.is_closed():
+            self.leave()
+
+
+class Matches(AsyncIterator["Dataset"]):
+    """The data sets of the pending responses of a C-FIND."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Dataset:
+        async for response in self._conversation:
+            if not response.status.is_pending:
+                response.check()
+            elif (match := response.dataset()) is not None:
+                return match
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """End it early: C-CANCEL, and wait for the final response."""
+        await self._conversation.aclose()
+
+
+class Keeper:
+    """Takes instances that come: into a folder, or to a handler."""
+
+    def __init__(self, directory: StoreDirectory | None, handler: Callable[[Any], object] | None) -> None:
+        self.received: list[Any] = []
+        self.handler = handler
+        self._directory = directory
+        self._own = False
+
+    @classmethod
+    def of(cls, to: Any) -> Keeper:
+        if isinstance(to, StoreDirectory):
+            return cls(to, None)
+        if callable(to):
+            return cls(None, to)
+        keeper = cls(StoreDirectory(to), None)
+        keeper._own = True
+        return keeper
+
+    async def __call__(self, request: IncomingRequest) -> None:
+        if request.field == CommandField.C_ECHO_RQ:
+            await request.respond(Status.SUCCESS)
+        elif request.field != CommandField.C_STORE_RQ:
+            await request.respond(Status.SOP_CLASS_NOT_SUPPORTED)
+        elif self.handler is not None:
+            await request.association._call(self.handler, request)
+        else:
+            assert self._directory is not None
+            path = await request.save(self._directory)
+            await request.respond(Status.SUCCESS)
+            self.received.append(path)
+
+    def close(self) -> None:
+        if self._own and self._directory is not None:
+            self._directory.close()

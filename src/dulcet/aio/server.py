@@ -1,0 +1,343 @@
+"""Waiting for associations on an event loop: `async for association in server`, or a handler for all their requests.
+
+Rules: a connection costs an entry in a table until its A-ASSOCIATE-RQ came, under ARTIM, and no task; a peer that is
+slow, silent or hostile never keeps another one waiting; what is handed out is established.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Generator
+from types import TracebackType
+from typing import Any, Final, Self
+
+from dulcet.aio.association import Association
+from dulcet.aio.protocol import Wire
+from dulcet.aio.threads import handlers
+from dulcet.config import AssociationConfig
+from dulcet.dimse.association import Association as Core
+from dulcet.errors import InstanceError
+from dulcet.io.sockets import format_address, listening_sockets
+from dulcet.services.acceptance import AcceptancePolicy
+from dulcet.services.admission import Admission
+from dulcet.upper_layer.address import Address
+from dulcet.upper_layer.events import Aborted, AssociateRequested, TimedOut
+from dulcet.upper_layer.pdu import AssociateRQ
+
+__all__ = ["Server", "serve"]
+
+log: Final = logging.getLogger("dulcet.listener")
+
+GREETED_AT_ONCE: Final = 2048
+"""Connections that may be waiting for their association at once; beyond it the oldest one without a word goes."""
+
+ACCEPTED_AT_ONCE: Final = 64
+"""Connections taken before those that are here already are looked at again."""
+
+RESERVE: Final = 0.5
+"""Seconds between two tries when the process is out of descriptors."""
+
+GRACE: Final = 2.0
+"""Seconds for a peer to release after its last request, when `stop` is called without a time."""
+
+CONGESTED: Final = (2, 3, 1)
+
+
+def serve(
+    address: str | Address,
+    handler: Callable[[Any], object] | None = None,
+    *,
+    policy: AcceptancePolicy | None = None,
+    config: AssociationConfig | None = None,
+    maximum_associations: int = 500,
+    maximum_per_host: int = 100,
+) -> Server:
+    """A server on `AET@host:port`; port 0 takes a free one, host `*` all addresses.  Await it, or enter it.
+
+    `handler` answers every request, each in a task of its own, a plain function in a thread; without one, take the
+    associations with `accept()` or `async for`.
+    `policy` says which SOP classes, transfer syntaxes and AE titles are accepted; by default verification and every
+    storage class, from anybody who calls us by our AE title.  Raises AddressError, and OSError when it cannot listen.
+    """
+    return Server(
+        Address.parse(address),
+        handler,
+        policy=policy,
+        config=config,
+        maximum_associations=maximum_associations,
+        maximum_per_host=maximum_per_host,
+    )
+
+
+class Server:
+    """Listening sockets, and the associations that came from them."""
+
+    def __init__(
+        self,
+        address: Address,
+        handler: Callable[[Any], object] | None = None,
+        *,
+        policy: AcceptancePolicy | None = None,
+        config: AssociationConfig | None = None,
+        maximum_associations: int = 500,
+        maximum_per_host: int = 100,
+    ) -> None:
+        self.config = config or AssociationConfig()
+        self.policy = policy or AcceptancePolicy.storage(address.ae_title)
+        self.ae_title = address.ae_title
+        self.handler = handler
+        self.address = address
+        """Where it listens, the port that was taken included."""
+        self._admission = Admission(
+            self.policy,
+            self.config,
+            maximum_associations=maximum_associations,
+            maximum_per_host=maximum_per_host,
+        )
+        self._sockets: list[socket.socket] = []
+        self._closing = False
+        self._guests: dict[_Guest, None] = {}  # in the order of their coming
+        self._alive: set[Association] = set()
+        self._untaken: set[Association] = set()
+        self._established: asyncio.Queue[Association | None] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._retry: asyncio.TimerHandle | None = None
+
+    @property
+    def maximum_associations(self) -> int:
+        """Associations that may stand at once; more are rejected as transient."""
+        return self._admission.maximum_associations
+
+    @property
+    def maximum_per_host(self) -> int:
+        """The same from one host."""
+        return self._admission.maximum_per_host
+
+    @property
+    def count(self) -> int:
+        """Associations that stand."""
+        return self._admission.count
+
+    # ------------------------------------------------------------------ for those who serve
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._start().__await__()
+
+    async def __aenter__(self) -> Self:
+        return await self._start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.handler is None:
+            await self.close()
+        else:
+            await self.stop(GRACE if kind is None else 0.0)
+
+    async def accept(self, timeout: float | None = None) -> Association | None:
+        """The next established association; None after `timeout` seconds or when the server was closed."""
+        try:
+            async with asyncio.timeout(timeout):
+                association = await self._established.get()
+        except TimeoutError:
+            return None
+        if association is None:
+            self._established.put_nowait(None)  # for the next one who asks
+        else:
+            self._untaken.discard(association)
+        return association
+
+    async def __aiter__(self) -> AsyncIterator[Association]:
+        """Established associations, until the server is closed."""
+        while (association := await self.accept()) is not None:
+            yield association
+
+    async def close(self) -> None:
+        """Accept nothing more; associations that were handed out go on, those that nobody took are aborted."""
+        self._shut()
+        untaken = list(self._untaken)
+        self._untaken.clear()
+        while not self._established.empty():
+            self._established.get_nowait()
+        self._established.put_nowait(None)
+        await _abort_all(untaken)
+
+    async def stop(self, seconds: float = GRACE) -> bool:
+        """No new associations; those that stand may end by themselves for `seconds`, then they are aborted.
+
+        True when none had to be.
+        """
+        await self.close()
+        try:
+            async with asyncio.timeout(seconds):
+                for association in list(self._alive):
+                    await association._finished_by_itself()
+                while self._tasks:
+                    await asyncio.wait(set(self._tasks))
+        except TimeoutError:
+            pass
+        left = list(self._alive)
+        await _abort_all(left)
+        for task in self._tasks:
+            task.cancel()
+        return not left
+
+    # ------------------------------------------------------------------ greeting
+
+    async def _start(self) -> Self:
+        if self._sockets or self._closing:
+            return self
+        self._loop = asyncio.get_running_loop()
+        self._sockets = listening_sockets(self.address.host, self.address.port)
+        self.address = Address(self.ae_title, self.address.host, self._sockets[0].getsockname()[1])
+        self._listen()
+        return self
+
+    def _listen(self) -> None:
+        self._retry = None
+        for sock in self._sockets:
+            self._loop.add_reader(sock, self._accept, sock)
+
+    def _shut(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        if self._retry is not None:
+            self._retry.cancel()
+        for sock in self._sockets:
+            self._loop.remove_reader(sock)
+            sock.close()
+        for guest in list(self._guests):
+            guest.wire.core.abort(2, 0)
+            guest.wire.pump()
+            guest.wire.finish()
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                sock, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if self._guests:  # out of descriptors: who came first and has not said yet what it wants, goes
+                    self._dismiss_oldest()
+                    return
+                log.error("cannot accept a connection: %s; raise the limit of open files", error.strerror)
+                for one in self._sockets:
+                    self._loop.remove_reader(one)
+                self._retry = self._loop.call_later(RESERVE, self._listen)
+                return
+            if len(self._guests) >= GREETED_AT_ONCE:
+                self._dismiss_oldest()
+            sock.setblocking(False)
+            guest = _Guest(self, sock)
+            self._guests[guest] = None
+            self._run(guest.connect(sock))
+
+    def _dismiss_oldest(self) -> None:
+        guest = next(iter(self._guests))
+        del self._guests[guest]
+        guest.wire.sever()
+
+    def _run(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _hand_out(self, guest: _Guest) -> None:
+        del self._guests[guest]
+        association = Association(guest.wire.core, guest.wire, peer=guest.peer)
+        association._tasks = self._tasks
+        association._on_lost = lambda: self._gone(association, guest.host)
+        self._alive.add(association)
+        if self.handler is not None:
+            association.handler = self.handler
+        else:
+            self._untaken.add(association)
+            self._established.put_nowait(association)
+
+    def _gone(self, association: Association, host: str) -> None:
+        self._alive.discard(association)
+        self._admission.gone(host)
+
+
+class _Guest:
+    """A connection that is not yet an association: its wire's owner until it is one."""
+
+    def __init__(self, server: Server, sock: socket.socket) -> None:
+        address = sock.getpeername()
+        self.server = server
+        self.peer = format_address(address)
+        self.host = str(address[0])
+        self.wire = Wire(Core(requestor=False, config=server.config), server._loop)
+        self.wire.owner = self
+
+    async def connect(self, sock: socket.socket) -> None:
+        """Hand the socket to the loop."""
+        try:
+            await self.server._loop.connect_accepted_socket(lambda: self.wire, sock)
+        except OSError:
+            sock.close()
+            self.server._guests.pop(self, None)
+
+    def dispatch(self, event: Any) -> None:
+        if isinstance(event, AssociateRequested):
+            policy = self.server.policy
+            if policy.verifier is None and policy.judge is None:
+                self._answer(self._decide(event.request))
+            else:
+                self.server._run(self._judge(event.request))
+        elif isinstance(event, Aborted) and event.by_us:
+            log.warning("%s: %s", self.peer, event.message)
+        elif isinstance(event, TimedOut) and self.wire.core.connection.bytes_received:
+            log.warning("%s: no whole A-ASSOCIATE-RQ within %g s", self.peer, self.server.config.timers.artim)
+
+    def _decide(self, request: AssociateRQ) -> Any:
+        return self.server._admission.decide(request, self.peer, self.host)
+
+    async def _judge(self, request: AssociateRQ) -> None:
+        """Somebody else's code decides, in a thread; it may ask a directory server, but not for ever."""
+        wire, server = self.wire, self.server
+        try:
+            async with asyncio.timeout(server.config.timers.associate):
+                answer = await server._loop.run_in_executor(handlers, self._decide, request)
+        except TimeoutError:
+            log.warning("%s: refused, the verifier did not answer in time", self.peer)
+            answer = CONGESTED
+        except Exception:
+            log.exception("%s: unexpected", self.peer)
+            wire.core.abort(2, 0)
+            wire.pump()
+            return
+        if not wire.lost and not wire.core.closed:
+            self._answer(answer)
+            wire.pump()
+
+    def _answer(self, answer: Any) -> None:
+        core = self.wire.core
+        if isinstance(answer, tuple):
+            core.reject(*answer)
+            return
+        core.accept(answer)
+        self.server._admission.came(self.host)
+        self.server._hand_out(self)
+
+    def sent(self) -> None:
+        """Nothing is waited for."""
+
+    def spoiled(self, error: InstanceError) -> None:
+        """Nothing is sent from files."""
+
+    def stalled(self) -> None:
+        """Nothing is held."""
+
+    def lost(self) -> None:
+        self.server._guests.pop(self, None)
+
+
+async def _abort_all(associations: list[Association]) -> None:
+    """A-ABORT on each; their peers have the same moment to close, all together."""
+    if associations:
+        await asyncio.gather(*(association.abort() for association in associations))
