@@ -29,7 +29,7 @@ from dulcet.part10.file_meta import encode_file_meta, safe_name
 from dulcet.part10.header import Header
 from dulcet.part10.location import WHOLE_LIMITS, locate_path
 from dulcet.part10.scanner import scan, walk_elements
-from dulcet.part10.sources import FileSource
+from dulcet.part10.sources import FileSource, ScanTruncated
 
 try:
     import fcntl
@@ -46,6 +46,8 @@ log: Final = logging.getLogger("dulcet.store")
 Durability = Literal["fsync", "none"]
 
 DEFAULT_LAYOUT: Final = "{SOPInstanceUID}.dcm"
+HEAD: Final = 8192
+"""Bytes of a data set in which class and instance UID are looked for before the file is read again."""
 PARTIAL: Final = ".partial"
 """Files on their way lie in this folder of the store directory, one folder a process."""
 
@@ -123,6 +125,8 @@ class Layout:
 
     def path(self, header: Header | None, sop_instance_uid: str) -> Path:
         """The relative path of an instance; without a header, what is not known is "unknown"."""
+        if self.template == DEFAULT_LAYOUT:
+            return Path(f"{safe_name(sop_instance_uid)}.dcm")
 
         def value(keyword: str, length: int) -> str:
             if keyword == "SOPInstanceUID":
@@ -163,6 +167,7 @@ class StoreDirectory:
         self.swept = 0
         """How many partial files of crashed processes were removed at the start."""
         self._numbers = itertools.count()
+        self._prefix = f"{self.path}{os.sep}"
         self._known: set[Path] = {self.path}  # folders that exist and whose names are durable
         self._threads = threading.Lock()
         self._lock: int | None = None
@@ -177,14 +182,14 @@ class StoreDirectory:
     ) -> IncomingFile:
         """Start an instance, as its C-STORE-RQ announces it; ReceiveError (A700H) when no file can be made."""
         meta = encode_file_meta(sop_class_uid, sop_instance_uid, transfer_syntax, source_ae_title=source_ae_title)
-        number = str(next(self._numbers))
+        number = next(self._numbers)
         try:
-            path = self._session / number
+            path = f"{self._session}{os.sep}{number}"
             try:
                 file = os.open(path, O_READ_WRITE, 0o666)
             except FileNotFoundError:  # somebody emptied the folder under us
                 self._resume_session()
-                path = self._session / number
+                path = f"{self._session}{os.sep}{number}"
                 file = os.open(path, O_READ_WRITE, 0o666)
         except OSError as error:
             raise self._refusal(error) from error
@@ -242,7 +247,7 @@ class StoreDirectory:
 
     def _place(self, incoming: IncomingFile, relative: Path) -> Path:
         """Give a whole file its final name, never another file's."""
-        final = self.path / relative
+        final = Path(f"{self._prefix}{relative}")
         if final.parent not in self._known:
             self._make(final.parent)
         # Names that end in a UID have no suffix, though the UID has dots.
@@ -269,8 +274,8 @@ class StoreDirectory:
             Status.CANNOT_UNDERSTAND,
         )
 
-    def _put(self, partial: Path, target: Path) -> bool:
-        """Move a file to a name that is free; False when it is taken."""
+    def _put(self, partial: str, target: Path) -> bool:
+        """Give a file a name that is free, its partial one may stay for `discard`; False when it is taken."""
         try:
             os.link(partial, target)
         except FileExistsError:
@@ -282,8 +287,6 @@ class StoreDirectory:
                 if os.path.lexists(target):
                     return False
                 os.rename(partial, target)
-            return True
-        os.unlink(partial)
         return True
 
     def _make(self, folder: Path) -> None:
@@ -305,6 +308,7 @@ class IncomingFile:
     __slots__ = (
         "_directory",
         "_file",
+        "_head",
         "_meta",
         "is_new",
         "offset",
@@ -319,7 +323,7 @@ class IncomingFile:
         self,
         directory: StoreDirectory,
         file: int,
-        partial: Path,
+        partial: str,
         meta: bytes,
         sop_class_uid: str,
         sop_instance_uid: str,
@@ -328,7 +332,9 @@ class IncomingFile:
         self._directory = directory
         self._file = file
         self.partial = partial
+        """Where it lies until it has its name."""
         self._meta = meta
+        self._head = b""  # what the first piece began with: most identities lie in it
         self.offset = len(meta)
         """Where the data set begins in the file."""
         self.size = 0
@@ -345,6 +351,7 @@ class IncomingFile:
             if self._meta:
                 # The first piece leaves with the file meta in one call.
                 meta, self._meta = self._meta, b""
+                self._head = bytes(data[:HEAD])
                 count = os.writev(self._file, (meta, data)) if hasattr(os, "writev") else os.write(self._file, meta)
                 done = count - len(meta)
                 if done < 0:
@@ -382,8 +389,10 @@ class IncomingFile:
     def discard(self) -> None:
         """Remove it, unless it has its final name already; may be called again."""
         self._close()
-        with contextlib.suppress(OSError):
-            os.unlink(self.partial)
+        partial, self.partial = self.partial, ""
+        if partial:
+            with contextlib.suppress(OSError):
+                os.unlink(partial)
 
     def _close(self) -> None:
         if self._file >= 0:
@@ -396,12 +405,11 @@ class IncomingFile:
             raise ReceiveError("the data set is empty", Status.CANNOT_UNDERSTAND)
         if self.transfer_syntax not in uids.TRANSFER_SYNTAXES:
             return None
-        os.lseek(self._file, self.offset, os.SEEK_SET)
         try:
-            header = scan(_Reader(self._file), self.transfer_syntax, wanted=self._directory.layout.wanted)
+            header = self._scan(self._directory.layout.wanted)
             if SOP_CLASS not in header and SOP_INSTANCE not in header:
                 # It does not say what it is, as some real ones do not; then it has at least to read to its end.
-                with self.partial.open("rb") as file:
+                with open(self.partial, "rb") as file:
                     walk_elements(FileSource(file, self.offset, self.size), self.transfer_syntax, WHOLE_LIMITS)
         except InstanceError as error:
             raise ReceiveError(f"the data set does not read as DICOM: {error}", Status.CANNOT_UNDERSTAND) from error
@@ -415,6 +423,17 @@ class IncomingFile:
                     f"{what} {found} in the data set, {announced} in the request", Status.DATA_SET_MISMATCH
                 )
         return header
+
+
+    def _scan(self, wanted: frozenset[int]) -> Header:
+        """In what the first piece began with, and in the file where that does not go far enough."""
+        try:
+            return scan(self._head, self.transfer_syntax, wanted=wanted)
+        except ScanTruncated:
+            if len(self._head) == self.size:
+                raise
+        os.lseek(self._file, self.offset, os.SEEK_SET)
+        return scan(_Reader(self._file), self.transfer_syntax, wanted=wanted)
 
 
 class _Reader:
@@ -439,7 +458,7 @@ def _same_data_set(existing: Path, incoming: IncomingFile) -> bool:
         return False
     if location.length != incoming.size or location.transfer_syntax != incoming.transfer_syntax:
         return False
-    with existing.open("rb") as one, incoming.partial.open("rb") as other:
+    with existing.open("rb") as one, open(incoming.partial, "rb") as other:
         one.seek(location.offset)
         other.seek(incoming.offset)
         while piece := one.read(COMPARED):
