@@ -246,8 +246,8 @@ def test_whole_and_on_disk_before_it_has_its_name(tmp_path: Path, calls: list[tu
     assert calls[names.index("fsync") :][:4] == [
         ("fsync", partial),
         ("link", str(final)),
-        ("unlink", partial),
         ("fsync", str(final.parent)),
+        ("unlink", partial),
     ]
 
 
