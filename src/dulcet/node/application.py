@@ -27,8 +27,8 @@ from dulcet.io.store_directory import DEFAULT_LAYOUT, StoreDirectory
 from dulcet.services.acceptance import STORED_SYNTAXES, AcceptancePolicy
 from dulcet.services.extended import Extended
 from dulcet.services.identity import Verifier
-from dulcet.services.models import MODELS, Verb
-from dulcet.services.sop_classes import SOP_CLASS_SERVICES
+from dulcet.services.models import Verb, find_model
+from dulcet.services.sop_classes import classes_with, storage_classes
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.negotiation import check_ae_title
 from dulcet.upper_layer.pdu import AssociateRQ
@@ -133,9 +133,9 @@ class Node:
     def on_store(self, handler: Handler | None = None, *, classes: Iterable[str] | None = None) -> Any:
         """C-STORE: `handler(request: StoreRequest)`, called once the data set is here whole.
 
-        `classes` are SOP classes, by default every storage class of the standard.
+        `classes` are SOP classes, by default every storage class of the standard and of `register_private`.
         """
-        chosen = tuple(uids.STORAGE_CLASSES) if classes is None else tuple(classes)
+        chosen = tuple(storage_classes()) if classes is None else tuple(classes)
         return self._decorator(CommandField.C_STORE_RQ, handler, chosen)
 
     def on_find(self, handler: Handler | None = None, *, models: Iterable[str] = ("patient", "study")) -> Any:
@@ -190,10 +190,7 @@ class Node:
     @property
     def has_async_handlers(self) -> bool:
         """True when a handler needs an event loop."""
-        return any(
-            inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler)
-            for handler in self._handlers.values()
-        )
+        return any(_is_async(handler) for handler in self._handlers.values())
 
     def _decorator(self, field: CommandField, handler: Any, classes: Sequence[str]) -> Any:
         """Usable as `@node.on_x` and as `@node.on_x(…)`."""
@@ -213,13 +210,10 @@ class Node:
         syntaxes: dict[str, Sequence[str]] = {}
         fields = {field for field, _ in self._handlers}
         for field, sop_class in self._handlers:
-            if sop_class == ALL:
-                syntaxes.update(dict.fromkeys(_every_class(field), UNCOMPRESSED))
-                continue
-            syntaxes[sop_class] = STORED_SYNTAXES if field == CommandField.C_STORE_RQ else UNCOMPRESSED
+            classes = _every_class(field) if sop_class == ALL else (sop_class,)
+            syntaxes |= dict.fromkeys(classes, STORED_SYNTAXES if field == CommandField.C_STORE_RQ else UNCOMPRESSED)
         if CommandField.C_GET_RQ in fields:
-            for sop_class in uids.STORAGE_CLASSES:
-                syntaxes.setdefault(sop_class, STORED_SYNTAXES)
+            syntaxes = dict.fromkeys(storage_classes(), STORED_SYNTAXES) | syntaxes
         syntaxes.update(self.extra_syntaxes)
         return AcceptancePolicy(
             called=None if self.any_called else frozenset((self.ae_title,)),
@@ -270,25 +264,23 @@ def _echo(request: Any) -> None:
 _echo.immediate = True  # type: ignore[attr-defined]  # it never waits: no thread for it
 
 
-def _every_class(field: int) -> list[str]:
-    """The SOP classes of the standard that a normalized operation is allowed for."""
-    name = MESSAGES[CommandField(field)].name.removesuffix("-RQ")
-    return [uid for uid, (_, operations) in SOP_CLASS_SERVICES.items() if name in operations]
+def _every_class(field: int) -> frozenset[str]:
+    """The SOP classes that a normalized operation is allowed for."""
+    return classes_with(MESSAGES[CommandField(field)].name.removesuffix("-RQ"))
+
+
+def _is_async(handler: Callable[..., Any]) -> bool:
+    """True for `async def`, with and without `yield`, and for an object that is called like one."""
+    found = (handler, getattr(handler, "__call__", None))  # noqa: B004 - what it is, not whether there is one
+    return any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in found)
 
 
 def _classes(verb: Verb, models: Iterable[str]) -> tuple[str, ...]:
     """SOP classes from names of models; a UID stands for itself."""
     found: list[str] = []
     for model in models:
-        if model[:1].isdigit():
-            found.append(model)
-            continue
-        if model not in MODELS:
-            raise ValueError(f"information model {model!r} does not exist; there are {', '.join(MODELS)}")
-        uid = MODELS[model].sop_class(verb)
+        uid = model if model[:1].isdigit() else find_model(model).sop_class(verb)
         if uid is None:
             raise ValueError(f"information model {model!r} has no C-{verb.upper()} (PS3.4)")
         found.append(uid)
     return tuple(found)
-
-

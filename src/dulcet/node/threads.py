@@ -1,7 +1,8 @@
 """A node on the blocking face: a thread for each association, which runs the scripts itself.
 
-Rule: with a window of 1 the association's own thread calls the handler, so a lone small object costs no hop; requests
-that may run at once go to a pool, and their answers back through the association's lock.
+Rules: with a window of 1 the association's own thread calls the handler, so a lone small object costs no hop; requests
+that may run at once go to threads of their association's own, so that no peer takes those of another, and their answers
+back through the association's lock; whatever happens, a request is answered while its association stands.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from dulcet.blocking.receiver import Receiver
 from dulcet.blocking.sending import StoreMany
@@ -23,6 +25,7 @@ from dulcet.node.requests import EchoRequest, Requestor
 from dulcet.node.scripts import Script, answer
 
 if TYPE_CHECKING:
+    from dulcet.blocking.association import Association
     from dulcet.blocking.requests import IncomingRequest
     from dulcet.node.application import Node
     from dulcet.upper_layer.address import Address
@@ -32,7 +35,7 @@ __all__ = ["NodeThreads", "run"]
 log: Final = logging.getLogger("dulcet.node")
 
 POOL: Final = 16
-"""Threads for requests that run at once within one association's window; more wait."""
+"""Threads for requests that run at once within one association's window, started as they are needed; more wait."""
 
 
 class NodeThreads:
@@ -42,10 +45,9 @@ class NodeThreads:
         if node.has_async_handlers:
             raise TypeError("this node has async handlers: start it in an event loop with `await node.start(…)`")
         self.node = node
-        self._pool = ThreadPoolExecutor(POOL, thread_name_prefix="dulcet-node")
-        self._receiver = Receiver(
-            address, lambda request: run(node, request, self._pool), policy=node.policy(), config=node.config
-        )
+        self._pools: WeakKeyDictionary[Association, ThreadPoolExecutor] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+        self._receiver = Receiver(address, self._run, policy=node.policy(), config=node.config)
         self.address = self._receiver.address
         """Where it listens, the port that was taken included."""
         for companion in node.companions:
@@ -54,7 +56,10 @@ class NodeThreads:
     def stop(self, seconds: float = 2.0) -> bool:
         """No new associations; those that stand may end for `seconds`, then they are aborted; True when none had to."""
         clean = self._receiver.stop(seconds)
-        self._pool.shutdown(wait=False)
+        with self._lock:
+            pools = list(self._pools.values())
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
         for companion in self.node.companions:
             companion.stop(seconds)
         return clean
@@ -64,6 +69,17 @@ class NodeThreads:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _run(self, incoming: IncomingRequest) -> None:
+        association = incoming.association
+        if association.window.performed == 1:
+            run(self.node, incoming)
+            return
+        with self._lock:
+            pool = self._pools.get(association)
+            if pool is None:  # its threads end when the association is forgotten
+                pool = self._pools[association] = ThreadPoolExecutor(POOL, thread_name_prefix="dulcet-node")
+        run(self.node, incoming, pool)
 
 
 def run(node: Node, incoming: IncomingRequest, pool: ThreadPoolExecutor | None = None) -> None:
@@ -80,11 +96,10 @@ def run(node: Node, incoming: IncomingRequest, pool: ThreadPoolExecutor | None =
     )
     script = answer(node, request)
     action = next(script, None)
-    # A C-GET sends on this very association, so it stays with the thread that drives it.
-    shared = pool is not None and association.window.performed != 1 and incoming.field != CommandField.C_GET_RQ
+    if incoming.field == CommandField.C_GET_RQ:
+        pool = None  # it sends on this very association, so it stays with the thread that drives it
     while action is not None:
-        if shared and isinstance(action, Call) and not action.here:
-            assert pool is not None
+        if pool is not None and isinstance(action, Call) and not action.here:
             incoming.defer()
             pool.submit(_continue, node, incoming, script, action)
             return
@@ -92,14 +107,18 @@ def run(node: Node, incoming: IncomingRequest, pool: ThreadPoolExecutor | None =
 
 
 def _continue(node: Node, incoming: IncomingRequest, script: Script, action: Action | None) -> None:
+    """The rest of a script, in a thread of the pool, which nobody looks at."""
+    association = incoming.association
     try:
         while action is not None:
             action = _step(node, incoming, script, action)
     except DulcetError as error:
-        log.warning("%s: %s: %s", incoming.association.peer, incoming.name, error)
-    except Exception:
-        log.exception("%s: %s: unexpected", incoming.association.peer, incoming.name)
-        incoming.association.interrupt()
+        if association.ending is None:  # otherwise its own thread tells why it ended
+            log.warning("%s: %s: %s", association.peer, incoming.name, error)
+            association.interrupt()
+    except BaseException:  # SystemExit too: the peer would wait for its answer for ever
+        log.exception("%s: %s: unexpected", association.peer, incoming.name)
+        association.interrupt()
 
 
 def _step(node: Node, incoming: IncomingRequest, script: Script, action: Action) -> Action | None:
@@ -121,6 +140,7 @@ def _perform(node: Node, incoming: IncomingRequest, action: Action) -> Any:
     association = incoming.association
     match action:
         case Respond(status, data, elements):
+            association._check_usable()
             incoming.respond(status, data, **elements)
             if not incoming.answered and not incoming.deferred:
                 association._look()
@@ -170,8 +190,13 @@ def _in_memory(incoming: IncomingRequest, limit: int) -> bytes:
 
 
 def _close(iterator: object) -> None:
-    if isinstance(iterator, Generator):
-        iterator.close()
+    """Let the application clean up; a fault in that does not change the answer."""
+    close = getattr(iterator, "close", None)
+    if callable(close):
+        try:
+            close()
+        except Exception:
+            log.exception("an iterator of a handler cannot be closed")
 
 
 def _sync(items: Any) -> Iterable[Any] | Iterator[Any]:

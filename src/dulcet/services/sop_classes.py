@@ -15,6 +15,7 @@ __all__ = [
     "NOT_NEGOTIATED",
     "SOP_CLASS_SERVICES",
     "Service",
+    "classes_with",
     "operations_of",
     "register_private",
     "service_of",
@@ -260,6 +261,11 @@ def operations_of(sop_class_uid: str) -> frozenset[str]:
     """Give the DIMSE operations that a SOP class allows; empty when it is not known."""
     row = SOP_CLASS_SERVICES.get(sop_class_uid) or _private.get(sop_class_uid)
     return row[1] if row else frozenset()
+
+
+def classes_with(operation: str) -> frozenset[str]:
+    """Every SOP class that allows an operation such as `"N-CREATE"`, those of `register_private` included."""
+    return frozenset(uid for uid, (_, allowed) in {**SOP_CLASS_SERVICES, **_private}.items() if operation in allowed)
 
 
 def storage_classes() -> frozenset[str]:
