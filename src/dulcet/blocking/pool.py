@@ -13,7 +13,7 @@ from typing import Self
 from dulcet.blocking.association import Association, associate
 from dulcet.config import AssociationConfig
 from dulcet.errors import AssociationRefused, DulcetError
-from dulcet.services.pooling import Chooser, Entry, backoff
+from dulcet.services.pooling import FIRST_PAUSE, Chooser, Entry, backoff
 from dulcet.services.proposals import DEFAULT_PROPOSALS
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.items import UserIdentityRQ
@@ -32,16 +32,18 @@ class Pool:
         per_peer: int = 4,
         idle: float = 30.0,
         attempts: int = 5,
+        pause: float = FIRST_PAUSE,
         config: AssociationConfig | None = None,
         identity: UserIdentityRQ | None = None,
     ) -> None:
         """`per_peer` associations at once with one peer, released after `idle` seconds without use; a transient refusal
-        (result 2) is tried again up to `attempts` times in all, with growing, jittered pauses.
+        (result 2) is tried again up to `attempts` times in all, with growing, jittered pauses from `pause` seconds on.
         """
         if per_peer < 1 or attempts < 1:
             raise ValueError(f"per_peer is {per_peer}, attempts is {attempts}: at least 1 each")
         self.calling_ae_title = calling_ae_title
         self.attempts = attempts
+        self.pause = pause
         self.config = config or AssociationConfig()
         self.identity = identity
         self._chooser: Chooser[Association] = Chooser(per_peer, idle)
@@ -107,20 +109,18 @@ class Pool:
             assert decision.entry is not None
             if _is_usable(decision.entry.association):
                 return decision.entry
-            with self._changed:  # the peer closed it while nobody looked
-                self._chooser.give_back(decision.entry, time.monotonic(), usable=False)
-                self._changed.notify()
+            self._drop(decision.entry)  # the peer ended it, or said what nobody asked, while nobody looked
 
     def _open(self, address: Address, wanted: list[Proposal]) -> Entry[Association]:
         entry: Entry[Association] | None = None
         try:
             association = self._associate(address, wanted)
-            entry = Entry(address, association, tuple(association.contexts))
+            entry = Entry(address, association, tuple(association.contexts), proposed=tuple(wanted))
             return entry
         finally:
             with self._changed:
                 self._chooser.opened(entry, address)
-                self._changed.notify()
+                self._changed.notify_all()
 
     def _associate(self, address: Address, wanted: list[Proposal]) -> Association:
         for attempt in range(1, self.attempts + 1):
@@ -135,27 +135,33 @@ class Pool:
             except AssociationRefused as error:
                 if not error.transient or attempt == self.attempts:
                     raise
-            pause = backoff(attempt, random.random())
             with self._changed:
-                self._changed.wait_for(lambda: self._closed, pause)
+                self._changed.wait_for(lambda: self._closed, backoff(attempt, random.random(), self.pause))
                 if self._closed:
                     raise RuntimeError("the pool is closed")
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _give_back(self, entry: Entry[Association]) -> None:
-        association = entry.association
-        usable = association.is_established and not association._core.outstanding and not association._core.mid_message
+        if not _is_quiet(entry.association):
+            self._drop(entry)
+            return
         with self._changed:
-            keep = usable and not self._closed
+            keep = not self._closed
             self._chooser.give_back(entry, time.monotonic(), usable=keep)
             self._changed.notify_all()
             if keep and self._sweeper is None:
                 self._sweeper = threading.Thread(target=self._sweep, name="dulcet-pool", daemon=True)
                 self._sweeper.start()
-        if usable and not keep:
+        if not keep:
             _release([entry])
-        elif not usable and association.ending is None:
-            association.abort()
+
+    def _drop(self, entry: Entry[Association]) -> None:
+        """It is not used again; its place is free once the peer was told."""
+        if entry.association.ending is None:
+            entry.association.abort()
+        with self._changed:
+            self._chooser.give_back(entry, time.monotonic(), usable=False)
+            self._changed.notify_all()
 
     def _sweep(self) -> None:
         """Release what nobody used for long."""
@@ -170,11 +176,18 @@ class Pool:
 
 
 def _is_usable(association: Association) -> bool:
+    """Look at what came while it was idle."""
     try:
         association._look()
     except DulcetError:
         return False
-    return association.is_established
+    return _is_quiet(association)
+
+
+def _is_quiet(association: Association) -> bool:
+    """True while it stands, nothing is owed by either side, and no message has begun."""
+    core = association._core
+    return association.is_established and not (core.outstanding or core.performing or core.mid_message)
 
 
 def _release(entries: Iterable[Entry[Association]]) -> None:

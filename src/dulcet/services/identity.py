@@ -72,9 +72,12 @@ def verify(verifier: Verifier, request: AssociateRQ) -> tuple[Any, UserIdentityA
     """Who it is and what to answer, or the rejection; an exception of the verifier goes through."""
     identity = request.user_identity
     found = verifier(identity, request)
-    if found is None or found is False:
-        return REFUSED
-    user, response = (found.user, found.server_response) if isinstance(found, Identified) else (_name(identity), b"")
+    if isinstance(found, Identified):
+        user, response = found.user, found.server_response
+    elif found is True:
+        user, response = _name(identity), b""
+    else:
+        return REFUSED  # also what is neither: a name or a number lets nobody in
     confirmed = identity is not None and identity.positive_response_requested
     return user, UserIdentityAC(response) if confirmed else None
 

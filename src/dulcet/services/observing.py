@@ -44,14 +44,14 @@ class Reporter:
     def __init__(self, observers: tuple[Observer, ...]) -> None:
         self._observers = observers
         self._started: dict[tuple[bool, int], float] = {}
-        self._failed: set[Observer] = set()
+        self._failed: list[Observer] = []
 
     def report(self, core: Association, association: Any, now: float) -> None:
         """Tell each observer what happened since the last time; `now` is monotonic."""
         journal = core.journal
         while journal:
             happened = journal[:]
-            journal.clear()
+            del journal[: len(happened)]  # another thread may have added to it in between
             for happening in happened:
                 happening = self._timed(happening, now)
                 for observer in self._observers:
@@ -71,8 +71,8 @@ class Reporter:
         try:
             observer(happening, association)
         except Exception:
-            if observer not in self._failed:
-                self._failed.add(observer)
+            if not any(observer is failed for failed in self._failed):
+                self._failed.append(observer)
                 log.exception("an observer failed; it is told on, and what it raises is passed over")
 
 

@@ -19,6 +19,8 @@ FIRST_PAUSE: Final = 0.2
 """Seconds before the second try after a transient refusal."""
 LONGEST_PAUSE: Final = 30.0
 """Seconds that no pause exceeds."""
+DOUBLINGS: Final = 64
+"""More would not fit a float, and change nothing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +32,8 @@ class Entry(Generic[T]):
     contexts: tuple[PresentationContext, ...] = ()
     idle_since: float | None = None
     """None while it is in use."""
+    proposed: tuple[Proposal, ...] = ()
+    """What was asked for when it was made: a new association would not be given more of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +60,15 @@ class Chooser(Generic[T]):
     opening: dict[Hashable, int] = field(default_factory=dict)
 
     def choose(self, peer: Hashable, wanted: Iterable[Proposal]) -> Decision[T]:
-        """The most recently used idle association that has every context wanted, so that the others can age away."""
+        """The most recently used idle association that has every context wanted, so that the others can age away.
+
+        A context that was asked for on it and refused is as good as had: a new association would not get it either.
+        """
         wanted = list(wanted)
         mine = [entry for entry in self.entries if entry.peer == peer]
         idle = sorted((entry for entry in mine if entry.idle_since is not None), key=_age)
         for entry in reversed(idle):
-            if covers(entry.contexts, wanted):
+            if covers(entry.contexts, (proposal for proposal in wanted if proposal not in entry.proposed)):
                 entry.idle_since = None
                 return Decision(entry)
         count = len(mine) + self.opening.get(peer, 0)
@@ -120,12 +127,13 @@ def covers(contexts: Iterable[PresentationContext], wanted: Iterable[Proposal]) 
     )
 
 
-def backoff(attempt: int, fraction: float) -> float:
-    """Seconds to wait after the refusal number `attempt` (from 1): doubled each time, `fraction` (0 to 1) of it random,
+def backoff(attempt: int, fraction: float, first: float = FIRST_PAUSE) -> float:
+    """Seconds to wait after the refusal number `attempt` (from 1): at most `first`, doubled each time.
 
-    so that many who were refused at once do not come back at once.
+    Half of it is fixed; of the other half `fraction` (0 to 1, a random number) is added, so that many who were refused
+    at once do not come back at once.
     """
-    longest: float = min(FIRST_PAUSE * 2.0 ** (attempt - 1), LONGEST_PAUSE)
+    longest: float = min(first * 2.0 ** min(attempt - 1, DOUBLINGS), LONGEST_PAUSE)
     return longest * (0.5 + fraction / 2)
 
 
