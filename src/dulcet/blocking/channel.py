@@ -37,6 +37,11 @@ __all__ = ["Channel", "abort_all"]
 
 log: Final = logging.getLogger("dulcet.association")
 
+TOGETHER: Final = 4
+"""Answers that leave in one piece where the peer has more requests under way: half of a usual window."""
+LATE: Final = 0.001
+"""Seconds that an answer may wait for the next one."""
+
 LAST_WORD: Final = 2.0
 """Seconds for a peer to take our A-ABORT and close; after that the connection is closed under it."""
 
@@ -52,6 +57,7 @@ class Channel(Negotiated):
         self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
         self._waiting_for_room = 0
+        self._flushed = 0.0
         self._reporter = Reporter(core.config.observers) if core.config.observers else None
 
     # ------------------------------------------------------------------ the end
@@ -218,6 +224,14 @@ class Channel(Negotiated):
                 self._end_here(failure)
                 self._finish()
                 raise failure from error
+
+    def _flush_answers(self) -> None:
+        """Send, unless the next request is here already: then several answers leave together, none of them late."""
+        core = self._core
+        now = time.monotonic()
+        if not core.has_unread or core.unsent_answers >= TOGETHER or now - self._flushed > LATE:
+            self._flushed = now
+            self._flush()
 
     def _await_room(self, *, here: bool) -> None:
         """Wait until what is queued is with the kernel, so that a slow reader slows us down.

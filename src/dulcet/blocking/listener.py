@@ -1,8 +1,8 @@
 """Waiting for associations: `for association in listener`.
 
 Rules: one thread greets, that is accepts connections, waits for their A-ASSOCIATE-RQ under ARTIM and answers it; a peer
-that is slow, silent or hostile costs an entry in a table there and never keeps another one waiting; what is handed out
-is established.
+that is slow, silent or hostile costs an entry in a table there and never keeps another one waiting, nor does a judge or
+verifier, who has threads for that; what is handed out is established.
 """
 
 from __future__ import annotations
@@ -21,14 +21,19 @@ from typing import Final, Self
 
 from dulcet.blocking.association import Association
 from dulcet.blocking.channel import abort_all
+from dulcet.blocking.deciding import Deciders
 from dulcet.blocking.transport import Transport
 from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association as Core
+from dulcet.errors import DulcetError
 from dulcet.io.sockets import format_address, listening_sockets
 from dulcet.services.acceptance import AcceptancePolicy
+from dulcet.services.admission import CROWDED, UNDECIDED, Admission
 from dulcet.services.observing import Reporter
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import NEED_DATA, PAUSED, Aborted, AssociateRequested, TimedOut
+from dulcet.upper_layer.negotiation import Offer
+from dulcet.upper_layer.pdu import AssociateRQ
 
 __all__ = ["Listener", "listen"]
 
@@ -39,6 +44,11 @@ GREETED_AT_ONCE: Final = 2048
 
 ACCEPTED_AT_ONCE: Final = 64
 """Connections taken before those that are here already are looked at again."""
+
+CONGESTED: Final = (2, 3, 1)
+"""Transient, temporary congestion (PS3.8 Table 9-21): a decision did not come in time."""
+
+Answer = Offer | tuple[int, int, int]
 
 RESERVE: Final = 0.5
 """Seconds between two tries when the process is out of descriptors."""
@@ -56,6 +66,8 @@ class _Guest:
     deadline: float | None = None
     reporter: Reporter | None = None
     counted: bool = False
+    watched: bool = True
+    """False while its association is being decided about: whatever else it says waits in the kernel."""
 
 
 def listen(
@@ -95,15 +107,18 @@ class Listener:
         self.config = config or AssociationConfig()
         self.policy = policy or AcceptancePolicy.storage(address.ae_title)
         self.ae_title = address.ae_title
-        self.maximum_associations = maximum_associations
-        self.maximum_per_host = maximum_per_host
+        self._admission = Admission(
+            self.policy,
+            self.config,
+            maximum_associations=maximum_associations,
+            maximum_per_host=maximum_per_host,
+        )
+        self._decided: queue.SimpleQueue[tuple[_Guest, Answer]] = queue.SimpleQueue()
         self._sockets = listening_sockets(address.host, address.port)
         self.address = Address(address.ae_title, address.host, self._sockets[0].getsockname()[1])
         """Where it listens, the port that was taken included."""
         self._established: queue.SimpleQueue[Association | None] = queue.SimpleQueue()
         self._guests: dict[socket.socket, _Guest] = {}
-        self._hosts: dict[str, int] = {}
-        self._count = 0
         self._lock = threading.Lock()
         self._closing = False
         self._selector = selectors.DefaultSelector()
@@ -112,6 +127,7 @@ class Listener:
         for sock in (*self._sockets, self._wake_read):
             self._selector.register(sock, selectors.EVENT_READ)
         self._retry_accept: float | None = None
+        self._deciders = Deciders(f"dulcet-decider-{self.address.port}")
         self._thread = threading.Thread(target=self._greet, name=f"dulcet-listener-{self.address.port}", daemon=True)
         self._thread.start()
 
@@ -152,9 +168,19 @@ class Listener:
         abort_all(untaken)
 
     @property
+    def maximum_associations(self) -> int:
+        """Associations that may stand at once; more are rejected as transient."""
+        return self._admission.maximum_associations
+
+    @property
+    def maximum_per_host(self) -> int:
+        """The same from one host."""
+        return self._admission.maximum_per_host
+
+    @property
     def count(self) -> int:
         """Associations that stand."""
-        return self._count
+        return self._admission.count
 
     def __enter__(self) -> Self:
         return self
@@ -179,6 +205,7 @@ class Listener:
                     if sock is self._wake_read:
                         with contextlib.suppress(OSError):
                             sock.recv(4096)
+                        self._take_decisions()
                     elif sock in self._guests:
                         guest = self._guests[sock]
                         self._guard(guest, self._hear, guest, events)
@@ -194,6 +221,7 @@ class Listener:
             for sock in (*self._sockets, self._wake_read, self._wake_write):
                 sock.close()
             self._selector.close()
+            self._deciders.close()
 
     def _wait(self) -> float | None:
         deadlines = [guest.deadline for guest in self._guests.values() if guest.deadline is not None]
@@ -208,8 +236,12 @@ class Listener:
             for sock in self._sockets:
                 self._selector.register(sock, selectors.EVENT_READ)
         for guest in [found for found in self._guests.values() if found.deadline is not None and found.deadline <= now]:
-            guest.core.handle_timer(now)
-            self._guard(guest, self._attend, guest)
+            if guest.watched:
+                guest.core.handle_timer(now)
+                self._guard(guest, self._attend, guest)
+            else:
+                log.warning("%s: refused, nobody decided about it in time", guest.peer)
+                self._guard(guest, self._conclude, guest, CONGESTED)
 
     def _guard(self, guest: _Guest, step: Callable[..., None], *arguments: object) -> None:
         """Whatever goes wrong with one guest, the others are served."""
@@ -270,6 +302,8 @@ class Listener:
         sent = self._speak(guest)
         if guest.reporter is not None and not core.is_established:
             guest.reporter.report(core, guest, time.monotonic())
+        if not guest.watched:
+            return
         if core.is_established and sent:
             self._hand_out(guest)
         elif (core.closed or core.wants_close) and (sent or guest.transport.broken):
@@ -280,28 +314,52 @@ class Listener:
             guest.deadline = core.timer(time.monotonic())
 
     def _answer(self, guest: _Guest, event: AssociateRequested) -> None:
-        request = event.request
-        with self._lock:
-            crowded = (
-                self._count >= self.maximum_associations or self._hosts.get(guest.host, 0) >= self.maximum_per_host
-            )
-        if crowded:
-            log.warning("%s: refused %s, too many associations", guest.peer, ascii(request.calling))
-            guest.core.reject(2, 3, 2)
+        """Decide at once, or have those decide who may need a while."""
+        if self.policy.judge is None and self.policy.verifier is None:
+            self._say(guest, self._decide(guest, event.request))
             return
-        answer = self.policy.decide(request, self.config)
+        self._selector.unregister(guest.sock)
+        guest.watched = False
+        guest.deadline = time.monotonic() + self.config.timers.associate
+
+        def decide() -> None:
+            self._decided.put((guest, self._decide(guest, event.request)))
+            self._wake()
+
+        self._deciders.submit(decide)
+
+    def _decide(self, guest: _Guest, request: AssociateRQ) -> Answer:
+        return self._admission.decide(request, guest.peer, guest.host)
+
+    def _take_decisions(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                guest, answer = self._decided.get_nowait()
+                if guest.sock in self._guests and not guest.watched:
+                    self._guard(guest, self._conclude, guest, answer)
+
+    def _conclude(self, guest: _Guest, answer: Answer) -> None:
+        """It was decided: go on where it was left."""
+        guest.watched = True
+        self._selector.register(guest.sock, selectors.EVENT_READ)
+        self._say(guest, answer)
+        self._attend(guest)
+
+    def _say(self, guest: _Guest, answer: Answer) -> None:
         if isinstance(answer, tuple):
-            log.warning(
-                "%s: refused %s calling %s: (%d,%d,%d)",
-                guest.peer, ascii(request.calling), ascii(request.called), *answer,
-            )  # fmt: skip
             guest.core.reject(*answer)
             return
-        guest.core.accept(answer)
-        guest.counted = True
         with self._lock:
-            self._count += 1
-            self._hosts[guest.host] = self._hosts.get(guest.host, 0) + 1
+            if self._admission.is_crowded(guest.host):  # others came while it was being decided about
+                guest.core.reject(*CROWDED)
+                return
+            self._admission.came(guest.host)
+        guest.counted = True
+        try:
+            guest.core.accept(answer)
+        except DulcetError as error:
+            log.error("%s: the association cannot be accepted as it was decided: %s", guest.peer, error)
+            guest.core.reject(*UNDECIDED)
 
     def _speak(self, guest: _Guest) -> bool:
         """Send what there is; True when all of it is with the kernel."""
@@ -322,7 +380,8 @@ class Listener:
         self._established.put(association)
 
     def _dismiss(self, guest: _Guest) -> None:
-        self._selector.unregister(guest.sock)
+        if guest.watched:
+            self._selector.unregister(guest.sock)
         del self._guests[guest.sock]
         guest.transport.close()
         if guest.counted:
@@ -330,12 +389,7 @@ class Listener:
 
     def _gone(self, host: str) -> None:
         with self._lock:
-            self._count -= 1
-            left = self._hosts.get(host, 1) - 1
-            if left:
-                self._hosts[host] = left
-            else:
-                self._hosts.pop(host, None)
+            self._admission.gone(host)
 
 
 class _Accepted(Association):

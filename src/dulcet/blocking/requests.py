@@ -108,7 +108,7 @@ class IncomingRequest(Incoming):
                 core.respond_status(self._request, status)
             else:
                 core.respond(self._request, self._response(status, data is not None, elements), data)
-            association._flush()
+            association._flush_answers()
         if self._deferred:
             association._transport.wake()
         if not self.answered:

@@ -47,6 +47,9 @@ FRUITLESS: Final = 3
 IDLE_LANES: Final = 4
 """Associations of our own that stay open for the next batch; peers have limits."""
 
+TOGETHER_BYTES: Final = 64 * 1024
+"""Queued bytes that are sent without waiting for more."""
+
 LOST: Final = (AssociationError, DimseTimeout, PeerUnreachable)
 
 
@@ -109,6 +112,7 @@ class _Lane:
     def run(self, instances: Iterable[Instance], priority: int) -> Iterator[Sent]:
         """Send each, as many at once as the window allows; raises when the association is lost."""
         core, association = self._core, self.association
+        queued = 0
         for instance in instances:
             self._unsent = instance
             association._check_usable()
@@ -128,8 +132,13 @@ class _Lane:
                 instance.close()
                 self._unsent = None
                 yield _failed(instance, error)
+                continue
             self._unsent = None
-            association._flush()
+            # Several small requests leave together; waiting for an answer sends what is left.
+            queued += flight.size + 1
+            if queued > TOGETHER_BYTES or core.invocable <= core.window.invoked // 2:
+                queued = 0
+                association._flush()
         while self.is_busy:
             yield self._collect()
 

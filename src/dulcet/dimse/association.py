@@ -151,6 +151,16 @@ class Association:
         return self.connection.is_established
 
     @property
+    def has_unread(self) -> bool:
+        """True while bytes are here that were not looked at: the next event may come without waiting."""
+        return self.connection.has_unread
+
+    @property
+    def unsent_answers(self) -> int:
+        """Final responses that nobody asked for yet with `data_to_send`."""
+        return self._unsent_answers
+
+    @property
     def mid_message(self) -> bool:
         """True while a message of the peer has begun and is not whole."""
         return self._incoming is not None or self._command_part is not None or self.connection.mid_pdu

@@ -27,6 +27,9 @@ __all__ = ["Instance", "InstanceSource", "examine"]
 
 InstanceSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Dataset"
 
+AT_ONCE: Final = 16 * 1024
+"""Files up to this many bytes are read when they are examined: a thousand of them wait in less memory than one image."""
+
 IN_MEMORY: Final = 64 * 1024
 """Files up to this many bytes are read at once when opened: cheaper than a descriptor that stays open."""
 
@@ -145,6 +148,8 @@ def examine(what: Any) -> Instance:
     Raises NotDicom or InstanceError, whose `.path` is `what`.
     """
     try:
+        if isinstance(what, Instance):
+            return what
         if isinstance(what, str | os.PathLike):
             return _examine_path(what)
         if isinstance(what, bytes | bytearray | memoryview):
@@ -161,12 +166,19 @@ def examine(what: Any) -> Instance:
 
 def _examine_path(path: str | os.PathLike[str]) -> Instance:
     descriptor = os.open(path, READ_ONLY)
-    mode = os.fstat(descriptor).st_mode
+    status = os.fstat(descriptor)
+    mode = status.st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         if stat.S_ISDIR(mode):
             raise InstanceError(f"{os.fspath(path)} is a folder; name the files in it", path)
         raise NotDicom(f"{os.fspath(path)} is no regular file; leave it out", path)
+    if status.st_size <= AT_ONCE:
+        try:
+            data = _read_span(descriptor, 0, status.st_size)
+        finally:
+            os.close(descriptor)
+        return _examine_bytes(path, data, os.fspath(path))
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         return Instance(path, _look(file, os.fspath(path)))
 

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from dulcet.blocking.receiver import Receiver
 from dulcet.blocking.sending import StoreMany
+from dulcet.blocking.serving import report_in_turn
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
 from dulcet.errors import DulcetError, ReceiveError
@@ -147,7 +148,7 @@ def _perform(node: Node, incoming: IncomingRequest, action: Action) -> Any:
         case Call(function, argument):
             return function(argument)
         case ReportHere(sop_class_uid, sop_instance_uid, event_type, dataset):
-            return association.n_event_report(sop_class_uid, sop_instance_uid, event_type, dataset)
+            return report_in_turn(association, sop_class_uid, sop_instance_uid, event_type, dataset)
         case Next(iterator):
             return next(iterator, END)  # type: ignore[arg-type]
         case Close(iterator):

@@ -1,14 +1,17 @@
 """Whether an association is taken: by its policy, and by how many stand already, in all and from one host.
 
-Rule: one table for one server; who calls it from several threads brings the lock.
+Rules: one table for one server; who calls it from several threads brings the lock; an application whose judge or
+verifier fails refuses, and lives; what these say when they fail is not logged, for it may hold a passcode.
 """
 
 from __future__ import annotations
 
 import logging
+import traceback
 from typing import Final
 
 from dulcet.config import AssociationConfig
+from dulcet.errors import LocalProtocolError
 from dulcet.services.acceptance import AcceptancePolicy
 from dulcet.upper_layer.negotiation import Offer
 from dulcet.upper_layer.pdu import AssociateRQ
@@ -19,6 +22,10 @@ log: Final = logging.getLogger("dulcet.listener")
 
 CROWDED: Final = (2, 3, 2)
 """Transient, presentation: local limit exceeded (PS3.8 Table 9-21)."""
+REFUSED: Final = (1, 1, 1)
+"""Permanent, no reason given: for a judge who rejects with what does not exist."""
+UNDECIDED: Final = (2, 1, 1)
+"""Transient, no reason given: for a judge or verifier who fails, perhaps because somebody whom it asks is away."""
 
 
 class Admission:
@@ -40,16 +47,33 @@ class Admission:
         return self.count >= self.maximum_associations or self._hosts.get(host, 0) >= self.maximum_per_host
 
     def decide(self, request: AssociateRQ, peer: str, host: str) -> Offer | tuple[int, int, int]:
-        """What is offered, or the rejection, which is logged; a verifier or judge may take its time over it."""
+        """What is offered, or the rejection, which is logged; a verifier or judge may take its time over it.
+
+        Never raises.
+        """
         if self.is_crowded(host):
             log.warning("%s: refused %s, too many associations", peer, ascii(request.calling))
             return CROWDED
-        answer = self.policy.decide(request, self.config)
+        answer = self._asked(request, peer)
         if isinstance(answer, tuple):
             log.warning(
                 "%s: refused %s calling %s: (%d,%d,%d)", peer, ascii(request.calling), ascii(request.called), *answer
             )
         return answer
+
+    def _asked(self, request: AssociateRQ, peer: str) -> Offer | tuple[int, int, int]:
+        try:
+            return self.policy.decide(request, self.config)
+        except LocalProtocolError as error:
+            log.error("%s: the judge of associations is wrong: %s", peer, error)
+            return REFUSED
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            log.error(
+                "%s: the judge or verifier of associations failed with %s in %s, line %s",
+                peer, type(error).__name__, where.filename, where.lineno,
+            )  # fmt: skip
+            return UNDECIDED
 
     def came(self, host: str) -> None:
         """One more stands."""

@@ -139,6 +139,11 @@ class Connection:
         return self._framer.is_full
 
     @property
+    def has_unread(self) -> bool:
+        """True while bytes are here that were not looked at."""
+        return self._framer.has_unread
+
+    @property
     def mid_pdu(self) -> bool:
         """True when a PDU has begun to arrive and is not whole."""
         return self._framer.mid_pdu

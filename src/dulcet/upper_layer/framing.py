@@ -111,6 +111,11 @@ class Framer:
         self.bytes_received += count
 
     @property
+    def has_unread(self) -> bool:
+        """True while bytes are in the buffer that were not looked at."""
+        return self._start < self._end
+
+    @property
     def mid_pdu(self) -> bool:
         """True while a PDU has begun and is not whole."""
         return bool(
