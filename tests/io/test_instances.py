@@ -19,12 +19,12 @@ from tests.corpus import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, Instance, mak
 from dulcet.dimse.source import FileSpan
 from dulcet.errors import CannotConvert, InstanceError, NotDicom
 from dulcet.io import instances
-from dulcet.io.instances import IN_MEMORY, examine
+from dulcet.io.instances import AT_ONCE, IN_MEMORY, examine
 from dulcet.io.instances import Instance as InstanceToSend
 from dulcet.part10.convert import convert
 from dulcet.part10.location import locate_path
 
-SMALL, LARGE = 1000, IN_MEMORY + 1000
+SMALL, LARGE = AT_ONCE + 1000, IN_MEMORY + 1000
 JPEG = "1.2.840.10008.1.2.4.50"
 
 
@@ -345,3 +345,17 @@ def test_a_span_of_an_open_file_stays_the_callers(tmp_path: Path) -> None:
 def test_opening_never_waits_and_no_child_inherits_what_is_open() -> None:
     assert instances.READ_ONLY & os.O_NONBLOCK
     assert instances.READ_ONLY & os.O_CLOEXEC
+
+
+def test_a_tiny_file_is_read_when_it_is_examined(tmp_path: Path) -> None:
+    path = make_instance(tmp_path / "one.dcm", 2000)
+    expected = read_instance(path).data_set()
+    found = examine(path)
+    path.unlink()
+    assert bytes(found.open()) == expected  # type: ignore[arg-type]
+    found.close()
+
+
+def test_an_examined_instance_is_taken_as_it_is(tmp_path: Path) -> None:
+    found = examine(make_instance(tmp_path / "one.dcm", 2000))
+    assert examine(found) is found
