@@ -1,0 +1,185 @@
+"""Storage commitment as user (PS3.4 Annex J): ask, and wait for a result that may come on any association.
+
+commitments = Commitments(node)                       # results on associations that the provider makes come to it
+pending = request_commitment(association, files, results=commitments)
+pending.wait(60).check()
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary
+
+from dulcet.blocking.association import Association
+from dulcet.blocking.serving import serve_until, take_events
+from dulcet.dimse.status import Status
+from dulcet.errors import AssociationError, DimseTimeout
+from dulcet.io.identity import new_uid
+from dulcet.io.instances import examine
+from dulcet.services.commitment import (
+    REQUEST_STORAGE_COMMITMENT,
+    SOP_CLASS,
+    SOP_INSTANCE,
+    CommitmentResult,
+    Reference,
+    action_information,
+    read_report,
+)
+from dulcet.services.refusals import Refused
+
+__all__ = ["Commitments", "PendingCommitment", "request_commitment"]
+
+
+class _Listening(Protocol):
+    """What a node offers to those who want to hear events."""
+
+    def on_n_event_report(self, handler: Any, *, classes: Iterable[str]) -> Any: ...
+
+
+class Commitments:
+    """The transactions that are waited for, and the results that came; may be used from any thread."""
+
+    def __init__(
+        self, node: _Listening | None = None, *, on_result: Callable[[CommitmentResult], object] | None = None
+    ) -> None:
+        """`node` listens for results that providers report on associations of their own.  `on_result` gets each result,
+        those of transactions of a former run too; without it these are answered with 0115H.
+        """
+        self.on_result = on_result
+        self.listens = node is not None
+        self._changed = threading.Condition()
+        self._pending: dict[str, PendingCommitment] = {}
+        if node is not None:
+            node.on_n_event_report(self._reported, classes=(SOP_CLASS,))
+
+    def _reported(self, request: Any) -> None:
+        """The handler of a node."""
+        _take((self,), request.event_type, request.dataset)
+
+    def _resolve(self, result: CommitmentResult) -> bool:
+        """Give a result to who waits for it; False when nobody does."""
+        with self._changed:
+            pending = self._pending.pop(result.transaction_uid, None)
+            if pending is None:
+                return False
+        if self.on_result is not None:
+            self.on_result(result)
+        with self._changed:
+            pending.result = result
+            pending._wake()
+            self._changed.notify_all()
+        return True
+
+
+def _take(registries: Sequence[Commitments], event_type: int | None, dataset: Any) -> None:
+    """A report came: Refused when it is none, or nobody knows its transaction."""
+    result = read_report(event_type, dataset)
+    if any(commitments._resolve(result) for commitments in registries):
+        return
+    for commitments in registries:
+        if commitments.on_result is not None:
+            commitments.on_result(result)
+            return
+    raise Refused(Status.INVALID_ARGUMENT_VALUE, "no such transaction")
+
+
+_heard: Final[WeakKeyDictionary[Association, list[Commitments]]] = WeakKeyDictionary()
+"""Who waits for results that come on an association."""
+
+
+class PendingCommitment:
+    """A request that was taken, and whose result is still to come."""
+
+    def __init__(self, transaction_uid: str, commitments: Commitments, association: Association) -> None:
+        self.transaction_uid = transaction_uid
+        self.result: CommitmentResult | None = None
+        """What the provider said; None as long as it said nothing."""
+        self._commitments = commitments
+        self._association = association
+
+    def wait(self, timeout: float) -> CommitmentResult | None:
+        """The result; None when none came within `timeout` seconds, which is no answer: wait again, or ask again.
+
+        Serves the association in the meantime, so use it in the thread that uses the association.  Raises what ended
+        the association when the result cannot come on another one.
+        """
+        deadline = time.monotonic() + timeout
+        association, commitments = self._association, self._commitments
+        if association.is_established:
+            try:
+                serve_until(association, lambda: self.result is not None, timeout)
+            except (AssociationError, DimseTimeout):
+                if self.result is None and not commitments.listens:
+                    raise
+        elif self.result is None and not commitments.listens:
+            association._check_usable()
+        with commitments._changed:
+            commitments._changed.wait_for(lambda: self.result is not None, max(deadline - time.monotonic(), 0.0))
+            return self.result
+
+    def _wake(self) -> None:
+        if self._association.is_established:
+            self._association._transport.wake()
+
+
+def request_commitment(
+    association: Association,
+    instances: Iterable[Any],
+    *,
+    results: Commitments | None = None,
+    transaction_uid: str | None = None,
+) -> PendingCommitment:
+    """Ask the peer to answer for instances (PS3.4 section J.3.2): what it says comes later, on any association.
+
+    `instances` are paths, data sets, results of `store`, `Reference`s, or pairs of SOP class and instance UID.
+    `results` is needed where the peer reports on an association of its own.  Raises StatusError when it refuses,
+    NoPresentationContext unless the association was made with `COMMITMENT_PROPOSALS`.
+    """
+    references = list(dict.fromkeys(_reference(instance) for instance in instances))
+    uid = transaction_uid or new_uid()
+    commitments = Commitments() if results is None else results
+    pending = PendingCommitment(uid, commitments, association)
+    with commitments._changed:
+        commitments._pending[uid] = pending
+    association._transport.share()  # so that a result that comes elsewhere ends a wait here
+    _hear(association, commitments)
+    try:
+        association.n_action(
+            SOP_CLASS, SOP_INSTANCE, REQUEST_STORAGE_COMMITMENT, action_information(uid, references)
+        ).check()
+    except BaseException:
+        with commitments._changed:
+            commitments._pending.pop(uid, None)
+        raise
+    return pending
+
+
+def _hear(association: Association, commitments: Commitments) -> None:
+    """Have the results that come on an association given to those who asked on it."""
+    registries = _heard.get(association)
+    if registries is None:
+        registries = _heard[association] = []
+        take_events(
+            association,
+            frozenset((SOP_CLASS,)),
+            lambda request, dataset: _take(_heard[association], request.command.event_type_id, dataset),
+        )
+    if commitments not in registries:
+        registries.append(commitments)
+
+
+def _reference(instance: Any) -> Reference:
+    if isinstance(instance, Reference):
+        return instance
+    if isinstance(instance, tuple):
+        return Reference(*map(str, instance))
+    if getattr(instance, "sop_instance_uid", ""):
+        return Reference(instance.sop_class_uid, instance.sop_instance_uid)
+    if getattr(instance, "SOPInstanceUID", ""):
+        return Reference(str(instance.SOPClassUID), str(instance.SOPInstanceUID))
+    examined = examine(instance)
+    examined.close()
+    return Reference(examined.sop_class_uid, examined.sop_instance_uid)
