@@ -195,6 +195,7 @@ def peer(*scripts: Callable[[Wire], object], host: str = "127.0.0.1") -> Iterato
     """A peer that plays the first script on its first connection, and so on, the last one on all further ones."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # what is not read is felt soon
         listening.bind((host, 0))
         listening.listen(64)
         port = listening.getsockname()[1]
@@ -215,6 +216,7 @@ def peer(*scripts: Callable[[Wire], object], host: str = "127.0.0.1") -> Iterato
                 except OSError:
                     return  # closed: the test is over
                 sock.settimeout(PATIENCE)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 wire = Wire(sock)
                 made.wires.append(wire)
                 script = scripts[min(number, len(scripts) - 1)]

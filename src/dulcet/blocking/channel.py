@@ -159,6 +159,15 @@ class Channel(Negotiated):
             else:
                 return event
 
+    def _catch_up(self) -> None:
+        """Deal with what came while nobody looked; raises when the association ended meanwhile."""
+        self._exchange(time.monotonic())
+        while (event := self._core.next_event()) is not NEED_DATA and event is not PAUSED:
+            if type(event) in ENDINGS:
+                self._ended(event)
+            else:
+                self._set_aside(event)
+
     def _ended(self, event: object) -> None:
         """The association is over: remember how, close, and raise it."""
         word, error = ending(event, self.peer, self._core)

@@ -299,6 +299,7 @@ class StoreMany:
             pairs = [pair for pair in waiting if self.address is None or lane.carries(pair)]
             todo = _Todo(instance for pair in pairs for instance in waiting.pop(pair))
             try:
+                lane.association._catch_up()  # what was idle for long may be gone
                 yield from lane.run(todo, self.priority)
             except LOST as error:
                 yield from self._lost(lane, todo, error)
