@@ -23,7 +23,8 @@ from tests.upper_layer.wire import (
 )
 
 from dulcet.errors import LocalProtocolError
-from dulcet.upper_layer.connection import ACTIONS, Connection
+from dulcet.upper_layer.actions import ACTIONS
+from dulcet.upper_layer.connection import Connection
 from dulcet.upper_layer.events import (
     Aborted,
     AssociateAccepted,

@@ -1,7 +1,7 @@
 """A node on the asyncio face: each request is a task that runs its script.
 
-Rules: an async handler is awaited; a plain one runs in a thread, and what it yields is fetched from there in small lots, so
-that a hop serves many answers; nothing that may wait runs in the loop's own thread.
+Rules: an async handler is awaited; a plain one runs in a thread, and what it yields is fetched from there in small
+lots, so that a hop serves many answers; nothing that may wait runs in the loop's own thread.
 """
 
 from __future__ import annotations

@@ -8,42 +8,30 @@ cause.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import Final, Literal
 
 from dulcet.config import AssociationConfig
 from dulcet.errors import LocalProtocolError, RemoteProtocolError
-from dulcet.upper_layer import happenings
+from dulcet.upper_layer.actions import ACTIONS, Actions, TimerName
 from dulcet.upper_layer.events import (
     NEED_DATA,
     PAUSED,
-    Aborted,
-    AssociateAccepted,
-    AssociateRejected,
-    AssociateRequested,
-    Closed,
     Fragment,
-    ReleaseConfirmed,
-    ReleaseRequested,
     Signal,
     TimedOut,
     UpperLayerEvent,
 )
-from dulcet.upper_layer.fragments import FileSpan, OutgoingMessage, Segment, fragment_length
+from dulcet.upper_layer.fragments import FileSpan, OutgoingMessage, Segment
 from dulcet.upper_layer.framing import BufferPool, ControlPDU, Framer
-from dulcet.upper_layer.happenings import Happening
+from dulcet.upper_layer.happenings import ConnectionOpened, Happening, pdus_sent
 from dulcet.upper_layer.negotiation import (
     PresentationContext,
     Window,
     check_context_ids,
     check_reject,
-    outcome,
-    reject_reason,
-    window,
 )
 from dulcet.upper_layer.pdu import (
     PDU,
-    PDU_HEADER,
     Abort,
     AssociateAC,
     AssociateRJ,
@@ -55,8 +43,6 @@ from dulcet.upper_layer.pdu import (
 from dulcet.upper_layer.state import Event, State, action
 
 __all__ = ["Connection"]
-
-TimerName = Literal["artim", "associate", "release"]
 
 DATA_STATES: Final = frozenset((State.ESTABLISHED, State.AWAITING_RELEASE_RP))
 ANSWER_OWED: Final = frozenset(
@@ -82,7 +68,7 @@ default_pool: Final = BufferPool()
 """One pool a process unless a face brings its own."""
 
 
-class Connection:
+class Connection(Actions):
     """The upper layer service of one connection, in either role."""
 
     def __init__(
@@ -233,7 +219,7 @@ class Connection:
                     self.departed.append(head.operation)
             out.popleft()
         if self.journal is not None and segments:
-            self._note_sent(segments)
+            self.journal.extend(pdus_sent(segments))
         return segments
 
     @property
@@ -273,7 +259,7 @@ class Connection:
     def connection_made(self) -> None:
         """The transport connection stands: the requestor's asks, the acceptor's waits under ARTIM."""
         if self.journal is not None:
-            self.journal.append(happenings.ConnectionOpened())
+            self.journal.append(ConnectionOpened())
         self._local(Event.TRANSPORT_CONFIRMED if self.requestor else Event.TRANSPORT_INDICATED)
 
     def accept(self, answer: AssociateAC) -> None:
@@ -363,286 +349,3 @@ class Connection:
         self._started = True
         self.state = ACTIONS[name](self)
         self._framer.announce_data = self.state not in DATA_STATES
-
-    def _send(self, pdu: PDU) -> None:
-        self._out.append(pdu.encode())
-        if self.journal is not None:
-            match pdu:
-                case AssociateRQ():
-                    self.journal.append(happenings.AssociationRequested(pdu, by_us=True))
-                case AssociateAC():
-                    self.journal.append(happenings.AssociationAccepted(pdu, by_us=True))
-                case AssociateRJ(result, source, reason):
-                    self.journal.append(happenings.AssociationRefused(result, source, reason, by_us=True))
-                case Abort(source, reason):
-                    message = "" if self._fault is None else str(self._fault)
-                    self.journal.append(happenings.AssociationAborted(source, reason, by_us=True, message=message))
-
-    def _indicate(self, event: UpperLayerEvent) -> None:
-        self._events.append(event)
-        if self.journal is not None:
-            match event:
-                case AssociateRequested(request):
-                    self.journal.append(happenings.AssociationRequested(request, by_us=False))
-                case AssociateAccepted(accept):
-                    self.journal.append(happenings.AssociationAccepted(accept, by_us=False))
-                case AssociateRejected(reject):
-                    refused = happenings.AssociationRefused(reject.result, reject.source, reject.reason, by_us=False)
-                    self.journal.append(refused)
-                case Aborted(source, reason, by_us) if not by_us:
-                    self.journal.append(happenings.AssociationAborted(source, reason, by_us=False))
-                case Closed(expected):
-                    self.journal.append(happenings.ConnectionClosed(expected))
-                case ReleaseConfirmed():
-                    self.journal.append(happenings.AssociationReleased())
-
-    def _note_sent(self, segments: list[Segment]) -> None:
-        """Note the PDUs in what was handed out: headers stand at the start of segments of bytes, back to back or not."""
-        assert self.journal is not None
-        for segment in segments:
-            position = 0
-            while isinstance(segment, bytes) and position + 6 <= len(segment):
-                pdu_type, length = PDU_HEADER.unpack_from(segment, position)
-                self.journal.append(happenings.PDUSent(pdu_type, length))
-                position += 6 + length
-
-    def _start(self, timer: TimerName) -> None:
-        self._timers[timer] = None
-
-    def _stop(self, *timers: TimerName) -> None:
-        for timer in timers:
-            self._timers.pop(timer, None)
-
-    def _establish(self, request: AssociateRQ, answer: AssociateAC) -> State:
-        self.answer = answer
-        self.contexts = outcome(request, answer, requestor=self.requestor)
-        self.window = window(request, answer, requestor=self.requestor)
-        own, peer = (request, answer) if self.requestor else (answer, request)
-        # An application that makes its own PDU may have announced more than the configuration says, or no limit.
-        self._framer.announced = own.maximum_length and max(own.maximum_length, self.config.maximum_length)
-        self._fragment = fragment_length(peer.maximum_length, self.config.send_maximum)
-        return State.ESTABLISHED
-
-    # Table 9-6: association establishment
-
-    def _ae1(self) -> State:
-        """Issue the transport connect request: the face is doing so."""
-        assert isinstance(self._pdu, AssociateRQ)
-        self.request = self._pdu
-        return State.AWAITING_TRANSPORT
-
-    def _ae2(self) -> State:
-        """Send A-ASSOCIATE-RQ."""
-        assert self.request is not None
-        self._send(self.request)
-        self._start("associate")
-        return State.AWAITING_ASSOCIATE_ANSWER
-
-    def _ae3(self) -> State:
-        """Confirm: accepted."""
-        assert isinstance(self._pdu, AssociateAC)
-        assert self.request is not None
-        self._stop("associate")
-        self._indicate(AssociateAccepted(self._pdu))
-        return self._establish(self.request, self._pdu)
-
-    def _ae4(self) -> State:
-        """Confirm: rejected, and close."""
-        assert isinstance(self._pdu, AssociateRJ)
-        self._stop("associate")
-        self.answer = self._pdu
-        self._indicate(AssociateRejected(self._pdu))
-        return self._close()
-
-    def _ae5(self) -> State:
-        """Take the transport connection and start ARTIM."""
-        self._start("artim")
-        return State.AWAITING_ASSOCIATE_RQ
-
-    def _ae6(self) -> State:
-        """Stop ARTIM; indicate the request, or reject what the protocol itself rejects."""
-        assert isinstance(self._pdu, AssociateRQ)
-        self._stop("artim")
-        self.request = self._pdu
-        reject = reject_reason(self._pdu)
-        if reject is None:
-            self._indicate(AssociateRequested(self._pdu))
-            return State.AWAITING_ASSOCIATE_RESPONSE
-        self.answer = reject
-        self._send(reject)
-        self._start("artim")
-        return State.AWAITING_CLOSE
-
-    def _ae7(self) -> State:
-        """Send A-ASSOCIATE-AC."""
-        assert isinstance(self._pdu, AssociateAC)
-        assert self.request is not None
-        self._send(self._pdu)
-        return self._establish(self.request, self._pdu)
-
-    def _ae8(self) -> State:
-        """Send A-ASSOCIATE-RJ and start ARTIM."""
-        assert isinstance(self._pdu, AssociateRJ)
-        self.answer = self._pdu
-        self._send(self._pdu)
-        self._start("artim")
-        return State.AWAITING_CLOSE
-
-    # Table 9-7, data transfer, and AR-6 and AR-7: send_message sends, next_event indicates, and the state stays.
-
-    # Table 9-8: release
-
-    def _ar1(self) -> State:
-        """Send A-RELEASE-RQ."""
-        self._send(ReleaseRQ())
-        self._start("release")
-        return State.AWAITING_RELEASE_RP
-
-    def _ar2(self) -> State:
-        """Indicate the release."""
-        self._indicate(ReleaseRequested())
-        return State.AWAITING_RELEASE_RESPONSE
-
-    def _ar3(self) -> State:
-        """Confirm the release and close."""
-        self._indicate(ReleaseConfirmed())
-        return self._close()
-
-    def _ar4(self) -> State:
-        """Send A-RELEASE-RP and start ARTIM."""
-        self._send(ReleaseRP())
-        if self.journal is not None:
-            self.journal.append(happenings.AssociationReleased())
-        self._stop("release")
-        self._start("artim")
-        return State.AWAITING_CLOSE
-
-    def _ar5(self) -> State:
-        """Stop ARTIM: the peer closed as it should."""
-        self._indicate(Closed(expected=True))
-        return self._over()
-
-    def _ar8(self) -> State:
-        """Release collision: the requestor answers first, the acceptor waits for that answer."""
-        self._indicate(ReleaseRequested(collision=True))
-        return State.COLLISION_REQUESTOR_RESPONSE if self.requestor else State.COLLISION_ACCEPTOR_RP
-
-    def _ar9(self) -> State:
-        """Send A-RELEASE-RP (collision, requestor)."""
-        self._send(ReleaseRP())
-        return State.COLLISION_REQUESTOR_RP
-
-    def _ar10(self) -> State:
-        """Confirm the release (collision, acceptor); our own answer is owed now."""
-        self._stop("release")
-        self._indicate(ReleaseConfirmed())
-        return State.COLLISION_ACCEPTOR_RESPONSE
-
-    # Table 9-9: abort
-
-    def _aa1(self) -> State:
-        """Send A-ABORT and start ARTIM.
-
-        The table says source "service-user" for bytes that are wrong before an association as well; those we answer as
-        the provider that we are, with its reason, for only then can the peer's log say what was wrong.
-        """
-        if isinstance(self._pdu, Abort):
-            abort = self._pdu
-        else:
-            assert self._fault is not None
-            abort = Abort(self._fault.source, self._fault.reason)
-            self._indicate(Aborted(abort.source, abort.reason, by_us=True, message=str(self._fault)))
-        self._drop_output()
-        self._send(abort)
-        self._stop("associate", "release")
-        self._start("artim")
-        return State.AWAITING_CLOSE
-
-    def _aa2(self) -> State:
-        """Stop ARTIM and close; a last word that could not leave by now never will."""
-        return self._over()
-
-    def _aa3(self) -> State:
-        """The peer aborted: indicate it and close."""
-        assert isinstance(self._pdu, Abort)
-        self._indicate(Aborted(self._pdu.source, self._pdu.reason))
-        self._drop_output()
-        return self._close()
-
-    def _aa4(self) -> State:
-        """The transport is gone in the middle of it (A-P-ABORT)."""
-        self._indicate(Closed(expected=False))
-        return self._over()
-
-    def _aa5(self) -> State:
-        """Stop ARTIM: a connection came and went without a word."""
-        self._indicate(Closed(expected=not self._framer.mid_pdu))
-        return self._over()
-
-    def _aa6(self) -> State:
-        """Ignore the PDU."""
-        return State.AWAITING_CLOSE
-
-    def _aa7(self) -> State:
-        """Send A-ABORT once more, unless a last word has not left yet: a flood is not answered with one."""
-        assert self._fault is not None
-        if not self._out:
-            self._send(Abort(2, self._fault.reason))
-        return State.AWAITING_CLOSE
-
-    def _aa8(self) -> State:
-        """Send A-ABORT as provider, indicate it, start ARTIM."""
-        assert self._fault is not None
-        self._drop_output()
-        self._send(Abort(2, self._fault.reason))
-        self._indicate(Aborted(2, self._fault.reason, by_us=True, message=str(self._fault)))
-        self._stop("associate", "release")
-        self._start("artim")
-        return State.AWAITING_CLOSE
-
-    def _drop_output(self) -> None:
-        """An abort overtakes what is queued; what was asked for before is whole PDUs, so the stream stays sound."""
-        self._out.clear()
-
-    def _close(self) -> State:
-        """The transport connection is to be closed, by us."""
-        if self.journal is not None:
-            self.journal.append(happenings.ConnectionClosed(expected=True))
-        self._timers.clear()
-        self.wants_close = True
-        return State.IDLE
-
-    def _over(self) -> State:
-        """The transport connection is gone, which was indicated."""
-        self._out.clear()
-        self._timers.clear()
-        self.wants_close = True
-        return State.IDLE
-
-
-ACTIONS: Final[dict[str, Callable[[Connection], State]]] = {
-    "AE-1": Connection._ae1,
-    "AE-2": Connection._ae2,
-    "AE-3": Connection._ae3,
-    "AE-4": Connection._ae4,
-    "AE-5": Connection._ae5,
-    "AE-6": Connection._ae6,
-    "AE-7": Connection._ae7,
-    "AE-8": Connection._ae8,
-    "AR-1": Connection._ar1,
-    "AR-2": Connection._ar2,
-    "AR-3": Connection._ar3,
-    "AR-4": Connection._ar4,
-    "AR-5": Connection._ar5,
-    "AR-8": Connection._ar8,
-    "AR-9": Connection._ar9,
-    "AR-10": Connection._ar10,
-    "AA-1": Connection._aa1,
-    "AA-2": Connection._aa2,
-    "AA-3": Connection._aa3,
-    "AA-4": Connection._aa4,
-    "AA-5": Connection._aa5,
-    "AA-6": Connection._aa6,
-    "AA-7": Connection._aa7,
-    "AA-8": Connection._aa8,
-}

@@ -1,15 +1,18 @@
 """What happens on an association, for those who only watch: logs, metrics, traces.
 
-Rules: values, written to a journal that a face hands on to observers; without observers there is no journal and nothing is
-made; nothing here can change what the core does.
+Rules: values, written to a journal that a face hands on to observers; without observers there is no journal and
+nothing is made; nothing here can change what the core does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dulcet.upper_layer.pdu import AssociateAC, AssociateRQ
+from dulcet.upper_layer import events
+from dulcet.upper_layer.fragments import Segment
+from dulcet.upper_layer.pdu import PDU, PDU_HEADER, Abort, AssociateAC, AssociateRJ, AssociateRQ
 
 if TYPE_CHECKING:
     from dulcet.dimse.command import Command
@@ -28,6 +31,9 @@ __all__ = [
     "OperationFinished",
     "PDUReceived",
     "PDUSent",
+    "indicated",
+    "pdu_queued",
+    "pdus_sent",
 ]
 
 
@@ -149,3 +155,45 @@ Happening = (
     | MessageSent
     | OperationFinished
 )
+
+
+def pdu_queued(pdu: PDU, fault: Exception | None) -> Happening | None:
+    """What a PDU of ours means for the association; `fault` is what we found wrong before, if anything."""
+    match pdu:
+        case AssociateRQ():
+            return AssociationRequested(pdu, by_us=True)
+        case AssociateAC():
+            return AssociationAccepted(pdu, by_us=True)
+        case AssociateRJ(result, source, reason):
+            return AssociationRefused(result, source, reason, by_us=True)
+        case Abort(source, reason):
+            return AssociationAborted(source, reason, by_us=True, message="" if fault is None else str(fault))
+    return None
+
+
+def indicated(event: events.UpperLayerEvent) -> Happening | None:
+    """What an indication or confirmation means for the association."""
+    match event:
+        case events.AssociateRequested(request):
+            return AssociationRequested(request, by_us=False)
+        case events.AssociateAccepted(accept):
+            return AssociationAccepted(accept, by_us=False)
+        case events.AssociateRejected(reject):
+            return AssociationRefused(reject.result, reject.source, reject.reason, by_us=False)
+        case events.Aborted(source, reason, by_us) if not by_us:
+            return AssociationAborted(source, reason, by_us=False)
+        case events.Closed(expected):
+            return ConnectionClosed(expected)
+        case events.ReleaseConfirmed():
+            return AssociationReleased()
+    return None
+
+
+def pdus_sent(segments: Iterable[Segment]) -> Iterator[PDUSent]:
+    """The PDUs in what was handed out: headers stand at the start of segments of bytes, back to back or not."""
+    for segment in segments:
+        position = 0
+        while isinstance(segment, bytes) and position + 6 <= len(segment):
+            pdu_type, length = PDU_HEADER.unpack_from(segment, position)
+            yield PDUSent(pdu_type, length)
+            position += 6 + length
