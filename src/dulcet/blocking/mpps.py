@@ -1,0 +1,168 @@
+"""Modality performed procedure steps as user (PS3.4 Annex F).
+
+with perform_procedure_step(association, begin) as step:
+    step.add_series(SeriesInstanceUID=…, ProtocolName="HEAD")
+# left in order it is COMPLETED, left by an exception DISCONTINUED
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from dulcet.errors import DulcetError
+from dulcet.io.identity import new_uid
+from dulcet.services.identifiers import attribute_tags, build_identifier
+from dulcet.services.mpps import COMPLETED, DISCONTINUED, FINAL, IN_PROGRESS, RETRIEVE, SOP_CLASS
+from dulcet.services.results import Response
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from dulcet.blocking.association import Association
+
+__all__ = ["ProcedureStep", "get_procedure_step", "perform_procedure_step", "step_from_worklist"]
+
+log: Final = logging.getLogger("dulcet.association")
+
+# What every step says, if only that it does not know (PS3.4 Table F.7.2-1, type 2).
+UNKNOWN: Final = (
+    "PatientName PatientID PatientBirthDate PatientSex ReferencedPatientSequence PerformedStationName "
+    "PerformedLocation PerformedProcedureStepDescription PerformedProcedureTypeDescription ProcedureCodeSequence "
+    "PerformedProcedureStepEndDate PerformedProcedureStepEndTime "
+    "PerformedProcedureStepDiscontinuationReasonCodeSequence StudyID PerformedProtocolCodeSequence "
+    "PerformedSeriesSequence"
+).split()
+UNKNOWN_OF_STEP: Final = (
+    "ReferencedStudySequence AccessionNumber RequestedProcedureID RequestedProcedureDescription "
+    "ScheduledProcedureStepID ScheduledProcedureStepDescription ScheduledProtocolCodeSequence"
+).split()
+UNKNOWN_OF_SERIES: Final = (
+    "PerformingPhysicianName OperatorsName SeriesDescription RetrieveAETitle ReferencedImageSequence "
+    "ReferencedNonImageCompositeSOPInstanceSequence"
+).split()
+
+
+def step_from_worklist(item: Dataset, **keys: Any) -> Dataset:
+    """The N-CREATE data set of a step that performs an item of a worklist; `keys` add to it and replace.
+
+    Start date and time are those of now, status is IN PROGRESS.
+    """
+    scheduled = (item.get("ScheduledProcedureStepSequence") or [item])[0]
+    of_step = {keyword: item.get(keyword, scheduled.get(keyword)) for keyword in ("StudyInstanceUID", *UNKNOWN_OF_STEP)}
+    of_patient = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
+    values = {
+        **dict.fromkeys(UNKNOWN),
+        **{keyword: item.get(keyword) for keyword in of_patient},
+        "ScheduledStepAttributesSequence": [of_step],
+        "PerformedProcedureStepID": scheduled.get("ScheduledProcedureStepID") or "1",
+        "PerformedStationAETitle": scheduled.get("ScheduledStationAETitle"),
+        "PerformedStationName": scheduled.get("ScheduledStationName"),
+        "PerformedLocation": scheduled.get("ScheduledProcedureStepLocation"),
+        "PerformedProcedureStepDescription": scheduled.get("ScheduledProcedureStepDescription"),
+        "PerformedProtocolCodeSequence": scheduled.get("ScheduledProtocolCodeSequence"),
+        "ProcedureCodeSequence": item.get("RequestedProcedureCodeSequence"),
+        "PerformedProcedureStepStartDate": time.strftime("%Y%m%d"),
+        "PerformedProcedureStepStartTime": time.strftime("%H%M%S"),
+        "PerformedProcedureStepStatus": IN_PROGRESS,
+        "Modality": scheduled.get("Modality"),
+        **keys,
+    }
+    if "SpecificCharacterSet" in item:
+        values.setdefault("SpecificCharacterSet", item.SpecificCharacterSet)
+    return build_identifier(values)
+
+
+def perform_procedure_step(
+    association: Association, begin: Dataset | Mapping[str, Any], *, sop_instance_uid: str | None = None
+) -> ProcedureStep:
+    """Announce that a procedure step has begun (N-CREATE); StatusError when the peer refuses it.
+
+    `begin` is its data set, as `step_from_worklist` makes it, or the same by keywords.
+    """
+    dataset = build_identifier(begin) if isinstance(begin, Mapping) else begin
+    uid = sop_instance_uid or new_uid()
+    response = association.n_create(SOP_CLASS, uid, dataset).check()
+    return ProcedureStep(association, response.command.affected_sop_instance_uid or uid, dataset)
+
+
+def get_procedure_step(
+    association: Association, sop_instance_uid: str, attributes: tuple[str | int, ...] = ()
+) -> Dataset:
+    """A step as the peer knows it (N-GET, F.8); StatusError when it does not."""
+    import pydicom
+
+    response = association.n_get(RETRIEVE, sop_instance_uid, attribute_tags(attributes)).check()
+    return response.dataset() or pydicom.Dataset()
+
+
+class ProcedureStep:
+    """A step that this side performs; as a context manager it ends with the block."""
+
+    def __init__(self, association: Association, sop_instance_uid: str, begin: Dataset) -> None:
+        self.association = association
+        self.sop_instance_uid = sop_instance_uid
+        self.status = IN_PROGRESS
+        self.series: list[Dataset] = list(begin.get("PerformedSeriesSequence") or ())
+        """What Performed Series Sequence says when the step ends."""
+
+    def add_series(self, series: Dataset | None = None, **keys: Any) -> Dataset:
+        """Note a series for the end: at least SeriesInstanceUID and ProtocolName (PS3.4 Table F.7.2-1)."""
+        added = build_identifier({**dict.fromkeys(UNKNOWN_OF_SERIES), **keys})
+        if series is not None:
+            added.update(series)
+        self.series.append(added)
+        return added
+
+    def update(self, changes: Dataset | None = None, **keys: Any) -> Response:
+        """Tell of changes while it is in progress (N-SET); StatusError when the peer refuses them."""
+        return self._set(changes, keys)
+
+    def complete(self, changes: Dataset | None = None, **keys: Any) -> Response:
+        """End it COMPLETED, now, with the series noted."""
+        return self._end(COMPLETED, changes, keys)
+
+    def discontinue(
+        self, changes: Dataset | None = None, *, reason: Mapping[str, Any] | None = None, **keys: Any
+    ) -> Response:
+        """End it DISCONTINUED; `reason` is a code: CodeValue, CodingSchemeDesignator, CodeMeaning (CID 9300)."""
+        if reason is not None:
+            keys["PerformedProcedureStepDiscontinuationReasonCodeSequence"] = [reason]
+        return self._end(DISCONTINUED, changes, keys)
+
+    def _end(self, status: str, changes: Dataset | None, keys: dict[str, Any]) -> Response:
+        ending = {
+            "PerformedProcedureStepStatus": status,
+            "PerformedProcedureStepEndDate": time.strftime("%Y%m%d"),
+            "PerformedProcedureStepEndTime": time.strftime("%H%M%S"),
+            "PerformedSeriesSequence": self.series,
+            **keys,
+        }
+        response = self._set(changes, ending)
+        self.status = status
+        return response
+
+    def _set(self, changes: Dataset | None, keys: dict[str, Any]) -> Response:
+        dataset = build_identifier(keys)
+        if changes is not None:
+            dataset.update(changes)
+        return self.association.n_set(SOP_CLASS, self.sop_instance_uid, dataset).check()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.status in FINAL:
+            return
+        if kind is None:
+            self.complete()
+            return
+        try:
+            self.discontinue()
+        except DulcetError as failure:  # what led here is what the caller must see
+            log.warning("%s: the step could not be discontinued: %s", self.association.peer, failure)
