@@ -476,7 +476,7 @@ class Association(Channel):
         else:
             self._lingering.append((operation, instance))
 
-    def sent(self) -> None:
+    def _sent(self) -> None:
         """Something has left."""
         if self._lingering:
             still = [(operation, instance) for operation, instance in self._lingering if not operation.departed]
@@ -485,13 +485,13 @@ class Association(Channel):
                     instance.close()
             self._lingering = still
 
-    def lost(self) -> None:
+    def _lost(self) -> None:
         for drain in self._drains.values():
             drain.cancel()
         for _, instance in self._lingering:
             instance.close()
         self._lingering.clear()
-        super().lost()
+        super()._lost()
         if self._on_lost is not None:
             self._on_lost()
 
@@ -515,7 +515,7 @@ class Association(Channel):
         if self._full is not None and not self._full.is_full:
             self._emptied(self._full)
 
-    def stalled(self) -> None:
+    def _stalled(self) -> None:
         """Nothing was looked at for as long as a response may take."""
         if self._somebody_waits():
             self._end_here(DimseTimeout(f"{self.peer}: nobody takes what came before the response that is waited for"))
@@ -604,7 +604,7 @@ class Association(Channel):
 
     # ------------------------------------------------------------------ events
 
-    def dispatch(self, event: Any) -> None:
+    def _dispatch(self, event: Any) -> None:
         """One event of the core, to whom it concerns."""
         kind = type(event)
         if kind is DataReceived:

@@ -26,6 +26,10 @@ __all__ = ["Channel"]
 log: Final = logging.getLogger("dulcet.association")
 
 
+BREATH: Final = 8
+"""Pending responses that a provider gives in one turn of the loop; a turn costs as much as one or two of them."""
+
+
 class Channel(Negotiated):
     """One association's core and wire, and the tasks that wait for what comes."""
 
@@ -36,6 +40,7 @@ class Channel(Negotiated):
         self._loop = wire.loop
         self._error: AssociationError | DimseTimeout | None = None
         self._leaving = False
+        self._breath = 0
         self._waiting: set[asyncio.Future[Any]] = set()  # all who would wait for ever if it ended unsaid
 
     # ------------------------------------------------------------------ the end
@@ -167,6 +172,9 @@ class Channel(Negotiated):
     async def _room(self) -> None:
         """Until everything queued is with the kernel, so that a slow reader slows us down."""
         wire, core = self._wire, self._core
+        self._breath += 1
+        if not core.has_output and self._breath % BREATH == 0:
+            await asyncio.sleep(0)  # a cancel may have come, and others want a turn
         while core.has_output and self.ending is None:
             future: asyncio.Future[None] = self._loop.create_future()
             wire.room.append(future)
@@ -174,21 +182,21 @@ class Channel(Negotiated):
 
     # ------------------------------------------------------------------ what the wire tells
 
-    def spoiled(self, error: InstanceError) -> None:
+    def _spoiled(self, error: InstanceError) -> None:
         failure = AssociationAborted(0, 0, f"{error}; the association was aborted", by_us=True)
         failure.__cause__ = error
         self._end_here(failure)
 
-    def dispatch(self, event: Any) -> None:
+    def _dispatch(self, event: Any) -> None:
         """One event of the core."""
 
-    def sent(self) -> None:
+    def _sent(self) -> None:
         """Something has left."""
 
-    def stalled(self) -> None:
+    def _stalled(self) -> None:
         """Nothing was taken for so long that those who wait for what lies behind it are told."""
 
-    def lost(self) -> None:
+    def _lost(self) -> None:
         if self.ending is None and self._core.closed:
             self._ended(Closed(expected=True))
         for future in self._waiting:

@@ -57,19 +57,19 @@ trains: Final = TrainPool()
 class Owner(Protocol):
     """Whom the events of a wire concern."""
 
-    def dispatch(self, event: Any) -> None:
+    def _dispatch(self, event: Any) -> None:
         """One event of the core."""
 
-    def sent(self) -> None:
+    def _sent(self) -> None:
         """Something has left."""
 
-    def spoiled(self, error: InstanceError) -> None:
+    def _spoiled(self, error: InstanceError) -> None:
         """A message cannot be made whole any more."""
 
-    def stalled(self) -> None:
+    def _stalled(self) -> None:
         """Nothing was looked at for as long as a response may take."""
 
-    def lost(self) -> None:
+    def _lost(self) -> None:
         """The transport is gone, and what came was dealt with as far as somebody takes it."""
 
 
@@ -148,7 +148,7 @@ class Wire(asyncio.BufferedProtocol):
         self.core.eof_received()
         self.pump()
         self._wake_room()
-        self.owner.lost()
+        self.owner._lost()
 
     def _read_last(self) -> None:
         """Writing failed, but the peer may have said why before it went, and its bytes are still there."""
@@ -177,7 +177,7 @@ class Wire(asyncio.BufferedProtocol):
                 event = core.next_event()
                 if event is NEED_DATA or event is PAUSED:
                     break
-                self.owner.dispatch(event)
+                self.owner._dispatch(event)
         except Exception:
             log.exception("unexpected; the association is aborted")
             core.abort(2, 0)
@@ -239,7 +239,7 @@ class Wire(asyncio.BufferedProtocol):
             if self._write_paused or transport.is_closing() or not core.has_output:
                 return
             self._write(transport, core.data_to_send())
-            self.owner.sent()
+            self.owner._sent()
         if not self._going_on:
             self._going_on = True
             self.loop.call_soon(self._resume)
@@ -262,7 +262,7 @@ class Wire(asyncio.BufferedProtocol):
             data = train.load(segments)
         except InstanceError as error:
             trains.give(train)
-            self.owner.spoiled(error)
+            self.owner._spoiled(error)
             return
         transport.write(data)
         if transport.get_write_buffer_size():
@@ -297,7 +297,7 @@ class Wire(asyncio.BufferedProtocol):
         if self._held_until is not None and self._held_until <= now:
             response = self.core.config.timers.response
             self._held_until = None if response is None else now + response
-            self.owner.stalled()
+            self.owner._stalled()
         self.core.handle_timer(now)
         self.pump()
 

@@ -123,10 +123,10 @@ class IncomingRequest(Incoming):
             if failure is not None:
                 raise failure
             assert incoming is not None
-            whole, incoming = incoming, None  # from here on it discards itself
+            whole, incoming = incoming, None
             if getattr(directory, "durable", True):
-                return await self.association._loop.run_in_executor(disk, whole.commit)
-            return whole.commit()
+                return await self.association._loop.run_in_executor(disk, _commit, whole)
+            return _commit(whole)
         finally:
             if incoming is not None:
                 incoming.discard()
@@ -147,9 +147,7 @@ class IncomingRequest(Incoming):
             command = self._response(status, data is not None, elements)
         if not self._unread:
             self._send(status, command, data)
-            if self._request.answered or not association._core.has_output:
-                return DONE
-            return _Afterwards(association._room)
+            return DONE if self._request.answered else _Afterwards(association._room)
         self._answer = (status, command, data)
         self._claim(_discard)
         return _Afterwards(self._drained)
@@ -241,6 +239,14 @@ class IncomingRequest(Incoming):
     async def _drained(self) -> None:
         while self._unread and self.association.ending is None:
             await self._next()
+
+
+def _commit(incoming: IncomingInstance) -> Any:
+    """To the end, even where nobody waits for it any more."""
+    try:
+        return incoming.commit()
+    finally:
+        incoming.discard()
 
 
 class _Done:

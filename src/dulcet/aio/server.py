@@ -282,7 +282,7 @@ class _Guest:
             sock.close()
             self.server._guests.pop(self, None)
 
-    def dispatch(self, event: Any) -> None:
+    def _dispatch(self, event: Any) -> None:
         if isinstance(event, AssociateRequested):
             policy = self.server.policy
             if policy.verifier is None and policy.judge is None:
@@ -324,16 +324,16 @@ class _Guest:
         self.server._admission.came(self.host)
         self.server._hand_out(self)
 
-    def sent(self) -> None:
+    def _sent(self) -> None:
         """Nothing is waited for."""
 
-    def spoiled(self, error: InstanceError) -> None:
+    def _spoiled(self, error: InstanceError) -> None:
         """Nothing is sent from files."""
 
-    def stalled(self) -> None:
+    def _stalled(self) -> None:
         """Nothing is held."""
 
-    def lost(self) -> None:
+    def _lost(self) -> None:
         self.server._guests.pop(self, None)
 
 
