@@ -59,9 +59,11 @@ class NodeServer(AbstractAsyncContextManager["NodeServer"]):
 
     def __init__(self, node: Node, address: Address) -> None:
         self.node = node
-        self._server: Server = serve(
-            address, lambda request: run(node, request), policy=node.policy(), config=node.config
-        )
+
+        async def handler(incoming: IncomingRequest) -> None:
+            await run(node, incoming)
+
+        self._server: Server = serve(address, handler, policy=node.policy(), config=node.config)
 
     @property
     def address(self) -> Address:
