@@ -1,0 +1,317 @@
+"""One connected socket on the I/O thread: bytes between it and a core, TLS if wanted, and its end, which comes once.
+
+Rules: the core is asked under the owner's lock, callbacks run without it; a callback may send and close: what that
+leads to happens when it has returned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import ssl
+import threading
+import time
+from struct import Struct
+from typing import Any, Final, Protocol
+
+from dulcet.dimse.association import Association
+from dulcet.errors import AssociationAborted, AssociationClosed, DulcetError, InstanceError, PeerUnreachable
+from dulcet.io.sockets import format_address, prepare, quick_ack
+from dulcet.io.train import Train, TrainPool
+from dulcet.services.observing import Reporter
+from dulcet.toolkit.io_thread import READ, WRITE, IOThread
+from dulcet.upper_layer.events import NEED_DATA, PAUSED
+from dulcet.upper_layer.happenings import PDUReceived, PDUSent
+
+__all__ = ["Link", "Owner"]
+
+log: Final = logging.getLogger("dulcet.toolkit")
+
+NOT_YET: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+RESET: Final = Struct("ii").pack(1, 0)
+"""SO_LINGER of 0 seconds: `close` drops what is unsent and resets."""
+
+trains: Final = TrainPool()
+
+
+class Owner(Protocol):
+    """Whose connection it is."""
+
+    answer_by: float | None
+
+    def handle(self, event: Any) -> None: ...
+    def heard(self, pdu_type: int, length: int) -> None: ...
+    def left(self, pdu_type: int, length: int) -> None: ...
+    def opened(self, secure: bool) -> None: ...
+    def late(self, now: float) -> None: ...
+    def over(self) -> None: ...
+
+
+class Link:
+    """Drives one core over one socket."""
+
+    def __init__(
+        self, io: IOThread, sock: socket.socket, core: Association, lock: threading.RLock, owner: Owner
+    ) -> None:
+        prepare(sock)
+        self.deadline: float | None = None
+        self.usable = False
+        """True once bytes of the association may flow: connected, and secured where that is wanted."""
+        self.gone = threading.Event()
+        self.error: DulcetError | None = None
+        """Why it ended, unless in order."""
+        self.lost: AssociationClosed | None = None
+        """What did not leave before it was closed."""
+        self.host, self.peer = sock.getsockname()[:2], sock.getpeername()[:2]
+        self._io, self._sock, self._core, self._lock, self._owner = io, sock, core, lock, owner
+        self._reporter = Reporter(core.config.observers)
+        self._handshake_by: float | None = None
+        self._close_by: float | None = None
+        self._stopping = False
+        self._train: Train | None = None
+        self._unsent: memoryview | None = None
+        self._leaving: list[PDUSent] = []
+        self._eof = self._broken = self._scheduled = False
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were taken from the core and are not yet with the kernel."""
+        return 0 if self._unsent is None else len(self._unsent)
+
+    @property
+    def name(self) -> str:
+        return format_address(self.peer)
+
+    def begin(self, tls: ssl.SSLContext | None, host: str | None, seconds: float) -> None:
+        """Start, with a handshake where a context is given, which has so many seconds."""
+        self._io.attended.add(self)
+        if tls is not None:
+            self._handshake_by = time.monotonic() + seconds
+            name = host if self._core.requestor else None
+            self._sock = tls.wrap_socket(
+                self._sock, server_side=name is None, server_hostname=name, do_handshake_on_connect=False
+            )
+            self._handshake()
+        else:
+            self._open(secure=False)
+
+    def schedule(self) -> None:
+        """There is something to send or to end; callable from any thread."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._io.post(self._attend)
+
+    def finish(self, seconds: float) -> None:
+        """Let what is queued leave, end the association where one stands, close; an error when that took too long."""
+        if self._close_by is None and not self.gone.is_set():
+            self._close_by = time.monotonic() + seconds
+            if self.usable:
+                self._attend()
+            else:
+                self._end()
+
+    # ------------------------------------------------------------------ what the thread calls
+
+    def ready(self, sock: socket.socket, mask: int) -> None:
+        if self._handshake_by is not None:
+            self._handshake()
+            return
+        if mask & READ:
+            self._read()
+        self._attend()
+
+    def expire(self, now: float) -> None:
+        if self._handshake_by is not None:
+            self._end(PeerUnreachable(f"{self.name}: no TLS handshake in time; does it speak TLS?"))
+            return
+        with self._lock:
+            self._core.handle_timer(now)
+        self._owner.late(now)
+        if self._close_by is not None and self._close_by <= now:
+            left = self.unsent + self._core.connection.queued_bytes
+            if left:
+                self.lost = AssociationClosed(f"{self.name} does not take the last {left} bytes")
+                with contextlib.suppress(OSError):
+                    self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self._end(self.lost)
+            return
+        self._attend()
+
+    def stop(self) -> None:
+        self._stopping = True
+        if not self.usable:
+            self.drop()
+            return
+        with self._lock:
+            if self._core.is_established:
+                self.error = AssociationAborted(2, 0, f"{self.name}: aborted by the last shutdown()", by_us=True)
+            self._core.abort(2, 0)
+        self._attend()
+
+    def drop(self) -> None:
+        self._end(AssociationClosed(f"{self.name}: the last shutdown() ended it"))
+
+    # ------------------------------------------------------------------ bytes and events
+
+    def _handshake(self) -> None:
+        assert isinstance(self._sock, ssl.SSLSocket)
+        self.deadline = self._handshake_by
+        try:
+            self._sock.do_handshake()
+        except ssl.SSLWantReadError:
+            self._io.watch(self._sock, READ, self)
+        except ssl.SSLWantWriteError:
+            self._io.watch(self._sock, WRITE, self)
+        except OSError as error:
+            self._end(PeerUnreachable(f"{self.name}: TLS handshake failed: {error}"))
+        else:
+            self._handshake_by = None
+            self._open(secure=True)
+            self._read()
+            self._attend()
+
+    def _open(self, *, secure: bool) -> None:
+        self.usable = True
+        self._owner.opened(secure)
+        self._attend()
+
+    def _read(self) -> None:
+        """Take what has come; under TLS all that was decrypted, for no selector tells of it."""
+        core, sock = self._core, self._sock
+        while not (self._eof or core.is_full or self.gone.is_set()):
+            try:
+                count = sock.recv_into(core.get_buffer())
+            except NOT_YET:
+                return
+            except OSError:
+                count = 0
+            with self._lock:
+                if count:
+                    core.buffer_updated(count)
+                else:
+                    self._eof = True
+                    core.eof_received()
+            if not isinstance(sock, ssl.SSLSocket) or not sock.pending():
+                return
+
+    def _attend(self) -> None:
+        """Hand on what there is, send what that led to, and see what is wanted next."""
+        self._scheduled = False
+        if not self.usable or self.gone.is_set():
+            return
+        self._pull()
+        self._flush()
+        core = self._core
+        if (self._close_by is not None or self._stopping) and not self._unsent and not core.has_output:
+            with self._lock:
+                core.abort()  # nothing where it is over already
+            self._flush()
+            self._half_close()
+        if self.gone.is_set():
+            return
+        nothing_left = self._unsent is None and not core.has_output
+        if (core.wants_close or self._eof) and nothing_left:
+            self._end()
+            return
+        if self._broken and core.is_full:
+            self._end(AssociationClosed(f"{self.name} is gone"))
+            return
+        reads = not (core.is_full or self._eof)
+        if not isinstance(self._sock, ssl.SSLSocket):
+            quick_ack(self._sock)
+        elif reads and self._sock.pending():
+            self._io.post(lambda: self.ready(self._sock, READ))
+        self._io.watch(self._sock, (READ if reads else 0) | (WRITE if self._unsent is not None else 0), self)
+        with self._lock:
+            deadlines = [core.timer(time.monotonic()), self._owner.answer_by, self._close_by]
+        self.deadline = min((one for one in deadlines if one is not None), default=None)
+
+    def _pull(self) -> None:
+        core, owner = self._core, self._owner
+        while not self.gone.is_set():
+            with self._lock:
+                event = core.next_event()
+                heard = self._noted(PDUReceived)
+            for pdu in heard:
+                owner.heard(pdu.pdu_type, pdu.length)
+            if event is PAUSED and self._eof:  # nobody is left who could be answered
+                self.error = self.error or AssociationClosed(f"{self.name} left before it was answered")
+                with self._lock:
+                    core.abort()
+            elif event is PAUSED or event is NEED_DATA:
+                return
+            else:
+                owner.handle(event)
+
+    def _flush(self) -> None:
+        while not self.gone.is_set():
+            if self._unsent is None:
+                if not self._load():
+                    return
+                continue
+            try:
+                count = self._sock.send(self._unsent)
+            except NOT_YET:
+                return
+            except OSError:
+                self._broken, self._unsent = True, None  # what the peer said last can still be read
+                continue
+            self._unsent = self._unsent[count:] if count < len(self._unsent) else None
+            if self._unsent is None:
+                leaving, self._leaving = self._leaving, []
+                for pdu in leaving:
+                    self._owner.left(pdu.pdu_type, pdu.length)
+
+    def _load(self) -> bool:
+        """Take the next bytes from the core; False when there are none."""
+        with self._lock:
+            segments = self._core.data_to_send()
+            self._leaving = self._noted(PDUSent)
+        if self._train is not None and not segments:
+            trains.give(self._train)
+            self._train = None
+        if not segments or self._broken:
+            return bool(segments)
+        self._train = self._train or trains.take()
+        try:
+            self._unsent = self._train.load(segments)
+        except InstanceError as error:  # the message can no longer be made whole
+            self.error = self.error or error
+            with self._lock:
+                self._core.abort()
+        return True
+
+    def _noted(self, kind: type[Any]) -> list[Any]:
+        """What of one kind happened since the last time; observers are told all of it."""
+        journal = self._core.journal
+        assert journal is not None
+        noted = [happening for happening in journal if type(happening) is kind]
+        self._reporter.report(self._core, self._owner, time.monotonic())
+        return noted
+
+    # ------------------------------------------------------------------ the end
+
+    def _half_close(self) -> None:
+        """Our last word is out: wait for the peer's close where one is due, for to close first could lose that word."""
+        if self.gone.is_set() or self._unsent is not None:
+            return
+        if self._core.timer(time.monotonic()) is None:
+            self._end()
+        elif not isinstance(self._sock, ssl.SSLSocket):
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_WR)
+
+    def _end(self, error: DulcetError | None = None) -> None:
+        if self.gone.is_set():
+            return
+        self.error = self.error or error
+        self.gone.set()
+        self.deadline = None
+        self._io.attended.discard(self)
+        self._io.watch(self._sock, 0, self)
+        self._sock.close()
+        if self._train is not None and self._unsent is None:
+            trains.give(self._train)
+        self._train = self._unsent = None
+        self._owner.over()

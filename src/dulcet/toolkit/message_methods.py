@@ -1,0 +1,60 @@
+"""The methods of all messages, made from their table.
+
+The .pyi beside this module shows them to type checkers and editors; tools/generate_message_stubs.py writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dulcet.dimse.messages import RESPONSE
+from dulcet.toolkit.messages import ALL, Message
+
+__all__ = ["MessageMethods"]
+
+
+class MessageMethods:
+    """`send_x_request`, `send_x_response` and what is called when one arrives, for every message that there is."""
+
+
+def _sender(message: Message) -> Callable[..., int]:
+    def send(self: Any, *positional: Any, **named: Any) -> int:
+        bound = message.signature.bind(self, *positional, **named)
+        bound.apply_defaults()
+        sent: int = self._send_message(message, bound.arguments)
+        return sent
+
+    name = message.field.name.replace("_", "-")
+    what = "message id None takes the next one" if not message.is_response else "what is None is that of its request"
+    return _dressed(send, message, "send", f"Queue a {name}, {what}; its message id.")
+
+
+def _receiver(message: Message) -> Callable[..., None]:
+    def receive(self: Any, presentation_id: int, message_id: int, *arguments: Any) -> None:
+        if message.field | RESPONSE in _ANSWERS:
+            self._answer_unprovided(message_id)
+
+    name = message.field.name.replace("_", "-")
+    return _dressed(receive, message, "on_receive", f"A {name} came; override it, or assign a function to it.")
+
+
+_ANSWERS = frozenset(message.field for message in ALL if message.is_response)
+
+
+def _dressed(function: Any, message: Message, prefix: str, doc: str) -> Any:
+    function.__name__ = f"{prefix}_{message.name}"
+    function.__qualname__ = f"Net.{function.__name__}"
+    function.__doc__ = doc
+    parameters = list(message.signature.parameters.values())
+    if prefix == "on_receive":  # it is given everything, and no details
+        bare = [one.replace(default=one.empty) for one in parameters if one.kind is not one.KEYWORD_ONLY]
+        function.__signature__ = message.signature.replace(parameters=bare)
+    else:
+        function.__signature__ = message.signature
+    return function
+
+
+for _one in ALL:
+    for _made in (_sender(_one), _receiver(_one)):
+        setattr(MessageMethods, _made.__name__, _made)

@@ -1,0 +1,631 @@
+"""Connections with callbacks: subclass `Net` and override `on_…`, or assign functions to them.
+
+Rules: every callback runs on the one I/O thread; `send_…` queues and returns, from any thread; what the core refuses is
+raised where it was asked for, and nothing went on the wire; each connection ends with one `on_close` at most.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple
+
+from dulcet.config import AssociationConfig
+from dulcet.dimse.association import Association
+from dulcet.dimse.command import Command
+from dulcet.dimse.events import CancelReceived, DataReceived, RequestReceived, ResponseReceived, StrayResponse
+from dulcet.dimse.messages import CommandField
+from dulcet.dimse.operations import Request
+from dulcet.dimse.status import Status
+from dulcet.errors import DulcetError, LocalProtocolError, PeerUnreachable, ReceiveError
+from dulcet.io.instances import Instance
+from dulcet.io.one_file import OneFile
+from dulcet.io.sockets import BACKLOG, connect, listening_sockets
+from dulcet.services.endings import ENDINGS, ending
+from dulcet.toolkit.associate import Associate
+from dulcet.toolkit.callbacks import Callbacks
+from dulcet.toolkit.door import Door
+from dulcet.toolkit.io_thread import IOThread, current
+from dulcet.toolkit.link import Link
+from dulcet.toolkit.messages import BY_FIELD, DataSet, DataSetSource, Message, encoded
+from dulcet.toolkit.storing import Memory, Storing
+from dulcet.upper_layer import events
+from dulcet.upper_layer.negotiation import check_abort, check_answer
+from dulcet.upper_layer.pdu import AssociateAC, AssociateRQ
+
+__all__ = ["Associates", "Net"]
+
+log: Final = logging.getLogger("dulcet.toolkit")
+
+FAILED: Final = object()
+"""What a callback gave that raised."""
+MEMORY_LIMIT: Final = 64 * 1024 * 1024
+ADDRESSES: Final = {"v4": ("127.0.0.1", "0.0.0.0", socket.AF_INET), "v6": ("::1", "::", socket.AF_INET6)}
+
+
+class Associates(NamedTuple):
+    """Both halves of a negotiation; None for the one that was not sent yet."""
+
+    request: Associate | None
+    accept: Associate | None
+
+
+class Net(Callbacks):
+    """A connection and its association in either role, or a listening object that others are accepted from."""
+
+    def __init__(
+        self,
+        *,
+        config: AssociationConfig | None = None,
+        tls: ssl.SSLContext | None = None,
+        iscl: bool = False,
+        max_clients: int | None = None,
+        memory_limit: int = MEMORY_LIMIT,
+        answer_timeout: float = 30.0,
+    ) -> None:
+        """`tls` secures this object's connections, and those that it accepts unless they bring their own context.
+
+        `max_clients` more associations are answered with reject (2,3,2).  Received data sets longer than
+        `memory_limit` bytes are answered A700H, unless `on_store_setup` names a file.  An association or release that
+        no callback answers within `answer_timeout` seconds gets reject (2,3,1), or is released.
+        """
+        if iscl:
+            raise LocalProtocolError("ISCL was retired from PS3.15; give an ssl.SSLContext as tls instead")
+        self.config = config or AssociationConfig()
+        self.tls = tls
+        self.max_clients = max_clients
+        self.memory_limit = memory_limit
+        self.answer_timeout = answer_timeout
+        self.server: Net | None = None
+        """The listening object that this one was accepted from."""
+        self.answer_by: float | None = None
+        self._lock = threading.RLock()
+        self._io: IOThread | None = None
+        self._core: Association | None = None
+        self._link: Link | None = None
+        self._door: Door | None = None
+        self._clients: list[Net] = []
+        self._admitted = False
+        self._waiting: deque[tuple[int, Command, Any, Instance | None]] = deque()  # requests beyond the window
+        self._files: set[Instance] = set()  # open as long as a message that lies in them may need it
+        self._last_id = 0
+        self._storing: Storing | None = None
+        self._closed_here = False
+
+    # ------------------------------------------------------------------ connections
+
+    def listen(
+        self, host: str = "", port: int = 0, backlog: int = BACKLOG, ip: Literal["both", "v4", "v6"] = "both"
+    ) -> int:
+        """Listen at "" (this machine alone), "*" (all addresses) or a host; port 0 takes a free one.  The port.
+
+        `backlog` bounds connections that wait to be accepted, it is no limit of clients.  Raises OSError.
+        """
+        io = self._start()
+        sockets: list[socket.socket] = []
+        missing: OSError | None = None
+        for local, every, family in ADDRESSES.values() if ip == "both" else (ADDRESSES[ip],):
+            try:
+                name = {"": local, "*": every}.get(host) or socket.getaddrinfo(host, port, family)[0][4][0]
+                taken = sockets[0].getsockname()[1] if sockets else port
+                sockets += listening_sockets(str(name), taken, backlog=backlog)
+            except OSError as error:
+                missing = error
+        if not sockets:
+            self._io = None
+            assert missing is not None
+            raise missing
+        self._door = Door(self, io, sockets)
+        io.post(self._door.open)
+        return int(sockets[0].getsockname()[1])
+
+    def accept(self, new: Net) -> None:
+        """Let `new` have the connection that waits; only within `on_accept`."""
+        waiting = self._door.waiting if self._door is not None else None
+        if self._door is None or waiting is None:
+            raise LocalProtocolError("no connection waits to be accepted: call accept(new) within on_accept")
+        io = new._start()
+        self._door.waiting = None
+        new.server, new.tls = self, new.tls or self.tls
+        self._clients.append(new)
+        new._attach(io, waiting, requestor=False)
+        assert new._link is not None
+        new._link.begin(new.tls, None, self.config.timers.artim)
+
+    def connect(self, host: str, port: int) -> None:
+        """Connect; `on_connect(error)` tells how that went."""
+        io = self._start()
+        threading.Thread(target=self._connect, args=(io, host, port), name="dulcet-connect", daemon=True).start()
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Close when everything queued has left; an association that still stands is aborted then.
+
+        Waits until that is done, except within a callback, where it happens as soon as the callback has returned.
+        What did not leave within `timeout` seconds fails: the peer sees a reset, `on_close` gets the error, and it is
+        raised here where this waits.
+        """
+        io, link, door = self._io, self._link, self._door
+        self._closed_here = True
+        if io is None:
+            return
+        if door is not None:
+            done = threading.Event()
+            if io.post(door.drop) and io.post(done.set) and not io.is_here:
+                done.wait(timeout)
+        elif link is None:
+            self._io = None  # still connecting: what comes of it is closed
+        elif io.post(lambda: link.finish(timeout)) and not io.is_here:
+            if not link.gone.wait(timeout + 1.0):
+                raise TimeoutError(f"{self.peer}: a callback keeps the I/O thread busy; it is closed after that")
+            if link.lost is not None:
+                raise link.lost
+
+    # ------------------------------------------------------------------ association
+
+    def send_associate_request(self, associate: Associate) -> None:
+        """A-ASSOCIATE-RQ; ValueError or LocalProtocolError for one that may not be sent."""
+        core, link = self._connected()
+        if not associate.request:
+            raise LocalProtocolError("this is an accept; a request is expected")
+        associate.check()
+        pdu = associate.to_pdu()
+        assert isinstance(pdu, AssociateRQ)
+        with self._lock:
+            core.associate(pdu)
+            if link.usable:
+                core.connection_made()
+        link.schedule()
+
+    def send_associate_accept(self, associate: Associate) -> None:
+        """A-ASSOCIATE-AC with the titles of the request; LocalProtocolError where it says more than was proposed."""
+        core, link = self._connected()
+        if associate.request:
+            raise LocalProtocolError("this is a request; an accept is expected")
+        associate.check()
+        pdu = associate.to_pdu()
+        assert isinstance(pdu, AssociateAC)
+        with self._lock:
+            if core.request is not None:
+                check_answer(core.request, pdu)
+                titles = {name: getattr(core.request, name) for name in ("called_ae_title", "calling_ae_title")}
+                pdu = replace(pdu, **titles)
+            core.accept(pdu)
+        link.schedule()
+
+    def send_associate_reject(self, result: int, source: int, reason: int) -> None:
+        """A-ASSOCIATE-RJ (PS3.8 Table 9-21); LocalProtocolError unless a request waits and the triple exists."""
+        self._do(lambda core: core.reject(result, source, reason))
+
+    def send_release_request(self) -> None:
+        """A-RELEASE-RQ; LocalProtocolError while operations are unanswered."""
+        self._do(Association.release)
+
+    def send_release_response(self) -> None:
+        """A-RELEASE-RP."""
+        self._do(Association.release_response)
+
+    def send_abort(self, source: int = 0, reason: int = 0) -> None:
+        """A-ABORT; source 0 user, 2 provider with reason 0, 1, 2, 4, 5 or 6.  It overtakes what is queued."""
+        check_abort(source, reason)
+        self._do(lambda core: core.abort(source, reason))
+
+    # ------------------------------------------------------------------ messages
+
+    def send_data(self, presentation_id: int, command_set: Command, data_set: DataSetSource = None) -> int:
+        """Any message, one that nobody knows included; a request without a message id gets one.  Its message id."""
+        core, link = self._connected()
+        context = core.contexts.get(presentation_id)
+        if context is None:
+            raise LocalProtocolError(f"presentation context {presentation_id} was not accepted; nothing was sent")
+        command = command_set.copy()
+        invoked = command.is_request and command.field != CommandField.C_CANCEL_RQ
+        with self._lock:
+            if invoked and command.message_id is None:
+                command = command.replace(MessageID=self._next_message_id(), validate=False)
+            elif invoked and command.message_id in self._taken_ids():
+                raise LocalProtocolError(f"message id {command.message_id} is outstanding already")
+        self.on_send_command_set(presentation_id, command)
+        source, instance = encoded(data_set, context.transfer_syntax)
+        message = (presentation_id, command, source, instance)
+        with self._lock:
+            if instance is not None:
+                self._files.add(instance)
+            if invoked and core.is_established and (core.invocable <= 0 or self._waiting):
+                self._waiting.append(message)
+            else:
+                core.send(presentation_id, command, source, owner=instance)
+        link.schedule()
+        return command.message_id or command.message_id_being_responded_to or 0
+
+    def on_send_command_set(self, presentation_id: int, command_set: Command) -> None:
+        """Called before a command set is encoded, in the thread that sends it: change it in place if you like."""
+
+    def _send_message(self, message: Message, values: dict[str, Any]) -> int:
+        """What every `send_x_request` and `send_x_response` does."""
+        core, _ = self._connected()
+        values = dict(values)
+        data_set = values.get("data_set")
+        if message.is_response:
+            asked = core.performing.get(values["message_id"])
+            if asked is not None and values.get("class_uid") is None:
+                values["class_uid"] = asked.command.sop_class_uid
+            if asked is not None and values.get("instance_uid") is None:
+                values["instance_uid"] = asked.command.sop_instance_uid
+        elif values["message_id"] is None and message.field != CommandField.C_CANCEL_RQ:
+            with self._lock:
+                values["message_id"] = self._next_message_id()
+        command = message.make(values, data_set=data_set is not None)
+        return self.send_data(values["presentation_id"], command, data_set)
+
+    def _answer_unprovided(self, message_id: int) -> None:
+        """The answer to a request whose callback nobody has overridden."""
+        core, link = self._connected()
+        with self._lock:
+            request = core.performing.get(message_id)
+            if request is not None:
+                status = Status.SUCCESS if request.field == CommandField.C_ECHO_RQ else Status.SOP_CLASS_NOT_SUPPORTED
+                known = request.command.definition is not None
+                core.respond_status(request, status if known else Status.UNRECOGNIZED_OPERATION)
+        link.schedule()
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def is_activated(self) -> bool:
+        """True while it listens, connects or is connected."""
+        return self._io is not None
+
+    @property
+    def is_connected(self) -> bool:
+        """True while the connection stands, secured where it is to be."""
+        return self._link is not None and self._link.usable and not self._link.gone.is_set()
+
+    @property
+    def is_associated(self) -> bool:
+        return self._core is not None and self._core.is_established
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that have not left yet, data sets that wait for the operations window included."""
+        if self._core is None or self._link is None:
+            return 0
+        with self._lock:
+            waiting = sum(len(source) for _, _, source, _ in self._waiting if source is not None)
+            return self._core.connection.queued_bytes + self._link.unsent + waiting
+
+    @property
+    def clients(self) -> list[Net]:
+        """Those accepted from this listening object whose connections stand."""
+        return list(self._clients)
+
+    @property
+    def host_info(self) -> tuple[str, int] | None:
+        """Our address and port."""
+        if self._door is not None:
+            return self._door.address
+        return self._link.host if self._link is not None else None
+
+    @property
+    def peer_info(self) -> tuple[str, int] | None:
+        """The peer's address and port."""
+        return self._link.peer if self._link is not None else None
+
+    @property
+    def peer(self) -> str:
+        """The peer's address and port as text."""
+        return self._link.name if self._link is not None else "nobody"
+
+    @property
+    def associate(self) -> Associates:
+        """What was asked for and what was accepted."""
+        request = self._core.request if self._core is not None else None
+        answer = self._core.answer if self._core is not None else None
+        return Associates(
+            Associate.from_pdu(request) if request is not None else None,
+            Associate.from_pdu(answer, request) if isinstance(answer, AssociateAC) else None,
+        )
+
+    # ------------------------------------------------------------------ callbacks with an answer of their own
+
+    def on_accept(self, error: DulcetError | OSError | None) -> None:
+        """A connection waits for `accept(new)`; unless overridden, an object of the same class takes it."""
+        if error is None:
+            self.accept(type(self)(config=self.config, memory_limit=self.memory_limit))
+
+    def on_receive_unknown(self, presentation_id: int, command_set: Command, data_set: DataSet | None) -> None:
+        """A message that nobody knows, or a response to no request; unless overridden, a request gets 0211H."""
+        if command_set.is_request:
+            self._answer_unprovided(command_set.message_id or 0)
+
+    def on_receive_associate_request(self, associate: Associate) -> None:
+        """Answer with `send_associate_accept` or `send_associate_reject`; unless overridden it is rejected (1,1,1)."""
+        self.send_associate_reject(1, 1, 1)
+
+    def on_receive_release_request(self) -> None:
+        """Answer with `send_release_response`, as is done unless overridden."""
+        self.send_release_response()
+
+    # ------------------------------------------------------------------ on the I/O thread: connections
+
+    def _start(self) -> IOThread:
+        if self._io is not None:
+            raise LocalProtocolError("this object listens or is connected already; close it, or take another one")
+        self._io = current()
+        self._closed_here = False
+        return self._io
+
+    def _connect(self, io: IOThread, host: str, port: int) -> None:
+        sock: socket.socket | None = None
+        error: DulcetError | None = None
+        try:
+            sock = connect(host, port, time.monotonic() + self.config.timers.connect)
+        except DulcetError as failure:
+            error = failure
+        except Exception as failure:
+            error = PeerUnreachable(f"{host}:{port}: {failure}")
+        if not io.post(partial(self._connect_done, io, sock, error, host)) and sock is not None:
+            sock.close()
+
+    def _connect_done(self, io: IOThread, sock: socket.socket | None, error: DulcetError | None, host: str) -> None:
+        if self._closed_here or self._io is not io:
+            if sock is not None:
+                sock.close()
+            return
+        if sock is None:
+            self._io = None
+            self._call("on_connect", error)
+            return
+        self._attach(io, sock, requestor=True)
+        assert self._link is not None
+        self._call("on_connect", None)
+        self._link.begin(self.tls, host, self.config.timers.connect)
+
+    def _attach(self, io: IOThread, sock: socket.socket, *, requestor: bool) -> None:
+        config = self.config if self.config.observers else replace(self.config, observers=(_nobody,))
+        self._core = Association(requestor=requestor, config=config)
+        self._link = Link(io, sock, self._core, self._lock, self)
+        self.answer_by, self._admitted, self._last_id = None, False, 0
+
+    def _connected(self) -> tuple[Association, Link]:
+        if self._core is None or self._link is None or self._link.gone.is_set():
+            raise LocalProtocolError("not connected: nothing was sent")
+        return self._core, self._link
+
+    def _do(self, primitive: Callable[[Association], None]) -> None:
+        core, link = self._connected()
+        with self._lock:
+            primitive(core)
+        link.schedule()
+
+    def _taken_ids(self) -> set[int | None]:
+        assert self._core is not None
+        return {*self._core.outstanding, *(command.message_id for _, command, _, _ in self._waiting)}
+
+    def _next_message_id(self) -> int:
+        taken = self._taken_ids()
+        while True:
+            self._last_id = self._last_id % 0xFFFF + 1
+            if self._last_id not in taken:
+                return self._last_id
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """Call back; what is raised there is logged."""
+        try:
+            return getattr(self, name)(*arguments)
+        except Exception:
+            log.exception("%s: %s failed", self.peer, name)
+            return FAILED
+
+    # ------------------------------------------------------------------ what the link tells
+
+    def opened(self, secure: bool) -> None:
+        assert self._core is not None
+        if secure:
+            self._call("on_secure_link_ready")
+        if not self._core.requestor or self._core.request is not None:
+            with self._lock:
+                self._core.connection_made()
+
+    def heard(self, pdu_type: int, length: int) -> None:
+        self._call("on_receive", pdu_type, length)
+
+    def left(self, pdu_type: int, length: int) -> None:
+        self._call("on_send", pdu_type, length)
+
+    def late(self, now: float) -> None:
+        """An answer is overdue: a default is given."""
+        core = self._core
+        if self.answer_by is None or self.answer_by > now or core is None:
+            return
+        self.answer_by = None
+        with self._lock:
+            if core.owes == "associate":
+                core.reject(2, 3, 1)
+            elif core.owes == "release":
+                core.release_response()
+
+    def over(self) -> None:
+        """The connection is gone: tell it once."""
+        link, server = self._link, self.server
+        assert link is not None
+        self._io = None
+        self.answer_by = None
+        self._waiting.clear()
+        if self._storing is not None:
+            self._storing.discard()
+            self._storing = None
+        for instance in self._files:
+            instance.close()
+        self._files.clear()
+        if server is not None:
+            if self in server._clients:
+                server._clients.remove(self)
+            server._call("on_close", link.error, self)
+        elif link.error is not None or not self._closed_here:
+            self._call("on_close", link.error, self)
+
+    def handle(self, event: Any) -> None:
+        """One event of the core."""
+        kind = type(event)
+        if kind in ENDINGS:
+            self._ended(event)
+        HANDLERS[kind](self, event)
+
+    def _ended(self, event: Any) -> None:
+        assert self._core is not None
+        assert self._link is not None
+        word, error = ending(event, self.peer, self._core)
+        in_order = word == "released" or (isinstance(event, events.Closed) and event.expected)
+        if not in_order and self._link.error is None and not self._closed_here:
+            self._link.error = error
+
+    # ------------------------------------------------------------------ one method an event
+
+    def _associate_requested(self, event: events.AssociateRequested) -> None:
+        limit = None if self.server is None else self.server.max_clients
+        if self.server is not None and limit is not None and self.server._admissions() >= limit:
+            self.send_associate_reject(2, 3, 2)
+            return
+        self._admitted = True
+        self._owe()
+        if self._call("on_receive_associate_request", Associate.from_pdu(event.request)) is FAILED:
+            self._answer_late("associate")
+
+    def _release_requested(self, event: events.ReleaseRequested) -> None:
+        self._owe()
+        if self._call("on_receive_release_request") is FAILED:
+            self._answer_late("release")
+
+    def _admissions(self) -> int:
+        return sum(client._admitted for client in self._clients)
+
+    def _owe(self) -> None:
+        self.answer_by = time.monotonic() + self.answer_timeout
+
+    def _answer_late(self, what: str) -> None:
+        """The callback that should have answered raised."""
+        assert self._core is not None
+        if self._core.owes == what:
+            self._do(lambda core: core.reject(1, 1, 1) if what == "associate" else core.release_response())
+
+    def _associate_accepted(self, event: events.AssociateAccepted) -> None:
+        self._call("on_receive_associate_accept", self.associate.accept)
+
+    def _associate_rejected(self, event: events.AssociateRejected) -> None:
+        reject = event.reject
+        self._call("on_receive_associate_reject", reject.result, reject.source, reject.reason)
+
+    def _release_confirmed(self, event: events.ReleaseConfirmed) -> None:
+        self._call("on_receive_release_response")
+
+    def _aborted(self, event: events.Aborted) -> None:
+        if event.by_us:
+            log.warning("%s: %s", self.peer, event.message)
+        else:
+            self._call("on_receive_abort", event.source, event.reason)
+
+    def _nothing_to_tell(self, event: Any) -> None:
+        """`on_close` tells it."""
+
+    def _request_received(self, event: RequestReceived) -> None:
+        request = event.request
+        if not request.streams:
+            data = DataSet(request.data, request.context.transfer_syntax) if request.data is not None else None
+            self._serve(request, data)
+            return
+        path = self._call("on_store_setup", request.context.context_id, request.command)
+        if path is FAILED:
+            self._storing = Storing(None, ReceiveError("on_store_setup failed", Status.PROCESSING_FAILURE))
+        elif path is None:
+            self._storing = Storing(Memory(self.memory_limit))
+        else:
+            command, context = request.command, request.context
+            try:
+                uids = command.sop_class_uid or context.abstract_syntax, command.sop_instance_uid or ""
+                calling = self._core.request.calling if self._core and self._core.request else ""
+                file = OneFile(path).begin(*uids, context.transfer_syntax, source_ae_title=calling)
+                self._storing = Storing(file)
+            except ReceiveError as error:
+                self._storing = Storing(None, error)
+
+    def _data_received(self, event: DataReceived) -> None:
+        storing, request = self._storing, event.request
+        assert storing is not None
+        storing.write(event.data)
+        if not event.is_last:
+            return
+        self._storing = None
+        try:
+            kept = storing.commit()
+        except ReceiveError as error:
+            log.error("%s: refused %s with %04XH: %s", self.peer, request.command.name, error.status, error)
+            self._do(partial(Association.respond_status, request=request, status=error.status))
+            return
+        syntax = request.context.transfer_syntax
+        self._serve(request, DataSet(kept, syntax) if isinstance(kept, bytes) else DataSet(None, syntax, kept))
+
+    def _serve(self, request: Request, data_set: DataSet | None) -> None:
+        told = self._tell(request.context.context_id, request.command, None, data_set)
+        if not told and not request.answered and self.is_associated:
+            self._do(lambda core: core.respond_status(request, Status.PROCESSING_FAILURE))
+
+    def _tell(self, context_id: int, command: Command, asked: Command | None, data_set: DataSet | None) -> bool:
+        """`on_receive_data`, then the callback of the message; False when one of them raised."""
+        message = BY_FIELD.get(command.field)
+        well = self._call("on_receive_data", context_id, command, data_set) is not FAILED
+        if message is None or (message.is_response and asked is None):
+            return self._call("on_receive_unknown", context_id, command, data_set) is not FAILED and well
+        arguments = message.arguments(command, asked, data_set)
+        return self._call(f"on_receive_{message.name}", context_id, *arguments) is not FAILED and well
+
+    def _response_received(self, event: ResponseReceived) -> None:
+        operation = event.operation
+        asked = Command.make(operation.field, validate=False)
+        asked.elements.update({0x0002: operation.sop_class_uid, 0x1000: operation.sop_instance_uid})
+        if event.is_final and isinstance(operation.owner, Instance) and operation.departed:
+            operation.owner.close()
+            self._files.discard(operation.owner)
+        data = DataSet(event.data, operation.context.transfer_syntax) if event.data is not None else None
+        self._tell(operation.context.context_id, event.command, asked, data)
+        core = self._core
+        with self._lock:
+            while core is not None and self._waiting and core.can_invoke():
+                context_id, command, source, instance = self._waiting.popleft()
+                core.send(context_id, command, source, owner=instance)
+
+    def _cancel_received(self, event: CancelReceived) -> None:
+        self._tell(event.context_id, event.command, None, None)
+
+    def _stray_response(self, event: StrayResponse) -> None:
+        assert self._core is not None
+        syntax = self._core.contexts[event.context_id].transfer_syntax
+        data = DataSet(event.data, syntax) if event.data is not None else None
+        self._tell(event.context_id, event.command, None, data)
+
+
+HANDLERS: Final[dict[type[Any], Callable[[Net, Any], None]]] = {
+    events.AssociateRequested: Net._associate_requested,
+    events.AssociateAccepted: Net._associate_accepted,
+    events.AssociateRejected: Net._associate_rejected,
+    events.ReleaseRequested: Net._release_requested,
+    events.ReleaseConfirmed: Net._release_confirmed,
+    events.Aborted: Net._aborted,
+    events.TimedOut: Net._nothing_to_tell,
+    events.Closed: Net._nothing_to_tell,
+    RequestReceived: Net._request_received,
+    DataReceived: Net._data_received,
+    ResponseReceived: Net._response_received,
+    CancelReceived: Net._cancel_received,
+    StrayResponse: Net._stray_response,
+}
+
+
+def _nobody(happening: Any, association: Any) -> None:
+    """An observer, so that the core keeps the journal that tells of each PDU."""

@@ -1,0 +1,56 @@
+"""Where a data set goes that is coming in, one piece after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dulcet.dimse.status import Status
+from dulcet.errors import ReceiveError
+from dulcet.io.receiving import IncomingInstance
+
+__all__ = ["Memory", "Storing"]
+
+
+class Memory:
+    """A data set that is kept in memory, up to a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._data = bytearray()
+        self._limit = limit
+
+    def write(self, data: memoryview) -> None:
+        if len(self._data) + len(data) > self._limit:
+            self.discard()
+            raise ReceiveError(f"a data set of more than {self._limit} bytes", Status.OUT_OF_RESOURCES)
+        self._data += data
+
+    def commit(self) -> bytes:
+        return bytes(self._data)
+
+    def discard(self) -> None:
+        self._data = bytearray()
+
+
+class Storing:
+    """The data set that is coming in, or why it is thrown away."""
+
+    def __init__(self, place: IncomingInstance | None, failure: ReceiveError | None = None) -> None:
+        self._place = place
+        self._failure = failure
+
+    def write(self, data: memoryview) -> None:
+        if self._failure is None and self._place is not None:
+            try:
+                self._place.write(data)
+            except ReceiveError as error:
+                self._failure = error
+                self.discard()
+
+    def commit(self) -> Any:
+        if self._failure is not None or self._place is None:
+            raise self._failure or ReceiveError("nothing was kept")
+        return self._place.commit()
+
+    def discard(self) -> None:
+        if self._place is not None:
+            self._place.discard()
