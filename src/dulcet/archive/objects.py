@@ -1,0 +1,254 @@
+"""Where the objects lie: files in folders named by study and series, which a human can read.
+
+    objects/<Study Instance UID>/<Series Instance UID>/<SOP Instance UID>.dcm
+
+Rules: an object bears its name once it is whole and on stable storage, and never another object's; names are made here,
+of valid UIDs or digests; until its row is committed an object keeps a second name among the unfinished ones, so that
+what a crash interrupted is found without a look at all the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+from dulcet.dimse.status import Status
+from dulcet.errors import ReceiveError
+from dulcet.part10.file_meta import safe_name
+
+__all__ = ["FileObjects", "Objects", "Unfinished"]
+
+OUT_OF_SPACE: Final = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG))
+WITHOUT_LINKS: Final = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK))
+"""What a file system without hard links answers."""
+NEW_FILE: Final = (
+    os.O_RDWR | os.O_CREAT | os.O_EXCL
+    | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+)  # fmt: skip
+SUFFIX: Final = ".dcm"
+
+
+class Objects(Protocol):
+    """Keeps objects by key; safe for any number of threads.  ReceiveError (A700H) when the storage fails."""
+
+    traceable: bool
+    """True when `interrupted` finds every object that a crash left between its key and its row."""
+
+    def begin(self) -> Unfinished:
+        """A new object, to be written."""
+
+    def place(self, unfinished: Unfinished, study: str, series: str, instance: str, mark: str = "") -> str | None:
+        """Give a whole object its key; None when another object has it.  Not durable before `settle`."""
+
+    def settle(self, keys: Iterable[str]) -> None:
+        """Make the keys durable."""
+
+    def path(self, key: str) -> Path:
+        """Where an object can be read."""
+
+    def remove(self, key: str) -> None:
+        """Forget an object; nothing to do when it is not there."""
+
+    def listing(self) -> Iterator[str]:
+        """Every object that is there."""
+
+    def interrupted(self) -> Iterator[Path]:
+        """What a crash left unfinished; each may have its key already."""
+
+
+class Unfinished:
+    """A file that is being written."""
+
+    __slots__ = ("_objects", "file", "path", "placed", "size")
+
+    def __init__(self, objects: FileObjects, file: int, path: Path) -> None:
+        self._objects = objects
+        self.file = file
+        self.path = path
+        self.size = 0
+        """Bytes so far."""
+        self.placed = False
+
+    def write(self, *pieces: bytes | memoryview) -> None:
+        """Append; ReceiveError (A700H) when the disk does not take it."""
+        try:
+            total = sum(map(len, pieces))
+            done = os.writev(self.file, pieces) if hasattr(os, "writev") else 0
+            if done < total:
+                rest = memoryview(b"".join(pieces))[done:]
+                while rest:
+                    rest = rest[os.write(self.file, rest) :]
+        except OSError as error:
+            raise self._objects.refusal(error) from error
+        self.size += total
+
+    def sync(self) -> None:
+        """Put it on stable storage; fails once and for all: the object is to be discarded, not tried again."""
+        if self._objects.durable:
+            try:
+                os.fsync(self.file)
+            except OSError as error:
+                raise self._objects.refusal(error) from error
+
+    def discard(self) -> None:
+        """Give up the unfinished name, and with it the object unless it has a key; may be called again."""
+        if self.file >= 0:
+            os.close(self.file)
+            self.file = -1
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
+
+class FileObjects:
+    """`Objects` in a file system."""
+
+    def __init__(self, root: str | os.PathLike[str], *, durable: bool = True) -> None:
+        """Make the folders; OSError when they cannot be written to.  One process at a time, as the archive sees to."""
+        self.root = Path(root)
+        self.durable = durable
+        self._objects = self.root / "objects"
+        self._partial = self.root / "partial"
+        self._numbers = itertools.count()
+        self._folders: set[Path] = set()
+        """Folders that exist."""
+        self._changed: set[Path] = set()
+        """Folders whose entries are not yet on stable storage."""
+        self._settling = threading.Lock()
+        for folder in (self._objects, self._partial):
+            folder.mkdir(parents=True, exist_ok=True)
+        if durable:
+            for folder in (self._objects, self._partial, self.root, *self.root.resolve().parents[:1]):
+                _sync_folder(folder)
+        self._prefix = f"{os.getpid()}-{os.urandom(4).hex()}"
+        self.traceable = self._links()
+
+    def _links(self) -> bool:
+        """Can a file have two names here?"""
+        probe, second = (self._partial / f"{self._prefix}-{name}" for name in ("probe", "second"))
+        try:
+            probe.touch()
+            os.link(probe, second)
+        except OSError:
+            return False
+        finally:
+            for path in (probe, second):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        return True
+
+    def begin(self) -> Unfinished:
+        """A new object, to be written."""
+        path = self._partial / f"{self._prefix}-{next(self._numbers)}"
+        try:
+            try:
+                file = os.open(path, NEW_FILE, 0o666)
+            except FileNotFoundError:  # somebody emptied the folder under us
+                self._partial.mkdir(parents=True, exist_ok=True)
+                file = os.open(path, NEW_FILE, 0o666)
+        except OSError as error:
+            raise self.refusal(error) from error
+        return Unfinished(self, file, path)
+
+    def place(self, unfinished: Unfinished, study: str, series: str, instance: str, mark: str = "") -> str | None:
+        """Give a whole object its key; None when another object has it.  Not durable before `settle`."""
+        folder = self._objects / safe_name(study) / safe_name(series)
+        name = f"{safe_name(instance)}{'~' if mark else ''}{mark}{SUFFIX}"
+        target = folder / name
+        try:
+            if folder not in self._folders:
+                self._make(folder)
+            try:
+                placed = _link(unfinished.path, target)
+            except FileNotFoundError:  # somebody removed the folder since it was made
+                self._make(folder)
+                placed = _link(unfinished.path, target)
+        except OSError as error:
+            raise self.refusal(error) from error
+        if not placed:
+            return None
+        unfinished.placed = True
+        self._changed.add(folder)
+        return f"{folder.parent.name}/{folder.name}/{name}"
+
+    def _make(self, folder: Path) -> None:
+        study = folder.parent
+        if not study.is_dir():
+            study.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
+        self._changed |= {study.parent, study}
+        self._folders.add(folder)
+
+    def settle(self, keys: Iterable[str]) -> None:
+        """Make the keys durable: the folders that hold them, and those that hold the folders where they are new."""
+        if not self.durable:
+            return
+        with self._settling:
+            series = {(self._objects / key).parent for key in keys}
+            for folder in {*series, *(one.parent for one in series), self._objects}:
+                if folder in self._changed:
+                    self._changed.discard(folder)  # before: what is added from now on is for the next one
+                    try:
+                        _sync_folder(folder)
+                    except OSError as error:
+                        self._changed.add(folder)
+                        raise self.refusal(error) from error
+
+    def path(self, key: str) -> Path:
+        """Where an object can be read."""
+        return self._objects / key
+
+    def remove(self, key: str) -> None:
+        """Forget an object; nothing to do when it is not there."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._objects / key)
+
+    def listing(self) -> Iterator[str]:
+        """Every object that is there, by the order of names within each folder."""
+        for folder, folders, names in os.walk(self._objects):
+            folders.sort()
+            for name in sorted(names):
+                yield os.path.relpath(os.path.join(folder, name), self._objects)
+
+    def interrupted(self) -> Iterator[Path]:
+        """What a crash left unfinished; each may have its key already."""
+        for path in sorted(self._partial.iterdir()):
+            if not path.name.startswith(self._prefix):
+                yield path
+
+    def refusal(self, error: OSError) -> ReceiveError:
+        """What a sender is told."""
+        what = error.strerror or str(error)
+        cure = "free some space" if error.errno in OUT_OF_SPACE else "check the folder and its permissions"
+        return ReceiveError(f"cannot write in {self.root}: {what}; {cure}", Status.OUT_OF_RESOURCES)
+
+
+def _link(path: Path, target: Path) -> bool:
+    """Give a file a second name; False when that is taken."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in WITHOUT_LINKS:
+            raise
+        # Without hard links: the name is moved.  Two threads never place one instance at the same time.
+        if os.path.lexists(target):
+            return False
+        os.rename(path, target)
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

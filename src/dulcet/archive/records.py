@@ -1,0 +1,98 @@
+"""What the index is told of an instance: the values of its header by level, read when they are wanted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from dulcet.archive.attributes import ATTRIBUTES, COLUMNS, REQUEST_KEYS, Attribute
+from dulcet.archive.index import Kept
+from dulcet.errors import InstanceError
+from dulcet.part10.header import Header
+from dulcet.services.matching import fold_name
+from dulcet.services.periods import Period, read_date, read_datetime, read_time
+
+__all__ = ["Record", "comparable", "fold_groups"]
+
+READERS: Final[dict[str, Callable[[str], Period | None]]] = {"DA": read_date, "TM": read_time, "DT": read_datetime}
+MAX_TEXT: Final = 10240
+"""Characters of a value: LT has at most this many (PS3.5 Table 6.2-1)."""
+COMPONENTS: Final = 5
+"""Family, given and middle name, prefix, suffix (PS3.5 section 6.2.1.1)."""
+
+
+@dataclass(slots=True)
+class Record:
+    """One instance for the index."""
+
+    kept: Kept
+    header: Header
+    study_instance_uid: str
+    series_instance_uid: str
+    received: float
+    """Seconds since 1970."""
+    source: str = ""
+    """The AE title that sent it."""
+    beside: bool = False
+    """True for another data set of an instance that is there already."""
+    told: dict[str, object] = field(default_factory=dict)
+    """What the event of its arrival says besides."""
+
+    def values(self, level: int) -> list[str | int | None]:
+        """The values of `COLUMNS[level]`, each date and time followed by the number it compares as."""
+        found: list[str | int | None] = []
+        for attribute in COLUMNS[level]:
+            text = self.text(attribute)
+            found.append(text)
+            if attribute.temporal:
+                found.append(comparable(attribute.vr, text))
+        return found
+
+    def text(self, attribute: Attribute) -> str:
+        """The value as text, cut at what any text may have."""
+        if attribute.vr == "SQ":
+            items = self.requests()
+            return json.dumps(items, ensure_ascii=False) if items else ""
+        if attribute.vr == "US":
+            number = self.header.int(attribute.tag)
+            return "" if number is None else str(number)
+        if attribute.vr == "UI":
+            return self.header.uid(attribute.tag)[:MAX_TEXT]
+        text = self.header.text(attribute.tag)
+        return text[:MAX_TEXT].replace("\0", " ") if len(text) > MAX_TEXT or "\0" in text else text
+
+    def requests(self) -> list[dict[str, str]]:
+        """The items of Request Attributes Sequence, what is kept of them; none when it is damaged."""
+        try:
+            items = self.header.items(ATTRIBUTES["RequestAttributesSequence"].tag)
+        except InstanceError:
+            return []
+        return [
+            {keyword: item.text(tag)[:MAX_TEXT].replace("\0", " ") for keyword, tag in REQUEST_KEYS.items()}
+            for item in items
+        ]
+
+
+def comparable(vr: str, text: str) -> int | None:
+    """A date, time or date-time as a whole number; None when it does not read as one."""
+    if not text:
+        return None
+    period = READERS[vr](text.split("\\")[0].strip())
+    if period is None or period.first is None:
+        return None
+    return period.first - (period.offset or 0)
+
+
+def fold_groups(names: str) -> list[tuple[int, str, list[str]]]:
+    """(representation, whole, components) of every component group that is not empty, folded; of several names."""
+    found = []
+    for name in names.split("\\"):
+        for representation, group in enumerate(name.split("=")[:3]):
+            components = [fold_name(component.strip()) for component in group.split("^")]
+            whole = "^".join(components).rstrip("^")
+            if whole:
+                padded = [*components[:COMPONENTS], *[""] * (COMPONENTS - len(components))]
+                found.append((representation, whole, padded))
+    return found

@@ -1,0 +1,362 @@
+"""The index in SQLite: one connection that writes, others that read, write-ahead log, every commit on stable storage.
+
+Rules: plain SQL; a reader never holds a transaction from one page to the next; what the data base refuses is
+IndexTrouble, and the transaction leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sqlite3
+import threading
+from array import array
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+from dulcet.archive.attributes import IMAGE, PATIENT, SERIES, STUDY, Attribute
+from dulcet.archive.index import Counts, Event, IndexDamaged, IndexTrouble, Kept, Page, Watch
+from dulcet.archive.matching import Query
+from dulcet.archive.records import Record
+from dulcet.archive.statements import TABLES, Where, column, fits, sounds_like, wheres
+from dulcet.archive.writing import Writer
+
+__all__ = ["SqliteIndex"]
+
+log: Final = logging.getLogger("dulcet.index")
+
+STUDIES_AT_ONCE: Final = 64
+"""Studies whose series are read together."""
+ROWS_AT_ONCE: Final = 500
+SPARE_READERS: Final = 16
+"""Read connections kept open: about 100 kB each once used."""
+BUSY: Final = 5.0
+"""Seconds to wait for another process that writes, before the senders are told A700H."""
+DAMAGED: Final = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
+KEPT: Final = (
+    "instance.SOPClassUID, instance.SOPInstanceUID,"
+    " {0}.transfer_syntax, {0}.object, {0}.offset, {0}.length, {0}.digest"
+)
+LISTED: Final = "id IN (SELECT value FROM json_each(?))"
+"""Ids given as one parameter, so that the statement is prepared once."""
+
+
+class SqliteIndex:
+    """An `Index` in one file."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durable: bool = True,
+        watch: Watch | None = None,
+        busy: float = BUSY,
+        check: bool = True,
+    ) -> None:
+        """Open or make it; IndexDamaged when it does not pass SQLite's check, IndexTrouble when it cannot be opened."""
+        self.path = Path(path)
+        self.watch = watch or Watch()
+        self.made = not self.path.exists()
+        """True when it is new."""
+        self._busy = busy
+        self._writing = threading.Lock()
+        self._spare: list[sqlite3.Connection] = []
+        self._closed = False
+        with _troubles():
+            self._connection = self._connect()
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+            if check and not self.made:
+                self._check()
+            _migrate(self._connection)
+            self._writer = Writer(self._connection, self.watch.kinds)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=self._busy, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        connection.create_function("sounds_like", 2, sounds_like, deterministic=True)
+        connection.create_function("fits", 2, fits, deterministic=True)
+        return connection
+
+    def _check(self) -> None:
+        answer = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+        if answer is None or answer[0] != "ok":
+            raise IndexDamaged(f"{self.path}: the index is damaged; make it anew with `dulcet index rebuild`")
+
+    # ------------------------------------------------------------------ writing
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Index instances in one transaction, durable on return; all or none."""
+        with self._transaction():
+            self._writer.add(records)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction of this thread's own; rolled back on any error."""
+        with self._writing, _troubles():
+            connection = self._connection
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                self._writer.forget()
+                if connection.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                raise
+
+    # ------------------------------------------------------------------ reading
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A read connection, kept for the next one who asks."""
+        with _troubles():
+            try:
+                connection = self._spare.pop()
+            except IndexError:
+                if self._closed:
+                    raise IndexTrouble("the index is closed") from None
+                connection = self._connect()
+                connection.execute("PRAGMA query_only = 1")
+            try:
+                yield connection
+            finally:
+                if len(self._spare) < SPARE_READERS and not self._closed:
+                    self._spare.append(connection)
+                else:
+                    connection.close()
+
+    def known(self, sop_instance_uid: str) -> list[Kept]:
+        """What is kept under this UID: the one that is served first, those beside it after; empty for none."""
+        with self._reading() as connection:
+            first = connection.execute(
+                f"SELECT {KEPT.format('instance')} FROM instance WHERE SOPInstanceUID = ?", (sop_instance_uid,)
+            ).fetchone()
+            if first is None:
+                return []
+            others = connection.execute(
+                f"SELECT {KEPT.format('beside')} FROM beside JOIN instance ON instance.id = beside.instance"
+                " WHERE SOPInstanceUID = ? ORDER BY beside.received",
+                (sop_instance_uid,),
+            ).fetchall()
+        return [Kept(*row) for row in (first, *others)]
+
+    def find(self, query: Query) -> Iterator[Page]:
+        """The answers to a query, a page at a time; no transaction stands between two pages."""
+        conditions = wheres(query, patients=query.level == PATIENT)
+        if query.level in (PATIENT, STUDY):
+            ids = self._ids(TABLES[query.level], conditions[query.level])
+            names = ", ".join(column(attribute) for attribute in query.columns)
+            for part in _parts(ids, ROWS_AT_ONCE):
+                sql = f"SELECT {names} FROM {TABLES[query.level]} WHERE {LISTED} ORDER BY id"
+                yield Page({}, self._rows(sql, [part]))
+            return
+        series_query = query if query.level == SERIES else None
+        for above, series in self._series(query, conditions):
+            if series_query is not None:
+                yield Page(above, series)
+            else:
+                yield from self._instances(query, conditions[IMAGE], above, series)
+
+    def _series(self, query: Query, conditions: list[list[Where]]) -> Iterator[tuple[dict[str, str], list[Any]]]:
+        """(values of the study, rows of its series that match); at image level each row begins with the series' id."""
+        of_study = [found for found in query.above if found.level in (PATIENT, STUDY)]
+        of_series = [found for found in query.answered if found.level == SERIES]
+        leading = "id, " if query.level == IMAGE else ""
+        names = leading + ", ".join(column(attribute) for attribute in of_series)
+        where, values = _joined(conditions[SERIES])
+        studies = ", ".join(["id", *(column(found) for found in of_study)])
+        for part in _parts(self._ids("study", conditions[STUDY]), STUDIES_AT_ONCE):
+            rows = self._rows(f"SELECT {studies} FROM study WHERE {LISTED}", [part])
+            above = {row[0]: _named(of_study, row[1:]) for row in rows}
+            found = self._rows(
+                f"SELECT study, {names} FROM series WHERE study IN (SELECT value FROM json_each(?)){where}"
+                " ORDER BY study, id",
+                [part, *values],
+            )
+            for study, group in groupby(found, key=lambda row: row[0]):
+                if study in above:
+                    yield above[study], [row[1:] for row in group]
+
+    def _instances(
+        self, query: Query, conditions: list[Where], above: dict[str, str], series: list[Any]
+    ) -> Iterator[Page]:
+        of_series = [found for found in query.above if found.level == SERIES]
+        names = ", ".join(["id", *(column(attribute) for attribute in query.columns)])
+        where, values = _joined(conditions)
+        sql = f"SELECT {names} FROM instance WHERE series = ? AND id > ?{where} ORDER BY id LIMIT {ROWS_AT_ONCE}"
+        for number, *rest in series:
+            values_above = {**above, **_named(of_series, rest)}
+            last = 0
+            while rows := self._rows(sql, [number, last, *values]):
+                yield Page(values_above, [row[1:] for row in rows])
+                last = rows[-1][0]
+                if len(rows) < ROWS_AT_ONCE:
+                    break
+
+    def select(self, query: Query) -> _Selection:
+        """The instances of a query's matches."""
+        conditions = wheres(query, patients=False)
+        in_series, series_values = _joined(conditions[SERIES])
+        in_instance, instance_values = _joined(conditions[IMAGE])
+        found = array("q")
+        for part in _parts(self._ids("study", conditions[STUDY]), STUDIES_AT_ONCE):
+            with self._reading() as connection:
+                rows = connection.execute(
+                    "SELECT instance.id FROM series JOIN instance ON instance.series = series.id"
+                    f" WHERE series.study IN (SELECT value FROM json_each(?)){in_series}{in_instance}"
+                    " ORDER BY series.study, series.id, instance.id",
+                    [part, *series_values, *instance_values],
+                )
+                found.extend(row[0] for row in rows)
+        return _Selection(self, found)
+
+    def _ids(self, table: str, conditions: list[Where]) -> array[int]:
+        where, values = _joined(conditions)
+        with self._reading() as connection:
+            rows = connection.execute(f"SELECT id FROM {table} WHERE 1{where} ORDER BY id", values)
+            return array("q", (row[0] for row in rows))
+
+    def _rows(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        with self._reading() as connection:
+            return connection.execute(sql, values).fetchall()
+
+    def counts(self) -> Counts:
+        """How much there is."""
+        with self._reading() as connection:
+            patients, studies, series, instances, beside = (
+                connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in (*TABLES, "beside")
+            )
+            size = sum(
+                connection.execute(f"SELECT coalesce(sum(length), 0) FROM {table}").fetchone()[0]
+                for table in ("instance", "beside")
+            )
+            events, oldest = connection.execute("SELECT count(*), min(made) FROM event").fetchone()
+        return Counts(patients, studies, series, instances, beside, size, events, oldest)
+
+    # ------------------------------------------------------------------ events
+
+    def settle(self, now: float) -> float | None:
+        """Note the series and studies that have become stable; when the next one may, None for none waiting."""
+        quiet = (("series", self.watch.series_quiet), ("study", self.watch.study_quiet))
+        with self._reading() as connection:
+            waiting = [
+                connection.execute(f"SELECT min(changed) FROM {table} WHERE stable = 0").fetchone()[0]
+                for table, _ in quiet
+            ]
+        nexts = [oldest + seconds for oldest, (_, seconds) in zip(waiting, quiet) if oldest is not None]
+        if not nexts or min(nexts) > now:
+            return min(nexts, default=None)
+        with self._transaction():
+            for table, seconds in quiet:
+                self._writer.settle(table, now - seconds, now)
+        return self.settle(now)
+
+    def due(self, now: float, limit: int) -> list[Event]:
+        """Events to be told by now, the oldest first."""
+        rows = self._rows("SELECT id, kind, body, attempts FROM event WHERE due <= ? ORDER BY id LIMIT ?", [now, limit])
+        return [Event(number, kind, json.loads(body), attempts) for number, kind, body, attempts in rows]
+
+    def acknowledge(self, event: Event) -> None:
+        """It was told."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM event WHERE id = ?", (event.id,))
+
+    def postpone(self, event: Event, until: float) -> None:
+        """It could not be told."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE event SET due = ?, attempts = attempts + 1 WHERE id = ?", (until, event.id))
+
+    # ------------------------------------------------------------------ the file
+
+    def backup(self, path: str) -> None:
+        """A consistent copy, made while others read and write; on stable storage when it bears its name."""
+        unfinished = f"{path}.partial"
+        with self._reading() as connection, contextlib.closing(sqlite3.connect(unfinished)) as copy:
+            connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        file = os.open(unfinished, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+        os.replace(unfinished, path)
+
+    def close(self) -> None:
+        """Give everything back."""
+        with self._writing:
+            self._closed = True
+            self._connection.close()
+            while self._spare:
+                self._spare.pop().close()
+
+
+class _Selection:
+    """Instances by their ids."""
+
+    def __init__(self, index: SqliteIndex, ids: array[int]) -> None:
+        self._index = index
+        self._ids = ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[Kept]:
+        sql = f"SELECT instance.id, {KEPT.format('instance')} FROM instance WHERE {LISTED}"
+        for start in range(0, len(self._ids), ROWS_AT_ONCE):
+            ids = self._ids[start : start + ROWS_AT_ONCE]
+            rows = {row[0]: row[1:] for row in self._index._rows(sql, [json.dumps(ids.tolist())])}
+            for number in ids:
+                if number in rows:
+                    yield Kept(*rows[number])
+
+
+def _parts(ids: array[int], size: int) -> Iterator[str]:
+    """The ids in lists of at most `size`, as JSON."""
+    for start in range(0, len(ids), size):
+        yield json.dumps(ids[start : start + size].tolist())
+
+
+def _joined(conditions: list[Where]) -> tuple[str, list[object]]:
+    return (
+        "".join(f" AND {sql}" for sql, _ in conditions),
+        [value for _, values in conditions for value in values],
+    )
+
+
+def _named(attributes: Sequence[Attribute], row: Sequence[Any]) -> dict[str, str]:
+    return {attribute.keyword: value for attribute, value in zip(attributes, row)}
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema up to date, one numbered step after the other, each in a transaction of its own."""
+    present = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    folder = resources.files("dulcet.archive") / "migrations"
+    steps = sorted((int(step.name[:4]), step) for step in folder.iterdir() if step.name.endswith(".sql"))
+    if steps and present > steps[-1][0]:
+        raise IndexTrouble(f"the index is of version {present}, this dulcet knows {steps[-1][0]}: use a newer one")
+    for number, step in steps:
+        if number > present:
+            sql = step.read_text("utf-8")
+            connection.executescript(f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+@contextlib.contextmanager
+def _troubles() -> Iterator[None]:
+    """What SQLite raises, as IndexTrouble."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in DAMAGED:
+            raise IndexDamaged(f"the index is damaged ({error}); make it anew with `dulcet index rebuild`") from error
+        raise IndexTrouble(
+            f"the index cannot be used: {error}", doubtful=code == sqlite3.SQLITE_IOERR
+        ) from error

@@ -1,0 +1,164 @@
+"""After a crash, or without an index: what lies there and has no row is adopted or swept, and counted.
+
+Rule: an object that bears its name is whole and was once on stable storage, so it is indexed, though nobody was told
+that it was stored; what has no name yet is removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dulcet.archive.attributes import WANTED
+from dulcet.archive.index import Index, Kept
+from dulcet.archive.objects import Objects
+from dulcet.archive.records import Record
+from dulcet.errors import InstanceError
+from dulcet.part10.file_meta import is_valid_uid
+from dulcet.part10.location import locate_path
+from dulcet.part10.scanner import scan
+from dulcet.part10.sources import FileSource
+
+__all__ = ["Swept", "adopt_all", "read_object", "sweep"]
+
+log: Final = logging.getLogger("dulcet.archive")
+
+AT_ONCE: Final = 500
+"""Objects indexed in one transaction."""
+STUDY: Final = 0x0020000D
+SERIES: Final = 0x0020000E
+SOURCE: Final = 0x00020016
+PIECE: Final = 1 << 20
+
+
+@dataclass(slots=True)
+class Swept:
+    """What was found."""
+
+    removed: int = 0
+    """Partial files."""
+    finished: int = 0
+    """Objects that were whole and indexed, their second name left over."""
+    adopted: int = 0
+    """Whole objects without a row, which have one now."""
+    unreadable: int = 0
+    """Files among the objects that are none; left where they are."""
+
+
+def sweep(objects: Objects, index: Index) -> Swept:
+    """Put right what a crash interrupted."""
+    swept = Swept()
+    for path in objects.interrupted():
+        _settle_one(path, objects, index, swept)
+        path.unlink(missing_ok=True)
+    if not objects.traceable:
+        adopt_all(objects, index, swept)
+    for count, what in (
+        (swept.removed, "removed %d partial files"),
+        (swept.adopted, "adopted %d whole objects that had no row"),
+        (swept.finished, "tidied up after %d objects that were stored"),
+    ):
+        if count:
+            log.warning(what + " that an interrupted run left behind", count)
+    return swept
+
+
+def _settle_one(path: Path, objects: Objects, index: Index, swept: Swept) -> None:
+    """What one unfinished name stands for."""
+    if path.stat().st_nlink < 2:
+        swept.removed += 1
+        return
+    try:
+        record = read_object(path)
+    except (InstanceError, OSError) as error:
+        log.error("%s: an object that was placed does not read: %s", path.name, error)
+        swept.unreadable += 1
+        return
+    key = _key_of(path, record, objects)
+    known = index.known(record.kept.sop_instance_uid)
+    if key is None or any(found.object == key for found in known):
+        swept.finished += 1
+        return
+    objects.settle([key])
+    _add([(key, record)], index)
+    swept.adopted += 1
+
+
+def _key_of(path: Path, record: Record, objects: Objects) -> str | None:
+    """The other name of a file."""
+    stem = f"{record.study_instance_uid}/{record.series_instance_uid}/{record.kept.sop_instance_uid}"
+    for key in (f"{stem}.dcm", f"{stem}~{record.kept.digest.hex()[:16]}.dcm"):
+        other = objects.path(key)
+        if other.exists() and os.path.samefile(path, other):
+            return key
+    return None
+
+
+def adopt_all(objects: Objects, index: Index, swept: Swept | None = None) -> Swept:
+    """Index every object that has no row yet."""
+    swept = swept or Swept()
+    waiting: list[tuple[str, Record]] = []
+    for key in objects.listing():
+        try:
+            record = read_object(objects.path(key))
+        except (InstanceError, OSError) as error:
+            log.error("%s is no object: %s", key, error)
+            swept.unreadable += 1
+            continue
+        if any(found.object == key for found in index.known(record.kept.sop_instance_uid)):
+            continue
+        waiting.append((key, record))
+        swept.adopted += 1
+        if len(waiting) == AT_ONCE:
+            _add(waiting, index)
+            waiting.clear()
+    _add(waiting, index)
+    return swept
+
+
+def _add(found: list[tuple[str, Record]], index: Index) -> None:
+    records: list[Record] = []
+    seen: set[str] = set()
+    for key, record in found:
+        kept, uid = record.kept, record.kept.sop_instance_uid
+        record.kept = Kept(
+            kept.sop_class_uid, uid, kept.transfer_syntax, key, kept.offset, kept.length, kept.digest
+        )
+        record.beside = uid in seen or bool(index.known(uid))
+        seen.add(uid)
+        records.append(record)
+    if records:
+        index.add(records)
+
+
+def read_object(path: Path) -> Record:
+    """What an object says of itself, its key left open; InstanceError when it is none or its UIDs are unsound."""
+    location = locate_path(path)
+    with path.open("rb") as file:
+        header = scan(FileSource(file, location.offset, location.length), location.transfer_syntax, wanted=WANTED)
+        file.seek(location.offset)
+        digest = hashlib.sha256()
+        for piece in _pieces(file.read):
+            digest.update(piece)
+        received = os.fstat(file.fileno()).st_mtime
+    study, series = header.uid(STUDY), header.uid(SERIES)
+    for uid in (location.sop_class_uid, location.sop_instance_uid, study, series):
+        if not is_valid_uid(uid):
+            raise InstanceError(f"{uid!a} is no UID", path)
+    kept = Kept(
+        location.sop_class_uid, location.sop_instance_uid, location.transfer_syntax, "", location.offset,
+        location.length, digest.digest(),
+    )  # fmt: skip
+    source = location.meta.get(SOURCE, b"").decode("latin-1").strip("\0 ")
+    return Record(kept, header, study, series, received, source)
+
+
+def _pieces(read: object) -> Iterator[bytes]:
+    assert callable(read)
+    while piece := read(PIECE):
+        yield piece
