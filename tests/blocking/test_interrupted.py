@@ -1,0 +1,239 @@
+"""Ctrl-C at any moment leaves a clean wire: whole PDUs, then A-ABORT, and the program is gone within three seconds."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+from tests.blocking.providing import provider
+from tests.blocking.scripted import PATIENCE, Message, Wire, aborts, peer
+from tests.corpus import CT_IMAGE, make_folder, make_instance
+
+import dulcet
+from dulcet.services.proposals import proposals
+from dulcet.upper_layer.items import AsynchronousOperationsWindow
+from dulcet.upper_layer.pdu import Abort, PDataTF
+
+TRIES = 100
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Moment:
+    """When Ctrl-C is to be pressed."""
+
+    def __init__(self) -> None:
+        self.come = threading.Event()
+
+
+@pytest.fixture
+def moment() -> Moment:
+    return Moment()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    return make_folder(tmp_path / "files", 40, 100_000, CT_IMAGE)
+
+
+def ends_quickly(moment: Moment, address: str, verb: str, *files: Path) -> None:
+    """Run the program, press Ctrl-C when the moment has come, and see it end."""
+    command = [sys.executable, "-m", "tests.blocking.interruptible", address, verb, *map(str, files)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        assert moment.come.wait(PATIENCE)
+        start = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE)
+        assert time.monotonic() - start < 3
+        assert "KeyboardInterrupt" in errors
+        assert process.returncode == -signal.SIGINT
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+
+
+def test_while_an_answer_is_awaited(moment: Moment) -> None:
+    def silent(wire: Wire) -> None:
+        wire.accept()
+        wire.message()
+        moment.come.set()
+        assert aborts(wire) == Abort(0, 0)
+
+    with peer(silent) as made:
+        ends_quickly(moment, made.address, "echo")
+
+
+def test_while_the_association_is_awaited(moment: Moment) -> None:
+    def silent(wire: Wire) -> None:
+        wire.pdu()
+        moment.come.set()
+        aborts(wire)
+
+    with peer(silent) as made:
+        ends_quickly(moment, made.address, "echo")
+
+
+def test_while_requests_are_awaited(moment: Moment) -> None:
+    def silent(wire: Wire) -> None:
+        wire.accept()
+        moment.come.set()
+        aborts(wire)
+
+    with peer(silent) as made:
+        ends_quickly(moment, made.address, "requests")
+
+
+@pytest.mark.parametrize("window", [None, AsynchronousOperationsWindow(8, 1)], ids=["one", "eight"])
+def test_in_the_middle_of_many(moment: Moment, files: list[Path], window: AsynchronousOperationsWindow | None) -> None:
+    def half_of_them(wire: Wire) -> None:
+        wire.accept(window=window)
+        for _ in range(20):
+            message = wire.message()
+            assert isinstance(message, Message)
+            wire.answer(message)
+        moment.come.set()
+        wire.serve()
+        assert "Abort" in wire.pdus
+
+    with peer(half_of_them) as made:
+        ends_quickly(moment, made.address, "store_many", *files)
+
+
+def test_in_the_middle_of_a_large_one(moment: Moment, tmp_path: Path) -> None:
+    """The peer reads slowly, so that Ctrl-C finds the buffers full."""
+    large = make_instance(tmp_path / "large.dcm", 64 << 20, sop_class_uid=CT_IMAGE)
+
+    def slow(wire: Wire) -> None:
+        wire.accept()
+        for _ in range(20):
+            assert isinstance(wire.pdu(), PDataTF)
+        moment.come.set()
+        aborts(wire)
+
+    with peer(slow) as made:
+        ends_quickly(moment, made.address, "store", large)
+
+
+def test_with_several_associations_and_a_peer_that_has_stopped_answering(moment: Moment, files: list[Path]) -> None:
+    def stops(wire: Wire) -> None:
+        wire.accept(window=AsynchronousOperationsWindow(8, 1))
+        for _ in range(3):
+            message = wire.message()
+            assert message is None or isinstance(message, Message | Abort)
+        moment.come.set()
+        if "Abort" not in wire.pdus:
+            aborts(wire)
+
+    def given(wire: Wire) -> None:
+        wire.accept()
+        aborts(wire)
+
+    with peer(given, stops) as made:
+        ends_quickly(moment, made.address, "parallel", *files)
+
+
+class Stopped(BaseException):
+    """What the handler raises, as Python's own for SIGINT does."""
+
+
+@pytest.fixture
+def alarm() -> Iterator[Callable[[float], None]]:
+    """Have `Stopped` raised wherever the main thread is, some seconds from now."""
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise Stopped
+
+    before = signal.signal(signal.SIGALRM, ring)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds) and None
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_at_any_moment(tmp_path: Path, alarm: Callable[[float], None]) -> None:
+    """Many tries at random moments: the stream is whole PDUs up to the A-ABORT, each time."""
+    large = make_instance(tmp_path / "large.dcm", 8 << 20, sop_class_uid=CT_IMAGE)
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    aborted = 0
+
+    def reads(wire: Wire) -> None:
+        wire.accept(maximum_length=chance.choice([0, 4096, 16384]))
+        wire.serve()
+
+    with peer(reads) as made:
+        for _ in range(TRIES):
+            association = dulcet.associate(made.address, contexts=proposals([CT_IMAGE]))
+            try:
+                with association:
+                    alarm(chance.uniform(0.0001, 0.012))
+                    try:
+                        while True:
+                            association.store(large)
+                    finally:
+                        alarm(0)
+            except Stopped:
+                pass
+            aborted += association.ending == "aborted"
+        made.join()
+        assert aborted == TRIES, f"seed {seed}"
+        for wire in made.wires:
+            assert "Abort" in wire.pdus, f"seed {seed}: {wire.pdus[-3:]}"
+
+
+def test_a_caught_interrupt_of_store_does_not_send_another_file_in_its_place(tmp_path: Path) -> None:
+    """The file was closed under the half-sent message: that association cannot go on."""
+    large = make_instance(tmp_path / "large.dcm", 32 << 20, sop_class_uid=CT_IMAGE)
+
+    def reads_a_little(wire: Wire) -> None:
+        wire.accept()
+        wire.pdu()
+        aborts(wire)
+
+    with peer(reads_a_little) as made:
+        association = dulcet.associate(made.address, contexts=proposals([CT_IMAGE]))
+
+        def raises() -> None:
+            raise Stopped
+
+        waits = 0
+        real = association._transport.wait
+
+        def wait(**options: object) -> object:
+            nonlocal waits
+            waits += 1
+            if waits == 3:
+                raises()
+            return real(**options)  # type: ignore[arg-type]
+
+        association._transport.wait = wait  # type: ignore[method-assign,assignment]
+        with pytest.raises(Stopped):
+            association.store(large)
+        assert association.ending == "aborted"
+        with pytest.raises(dulcet.AssociationAborted):
+            association.store(large)
+
+
+def test_a_provider_in_the_middle_of_receiving(tmp_path: Path) -> None:
+    """An exception in the loop over requests aborts, and the sender hears of it."""
+    file = make_instance(tmp_path / "one.dcm", 8 << 20, sop_class_uid=CT_IMAGE)
+
+    def fails(made: object, association: dulcet.Association) -> None:
+        for request in association.requests():
+            for _ in request.chunks():
+                raise Stopped
+
+    with provider(each=fails) as made:
+        association = dulcet.associate(made.address, contexts=proposals([CT_IMAGE]))
+        with pytest.raises(dulcet.AssociationError):
+            association.store(file)
+        made.join()
+        assert made.endings == ["aborted"]
+        assert [type(error) for error in made.errors] == [Stopped]
