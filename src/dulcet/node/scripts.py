@@ -19,8 +19,9 @@ from dulcet.errors import AssociationError, DimseTimeout, DulcetError, LocalProt
 from dulcet.io.instances import Instance
 from dulcet.io.receiving import Destination, IncomingInstance
 from dulcet.node.actions import END, Action, Call, Close, Forward, Next, Receive, Respond, SendHere
+from dulcet.node.decoding import decode_strictly
 from dulcet.node.requests import EchoRequest, FindRequest, NormalizedRequest, RetrieveRequest, StoreRequest
-from dulcet.services.identifiers import decode_dataset, encode_dataset
+from dulcet.services.identifiers import encode_dataset
 from dulcet.services.refusals import Refused
 from dulcet.services.results import Sent
 from dulcet.services.suboperations import SubOperations
@@ -390,13 +391,10 @@ def _decoded(request: EchoRequest) -> Any:
     if data is None:
         return pydicom.Dataset()
     try:
-        dataset = decode_dataset(data, request.transfer_syntax)
-        for element in dataset.iterall():  # pydicom decodes values late: what is wrong with them is wanted now
-            _ = element.value
-    except Exception as error:
-        log.error("%s: the data set of %s does not decode", request.requestor.peer, request.command.name)
+        return decode_strictly(data, request.transfer_syntax)
+    except ReceiveError as error:
+        log.error("%s: %s: %s", request.requestor.peer, request.command.name, error)
         raise _Failed(_unable(request), "the data set does not decode") from error
-    return dataset
 
 
 def _encoded(request: EchoRequest, dataset: Any) -> bytes | None:

@@ -73,7 +73,8 @@ def decode_dataset(data: bytes, transfer_syntax: str) -> Dataset:
             is_little_endian=transfer_syntax not in uids.BIG_ENDIAN,
         )
     except Exception as error:  # pydicom raises many kinds for bytes that are no data set
-        raise ReceiveError(f"the data set does not decode: {type(error).__name__}: {error}") from error
+        # Its words may repeat what the data set holds, and whoever logs this shall not.
+        raise ReceiveError(f"the data set does not decode: {type(error).__name__}") from error
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = UID(transfer_syntax)
     for keyword, source in (
