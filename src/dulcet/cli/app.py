@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from dulcet._version import __version__
-from dulcet.cli import echo, listen, store
+from dulcet.cli import echo, find, listen, retrieve, store
 from dulcet.cli.output import (
     FAILED,
     INTERRUPTED,
@@ -57,7 +57,7 @@ def common(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """DICOM networking: verify, send and receive.  A peer is AET@host:port.
+    """DICOM networking: verify, send, query, retrieve and receive.  A peer is AET@host:port.
 
     Exit codes: 0 all good, 1 some operation failed, 2 usage, 3 no association.
     """
@@ -107,5 +107,5 @@ def _terminate(*_: object) -> None:
     raise SystemExit(TERMINATED)
 
 
-for command in (echo.echo, store.store, listen.listen):
+for command in (echo.echo, store.store, find.find, retrieve.get, retrieve.move, listen.listen):
     app.command(command.__name__)(verb(command))

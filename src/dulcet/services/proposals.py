@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from dulcet import uids
 from dulcet.config import AssociationConfig
 from dulcet.services.extended import Extended, encode_extended
+from dulcet.services.models import MODELS
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.items import CommonExtendedNegotiation, ExtendedNegotiation, UserIdentityRQ, UserItem
 from dulcet.upper_layer.negotiation import MAX_CONTEXTS, Proposal, Window, associate_request
 from dulcet.upper_layer.pdu import AssociateRQ
 
-__all__ = ["DEFAULT_PROPOSALS", "UNCOMPRESSED_PREFERENCE", "association_request", "plan_storage", "proposals"]
+__all__ = [
+    "DEFAULT_PROPOSALS",
+    "UNCOMPRESSED_PREFERENCE",
+    "association_request",
+    "plan_storage",
+    "proposals",
+    "retrieval_proposals",
+]
 
 UNCOMPRESSED_PREFERENCE: Final = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
 """What we propose where nothing else decides; every DICOM application takes the second (PS3.5 section 10.1)."""
@@ -104,6 +112,22 @@ def _common_first(uid: str) -> tuple[int, str]:
 
 DEFAULT_PROPOSALS: Final = _default()
 """Verification, query/retrieve, worklist, and the storage classes in both roles, up to the 128 that fit."""
+
+
+def retrieval_proposals(syntaxes: Sequence[str] = ()) -> list[Proposal]:
+    """What a C-GET needs: the retrieve classes, and storage classes with the requestor as provider.
+
+    `syntaxes` are taken besides the uncompressed ones, in contexts of their own; there is room for fewer classes then.
+    """
+    services = proposals(uid for row in MODELS.values() if (uid := row.get) is not None)
+    storage: list[Proposal] = []
+    for proposal in DEFAULT_PROPOSALS:
+        if not proposal.provider:
+            continue
+        for syntax in syntaxes:
+            storage.append(Proposal(proposal.abstract_syntax, (syntax,), provider=True))
+        storage.append(proposal)
+    return (services + storage)[:MAX_CONTEXTS]
 
 
 def plan_storage(wanted: Iterable[tuple[str, str]]) -> list[list[Proposal]]:

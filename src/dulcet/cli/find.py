@@ -1,0 +1,103 @@
+"""`dulcet find`: ask a peer what it has."""
+
+from __future__ import annotations
+
+import csv as csvlib
+import json as jsonlib
+import sys
+from collections.abc import Iterable
+from typing import Annotated, Any, Final
+
+import typer
+
+from dulcet.cli.keys import KEYS, LEVEL, MODEL, check_level, headings, parse_keys, shown
+from dulcet.cli.output import CALLING, FAILED, JSON, PEER, complain, printable, say
+
+__all__ = ["find"]
+
+DEFAULT_KEYS: Final = {
+    "PATIENT": ("PatientID", "PatientName", "PatientBirthDate"),
+    "STUDY": ("PatientID", "PatientName", "StudyDate", "StudyDescription", "ModalitiesInStudy", "StudyInstanceUID"),
+    "SERIES": ("StudyInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "SeriesInstanceUID"),
+    "IMAGE": ("StudyInstanceUID", "SeriesInstanceUID", "InstanceNumber", "SOPClassUID", "SOPInstanceUID"),
+}
+WIDEST: Final = 64
+"""Characters of a column."""
+
+
+def find(
+    peer: PEER,
+    level: LEVEL = "study",
+    key: KEYS = [],  # noqa: B006 - typer reads it, nobody changes it
+    model: MODEL = None,
+    aet: CALLING = "DULCET",
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Stop after N answers.")] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="To wait for each answer.")] = 120.0,
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    json: JSON = False,
+) -> int:
+    """Query a peer with C-FIND; a key without a value asks for it, one with a value matches.
+
+    \b
+    dulcet find ARCHIVE@127.0.0.1:11112 -k PatientName='DOE*' -k StudyDate=20240101-
+    dulcet find RIS@ris:104 --model worklist -k PatientName -k ScheduledProcedureStepSequence.Modality=CT
+    """
+    from dulcet.blocking.association import associate
+    from dulcet.config import AssociationConfig, Timers
+    from dulcet.errors import StatusError
+    from dulcet.services.models import find_model, retrieve_levels
+    from dulcet.services.proposals import proposals
+
+    keys = parse_keys(key)
+    wanted: str | None = check_level(level)
+    if model is not None and not model[:1].isdigit():
+        try:
+            row = find_model(model)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        if row.find is None:
+            raise typer.BadParameter(f"--model {model} cannot be queried (PS3.4)")
+        if not row.levels:
+            wanted = None
+    if wanted is not None and not keys:
+        keys = dict.fromkeys(DEFAULT_KEYS[wanted])
+    if model is None:
+        classes = [uid for name in retrieve_levels(wanted) if (uid := find_model(name).find)]
+    else:
+        classes = [model if model[:1].isdigit() else str(find_model(model).find)]
+    config = AssociationConfig(timers=Timers(response=timeout))
+    answers: list[Any] = []
+    count = 0
+    failure = ""
+    writer = csvlib.writer(sys.stdout)
+    if csv:
+        writer.writerow(headings(keys))
+    with associate(peer, calling_ae_title=aet, contexts=proposals(classes), config=config) as association:
+        try:
+            for answer in association.find(level=wanted, model=model, **keys):
+                count += 1
+                if json:
+                    say(jsonlib.dumps(answer.to_json_dict()))
+                elif csv:
+                    writer.writerow(shown(answer, keys))
+                else:
+                    answers.append(shown(answer, keys))
+                if limit is not None and count >= limit:
+                    break
+        except StatusError as error:
+            failure = str(error)
+    if not json and not csv:
+        _table(headings(keys), answers)
+    if failure:
+        complain(f"{peer}: {failure}")
+        return FAILED
+    return 0
+
+
+def _table(names: list[str], rows: Iterable[list[str]]) -> None:
+    """Aligned columns."""
+    rows = [[printable(value)[:WIDEST] for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+    for row in (names, *rows) if rows else ():
+        say("  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
+    say(f"{len(rows)} {'answer' if len(rows) == 1 else 'answers'}")

@@ -1,0 +1,139 @@
+"""`dulcet get` and `dulcet move`: have a peer send what it has, here or elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dulcet.cli.keys import KEYS, LEVEL, MODEL, check_level, parse_keys
+from dulcet.cli.output import CALLING, FAILED, JSON, PEER, complain, say, say_json
+
+if TYPE_CHECKING:
+    from dulcet.services.results import Retrieved
+
+__all__ = ["get", "move"]
+
+OUT = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where files go.")]
+TIMEOUT = Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="To wait for each answer.")]
+
+
+def get(
+    peer: PEER,
+    level: LEVEL = "study",
+    key: KEYS = [],  # noqa: B006 - typer reads it, nobody changes it
+    out: OUT = Path("incoming"),
+    syntax: Annotated[
+        list[str],
+        typer.Option("--syntax", metavar="UID", help="Transfer syntaxes to take, best first; for compressed ones."),
+    ] = [],  # noqa: B006
+    model: MODEL = None,
+    aet: CALLING = "DULCET",
+    timeout: TIMEOUT = 120.0,
+    json: JSON = False,
+) -> int:
+    """Retrieve with C-GET: the instances come back on the same association.
+
+    \b
+    dulcet get ARCHIVE@127.0.0.1:11112 -k StudyInstanceUID=1.2.3 --out study
+    dulcet get ARCHIVE@pacs:104 --level series -k StudyInstanceUID=1.2.3 -k SeriesInstanceUID=1.2.3.4
+    """
+    from dulcet.blocking.association import associate
+    from dulcet.services.proposals import retrieval_proposals
+
+    keys, config = _prepared(key, timeout)
+    contexts = retrieval_proposals(syntax)
+    with associate(peer, calling_ae_title=aet, contexts=contexts, config=config) as association:
+        result = association.get(to=out, level=check_level(level), model=model, progress=_progress(json), **keys)
+    return _told(peer, result, json)
+
+
+def move(
+    peer: PEER,
+    level: LEVEL = "study",
+    key: KEYS = [],  # noqa: B006
+    to: Annotated[str | None, typer.Option("--to", metavar="AET", help="Who gets it; by default ourselves.")] = None,
+    receive: Annotated[
+        int | None,
+        typer.Option("--receive", metavar="PORT", min=0, max=65535, help="Listen here for what comes to ourselves."),
+    ] = None,
+    bind: Annotated[str, typer.Option(metavar="HOST", help="Where --receive listens.")] = "127.0.0.1",
+    out: OUT = Path("incoming"),
+    model: MODEL = None,
+    aet: CALLING = "DULCET",
+    timeout: TIMEOUT = 120.0,
+    json: JSON = False,
+) -> int:
+    """Have a peer send to an AE title that it knows, with C-MOVE.
+
+    \b
+    dulcet move ARCHIVE@pacs:104 -k StudyInstanceUID=1.2.3 --to WORKSTATION
+    dulcet move ARCHIVE@pacs:104 -k StudyInstanceUID=1.2.3 --receive 11113 --bind 0.0.0.0 --out study
+    """
+    from dulcet.blocking.association import associate
+    from dulcet.services.models import MODELS
+    from dulcet.services.proposals import proposals
+    from dulcet.upper_layer.address import Address
+
+    if to is None and receive is None:
+        raise typer.BadParameter("--to AET says who gets it, --receive PORT that it comes here")
+    keys, config = _prepared(key, timeout)
+    classes = [uid for row in MODELS.values() if (uid := row.move) is not None]
+    destination = to or aet
+    with associate(peer, calling_ae_title=aet, contexts=proposals(classes), config=config) as association:
+        result = association.move(
+            destination=destination,
+            receive=None if receive is None else Address(destination, bind, receive),
+            to=None if receive is None else out,
+            level=check_level(level),
+            model=model,
+            progress=_progress(json),
+            **keys,
+        )
+    return _told(peer, result, json)
+
+
+def _prepared(key: list[str], timeout: float) -> tuple[dict[str, Any], Any]:
+    from dulcet.config import AssociationConfig, Timers
+
+    keys = parse_keys(key)
+    if not any(keyword.endswith(("UID", "ID")) and value for keyword, value in keys.items()):
+        raise typer.BadParameter("name what to retrieve with -k, for example -k StudyInstanceUID=1.2.3")
+    return keys, AssociationConfig(timers=Timers(response=timeout))
+
+
+def _progress(json: bool) -> Callable[[Retrieved], None] | None:
+    """Sub-operations as they are counted: a line that is written over on a terminal, JSON lines where asked for."""
+    if json:
+        return lambda result: say_json(
+            completed=result.completed, failed=result.failed, warning=result.warning, remaining=result.remaining
+        )
+    if not sys.stderr.isatty():
+        return None
+
+    def show(result: Retrieved) -> None:
+        done = result.completed + result.failed + result.warning
+        sys.stderr.write(f"\r{done} of {done + result.remaining} ")
+        sys.stderr.flush()
+
+    return show
+
+
+def _told(peer: str, result: Retrieved, json: bool) -> int:
+    if sys.stderr.isatty() and not json:
+        sys.stderr.write("\r\x1b[K")
+    good = result.status.is_success and not result.failed
+    if json:
+        say_json(
+            summary=True, status=int(result.status), completed=result.completed, failed=result.failed,
+            warning=result.warning, failed_uids=result.failed_uids, received=[str(path) for path in result.received],
+        )  # fmt: skip
+    else:
+        received = f", {len(result.received)} received" if result.received else ""
+        say(f"{peer}: {result.status}; {result.completed} completed, {result.failed} failed{received}")
+        for uid in result.failed_uids:
+            complain(f"failed: {uid}")
+    return 0 if good else FAILED
