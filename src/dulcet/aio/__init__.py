@@ -9,7 +9,8 @@ It runs on the loop that is there, uvloop included, and installs none.
 from __future__ import annotations
 
 from dulcet.aio.association import Association, associate
+from dulcet.aio.pool import Pool
 from dulcet.aio.requests import IncomingRequest
 from dulcet.aio.server import Server, serve
 
-__all__ = ["Association", "IncomingRequest", "Server", "associate", "serve"]
+__all__ = ["Association", "IncomingRequest", "Pool", "Server", "associate", "serve"]
