@@ -253,14 +253,18 @@ class Listener:
                 self._dismiss(guest)
 
     def _accept(self, listening: socket.socket) -> None:
+        accepted = room_made = False
         for _ in range(ACCEPTED_AT_ONCE):
             try:
                 sock, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                if self._guests:  # out of descriptors: who came first and has not said yet what it wants, goes
+                if accepted:
+                    return  # out of descriptors, with which the kernel does not even look whether anybody is there
+                if self._guests and not room_made:  # who came first and has not said yet what it wants, goes
                     self._dismiss(next(iter(self._guests.values())))
+                    room_made = True
                     continue
                 log.error("cannot accept a connection: %s; raise the limit of open files", error.strerror)
                 for one in self._sockets:
@@ -277,6 +281,7 @@ class Listener:
             guest.deadline = core.timer(time.monotonic())
             self._guests[sock] = guest
             self._selector.register(sock, selectors.EVENT_READ)
+            accepted = True
 
     def _hear(self, guest: _Guest, events: int) -> None:
         core = guest.core
