@@ -36,6 +36,8 @@ class Timers:
 
     connect: float = 10.0
     """Name resolution and TCP connect together, over all addresses."""
+    tls: float = 10.0
+    """The TLS handshake; an acceptor's includes the A-ASSOCIATE-RQ, and nothing renews it."""
     artim: float = 10.0
     """PS3.8 section 9.1.5: from the accepted connection to a whole A-ASSOCIATE-RQ, from our last word to the close."""
     associate: float = 30.0

@@ -9,7 +9,11 @@
     |-- AssociationError
     |   |-- AssociationRefused        A-ASSOCIATE-RJ: .result .source .reason
     |   |-- AssociationAborted        A-ABORT: .source .reason
-    |   `-- AssociationClosed         the transport connection went away, or the association is over already
+    |   |-- AssociationClosed         the transport connection went away, or the association is over already
+    |   `-- TLSError                  no TLS connection, or it broke: .reason
+    |       |-- PeerNotTrusted        we do not accept the peer's certificate
+    |       `-- CertificateRefused    the peer does not accept ours, or wants one
+    |-- TLSConfigError (ValueError)   a certificate, key or setting cannot be used for TLS: .path says which
     |-- NoPresentationContext         the peer accepted no context that could carry this
     |-- DimseTimeout (TimeoutError)   the peer did not answer in time; the association is not usable any more
     |-- StatusError                   raised by .check() alone: a status is an answer, not an exception
@@ -30,17 +34,21 @@ __all__ = [
     "AssociationError",
     "AssociationRefused",
     "CannotConvert",
+    "CertificateRefused",
     "DimseTimeout",
     "DulcetError",
     "InstanceError",
     "LocalProtocolError",
     "NoPresentationContext",
     "NotDicom",
+    "PeerNotTrusted",
     "PeerUnreachable",
     "ProtocolError",
     "ReceiveError",
     "RemoteProtocolError",
     "StatusError",
+    "TLSConfigError",
+    "TLSError",
 ]
 
 
@@ -145,6 +153,30 @@ class AssociationAborted(AssociationError):
 
 class AssociationClosed(AssociationError):
     """The transport connection ended without A-RELEASE or A-ABORT, or the association is over already."""
+
+
+class TLSError(AssociationError):
+    """The TLS handshake failed or took too long, or what came later was no TLS; `reason` is OpenSSL's word for it."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class PeerNotTrusted(TLSError):
+    """The peer's certificate does not prove who it is, or the peer gave none; `reason` is what OpenSSL found."""
+
+
+class CertificateRefused(TLSError):
+    """The peer refused our certificate, or wants one and got none; under TLS 1.3 that shows after the handshake."""
+
+
+class TLSConfigError(DulcetError, ValueError):
+    """A certificate, key or setting cannot be used for TLS."""
+
+    def __init__(self, message: str, path: object = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class NoPresentationContext(DulcetError):

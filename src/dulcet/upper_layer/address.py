@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from dulcet.errors import AddressError, LocalProtocolError
 from dulcet.upper_layer.negotiation import check_ae_title
@@ -17,12 +18,14 @@ class Address:
     ae_title: str
     host: str
     port: int
+    tls: Any = None
+    """How the connection is secured: a `TLSConfig` or an `ssl.SSLContext`; None is without TLS."""
 
     @classmethod
-    def parse(cls, text: str | Address) -> Address:
-        """Read `AET@host:port`; AddressError says which part does not fit."""
+    def parse(cls, text: str | Address, tls: Any = None) -> Address:
+        """Read `AET@host:port`, secured by `tls` where it is given; AddressError says which part does not fit."""
         if isinstance(text, Address):
-            return text
+            return text if tls is None else replace(text, tls=tls)
         ae_title, at, where = text.rpartition("@")
         if not at:
             raise AddressError(f"{text!r} has no @: an address reads AET@host:port, as in ARCHIVE@127.0.0.1:11112")
@@ -38,7 +41,7 @@ class Address:
         if not host:
             raise AddressError(f"{text!r} names no host: an address reads AET@host:port")
         try:
-            return cls(check_ae_title(ae_title), host, int(port))
+            return cls(check_ae_title(ae_title), host, int(port), tls)
         except LocalProtocolError as error:
             raise AddressError(f"{text!r}: {error}") from None
 
