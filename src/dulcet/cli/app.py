@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from dulcet._version import __version__
-from dulcet.cli import echo, find, listen, retrieve, store
+from dulcet.cli import doctor, echo, find, listen, negotiate, retrieve, store
 from dulcet.cli.output import (
     FAILED,
     INTERRUPTED,
@@ -107,5 +107,15 @@ def _terminate(*_: object) -> None:
     raise SystemExit(TERMINATED)
 
 
-for command in (echo.echo, store.store, find.find, retrieve.get, retrieve.move, listen.listen):
+COMMANDS: Final = (
+    echo.echo,
+    store.store,
+    find.find,
+    retrieve.get,
+    retrieve.move,
+    listen.listen,
+    negotiate.negotiate,
+    doctor.doctor,
+)
+for command in COMMANDS:
     app.command(command.__name__)(verb(command))

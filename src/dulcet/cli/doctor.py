@@ -1,0 +1,100 @@
+"""`dulcet doctor`: step by step to a C-ECHO, and what to change where it stops."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dulcet.cli.output import CALLING, JSON, NO_ASSOCIATION, PEER, say, say_json
+
+__all__ = ["doctor"]
+
+if TYPE_CHECKING:
+    from dulcet.blocking.association import Association
+
+T = TypeVar("T")
+
+
+def doctor(peer: PEER, aet: CALLING = "DULCET", json: JSON = False) -> int:
+    """Find out why a peer cannot be reached: resolve, connect, associate, echo, release, each with its time.
+
+    \b
+    dulcet doctor ARCHIVE@127.0.0.1:11112
+    dulcet doctor ARCHIVE@pacs:104 --aet WORKSTATION
+    """
+    from dulcet import uids
+    from dulcet.blocking.association import associate
+    from dulcet.errors import DulcetError
+    from dulcet.io.sockets import connect
+    from dulcet.services.proposals import proposals
+    from dulcet.upper_layer.address import Address
+
+    address = Address.parse(peer)
+    report = _Report(json)
+    try:
+        found = report.step("resolve", lambda: _resolve(address.host, address.port), lambda names: ", ".join(names))
+        report.step("connect", lambda: connect(address.host, address.port, time.monotonic() + 10).close())
+        association = report.step(
+            "associate",
+            lambda: associate(address, calling_ae_title=aet, contexts=proposals([uids.VERIFICATION])),
+            _describe,
+        )
+        with association:
+            if not association.contexts:
+                report.fail("echo", "it accepted the association but not Verification; ask for C-ECHO to be allowed")
+                return NO_ASSOCIATION
+            report.step("echo", lambda: association.echo().check(), lambda response: str(response.status))
+            report.step("release", association.release)
+    except (DulcetError, OSError) as error:
+        report.fail(report.current, str(error))
+        return NO_ASSOCIATION
+    report.done(f"{peer} is well ({len(found)} address{'es' if len(found) > 1 else ''})")
+    return 0
+
+
+class _Report:
+    """One line a step."""
+
+    def __init__(self, json: bool) -> None:
+        self._json = json
+        self.current = ""
+
+    def step(self, name: str, work: Callable[[], T], tell: Callable[[T], str] = lambda _: "") -> T:
+        self.current = name
+        start = time.perf_counter()
+        result = work()
+        self._line(name, True, (time.perf_counter() - start) * 1000, tell(result))
+        return result
+
+    def fail(self, name: str, why: str) -> None:
+        self._line(name, False, None, why)
+
+    def done(self, sentence: str) -> None:
+        if not self._json:
+            say(sentence)
+
+    def _line(self, name: str, good: bool, milliseconds: float | None, text: str) -> None:
+        if self._json:
+            rounded = None if milliseconds is None else round(milliseconds, 3)
+            say_json(step=name, ok=good, milliseconds=rounded, detail=text or None)
+        else:
+            took = "" if milliseconds is None else f"{milliseconds:8.2f} ms"
+            say(f"{'ok  ' if good else 'STOP'} {name:<10}{took:>12}  {text}".rstrip())
+
+
+def _describe(association: Association) -> str:
+    accept = association.accept
+    return f"{accept.implementation_version_name}, PDUs of {accept.maximum_length or 'any'} bytes"
+
+
+def _resolve(host: str, port: int) -> list[str]:
+    import socket
+
+    from dulcet.errors import PeerUnreachable
+
+    try:
+        found: Any = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise PeerUnreachable(f"host {host!r} is not known ({error}); check its name, or use its IP address") from error
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
