@@ -8,6 +8,7 @@ belongs to the thread of its loop, except for `interrupt()` and the answers to d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from types import TracebackType
 from typing import Any, Final, Self
@@ -53,6 +54,11 @@ class Channel(Negotiated):
         if self._is_over():
             await self._finished()
             return
+        if self._leaving:  # another task is about it
+            while not self._is_over():
+                await self._wait()
+            await self._finished()
+            return
         if core.outstanding:  # PS3.7 allows no release now, and nobody is left who would wait for the answers
             log.warning("%s: aborted, %d operations were left unanswered", self.peer, len(core.outstanding))
             await self.abort()
@@ -79,7 +85,8 @@ class Channel(Negotiated):
 
     def interrupt(self) -> None:
         """Have whoever waits on it stop with AssociationAborted, and the peer told; callable from another thread."""
-        self._loop.call_soon_threadsafe(self._end_here, _aborted_by_us(self.peer))
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            self._loop.call_soon_threadsafe(self._end_here, _aborted_by_us(self.peer))
 
     async def close(self) -> None:
         """Release it if it stands, and close."""

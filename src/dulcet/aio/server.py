@@ -104,6 +104,7 @@ class Server:
         self._established: asyncio.Queue[Association | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._retry: asyncio.TimerHandle | None = None
+        self._acceptors: list[asyncio.Task[None]] = []
 
     @property
     def maximum_associations(self) -> int:
@@ -174,13 +175,13 @@ class Server:
             async with asyncio.timeout(seconds):
                 for association in list(self._alive):
                     await association._finished_by_itself()
-                while self._tasks:
-                    await asyncio.wait(set(self._tasks))
+                while others := self._tasks - {asyncio.current_task()}:
+                    await asyncio.wait(others)
         except TimeoutError:
             pass
         left = list(self._alive)
         await _abort_all(left)
-        for task in self._tasks:
+        for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
         return not left
 
@@ -198,7 +199,10 @@ class Server:
     def _listen(self) -> None:
         self._retry = None
         for sock in self._sockets:
-            self._loop.add_reader(sock, self._accept, sock)
+            try:
+                self._loop.add_reader(sock, self._accept, sock)
+            except NotImplementedError:  # a loop that waits for what was done, not for what can be
+                self._acceptors.append(self._loop.create_task(self._accept_one_by_one(sock)))
 
     def _shut(self) -> None:
         if self._closing:
@@ -206,8 +210,11 @@ class Server:
         self._closing = True
         if self._retry is not None:
             self._retry.cancel()
+        for acceptor in self._acceptors:
+            acceptor.cancel()
         for sock in self._sockets:
-            self._loop.remove_reader(sock)
+            if not self._acceptors:
+                self._loop.remove_reader(sock)
             sock.close()
         for guest in list(self._guests):
             guest.wire.core.abort(2, 0)
@@ -229,12 +236,29 @@ class Server:
                     self._loop.remove_reader(one)
                 self._retry = self._loop.call_later(RESERVE, self._listen)
                 return
-            if len(self._guests) >= GREETED_AT_ONCE:
-                self._dismiss_oldest()
-            sock.setblocking(False)
+            self._greet(sock)
+
+    async def _accept_one_by_one(self, listening: socket.socket) -> None:
+        while True:
+            try:
+                sock, _ = await self._loop.sock_accept(listening)
+            except OSError as error:
+                log.error("cannot accept a connection: %s; raise the limit of open files", error.strerror)
+                await asyncio.sleep(RESERVE)
+            else:
+                self._greet(sock)
+
+    def _greet(self, sock: socket.socket) -> None:
+        if len(self._guests) >= GREETED_AT_ONCE:
+            self._dismiss_oldest()
+        sock.setblocking(False)
+        try:
             guest = _Guest(self, sock)
-            self._guests[guest] = None
-            self._run(guest.connect(sock))
+        except OSError:  # gone already
+            sock.close()
+            return
+        self._guests[guest] = None
+        self._run(guest.connect(sock))
 
     def _dismiss_oldest(self) -> None:
         guest = next(iter(self._guests))
@@ -247,7 +271,7 @@ class Server:
         task.add_done_callback(self._tasks.discard)
 
     def _hand_out(self, guest: _Guest) -> None:
-        del self._guests[guest]
+        self._guests.pop(guest, None)
         association = Association(guest.wire.core, guest.wire, peer=guest.peer)
         association._tasks = self._tasks
         association._on_lost = lambda: self._gone(association, guest.host)
