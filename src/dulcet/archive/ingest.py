@@ -82,6 +82,8 @@ class Ingest:
         self.counts: Counter[str] = Counter()
         """Instances by what became of them: stored, again, beside, refused."""
         self.clock = clock
+        self.after: Callable[[], object] | None = None
+        """Called when an instance was stored."""
         self._allows = allows
         self._guard = threading.Lock()
         self._busy: dict[str, _Turn] = {}
@@ -130,6 +132,8 @@ class Ingest:
         if beside:
             log.warning("%s came with other content than before; kept beside the first, which is served", uid)
         self.counts["beside" if beside else "stored"] += 1
+        if self.after is not None:
+            self.after()
         return Stored(record.kept, self.objects.path(key), True)
 
     def _place(self, unfinished: Unfinished, record: Record, mark: str) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -99,8 +99,10 @@ def _key_of(path: Path, record: Record, objects: Objects) -> str | None:
     return None
 
 
-def adopt_all(objects: Objects, index: Index, swept: Swept | None = None) -> Swept:
-    """Index every object that has no row yet."""
+def adopt_all(
+    objects: Objects, index: Index, swept: Swept | None = None, *, told: Callable[[int], object] | None = None
+) -> Swept:
+    """Index every object that has no row yet; `told` is called with their number as it grows."""
     swept = swept or Swept()
     waiting: list[tuple[str, Record]] = []
     for key in objects.listing():
@@ -117,6 +119,8 @@ def adopt_all(objects: Objects, index: Index, swept: Swept | None = None) -> Swe
         if len(waiting) == AT_ONCE:
             _add(waiting, index)
             waiting.clear()
+            if told is not None:
+                told(swept.adopted)
     _add(waiting, index)
     return swept
 
@@ -158,7 +162,6 @@ def read_object(path: Path) -> Record:
     return Record(kept, header, study, series, received, source)
 
 
-def _pieces(read: object) -> Iterator[bytes]:
-    assert callable(read)
+def _pieces(read: Callable[[int], bytes]) -> Iterator[bytes]:
     while piece := read(PIECE):
         yield piece

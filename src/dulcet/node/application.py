@@ -226,11 +226,18 @@ class Node:
 
     # ------------------------------------------------------------------ serving
 
-    def threads(self, host: str = "127.0.0.1", port: int = 0) -> NodeThreads:
+    def threads(
+        self, host: str = "127.0.0.1", port: int = 0, *, maximum_associations: int = 500, maximum_per_host: int = 100
+    ) -> NodeThreads:
         """Serve in the background with a thread for each association, until `stop()` or the end of a `with` block."""
         from dulcet.node.threads import NodeThreads
 
-        return NodeThreads(self, Address(self.ae_title, host, port))
+        return NodeThreads(
+            self,
+            Address(self.ae_title, host, port),
+            maximum_associations=maximum_associations,
+            maximum_per_host=maximum_per_host,
+        )
 
     def start(self, host: str = "127.0.0.1", port: int = 0) -> NodeServer:
         """Serve in the running event loop: `server = await node.start(…)`, or `async with node.start(…)`."""

@@ -97,7 +97,11 @@ async def run(node: Node, incoming: IncomingRequest) -> None:
     core = incoming._request
     request = EchoRequest(
         Requestor(
-            association.calling_ae_title, association.called_ae_title, association.peer, association.identity
+            association.calling_ae_title,
+            association.called_ae_title,
+            association.peer,
+            association.identity,
+            association.extended,
         ),
         core.context,
         core.command,

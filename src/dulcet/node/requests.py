@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dulcet.dimse.command import Command
 from dulcet.dimse.operations import Request as CoreRequest
+from dulcet.services.extended import Extended
 from dulcet.services.models import InformationModel, model_of
 from dulcet.upper_layer.negotiation import PresentationContext
 
@@ -34,6 +35,8 @@ class Requestor:
     """host:port as seen."""
     identity: Any = None
     """What the identity verifier gave for the user identity (PS3.7 D.3.3.7); None without one."""
+    extended: Callable[[str], Extended | None] = field(default=lambda _: None, compare=False, repr=False)
+    """What was agreed on in the extended negotiation of a SOP class (PS3.7 D.3.3.5); None for nothing."""
 
 
 @dataclass(slots=True)

@@ -42,13 +42,22 @@ POOL: Final = 16
 class NodeThreads:
     """A node that serves in the background; a context manager."""
 
-    def __init__(self, node: Node, address: Address) -> None:
+    def __init__(
+        self, node: Node, address: Address, *, maximum_associations: int = 500, maximum_per_host: int = 100
+    ) -> None:
         if node.has_async_handlers:
             raise TypeError("this node has async handlers: start it in an event loop with `await node.start(…)`")
         self.node = node
         self._pools: WeakKeyDictionary[Association, ThreadPoolExecutor] = WeakKeyDictionary()
         self._lock = threading.Lock()
-        self._receiver = Receiver(address, self._run, policy=node.policy(), config=node.config)
+        self._receiver = Receiver(
+            address,
+            self._run,
+            policy=node.policy(),
+            config=node.config,
+            maximum_associations=maximum_associations,
+            maximum_per_host=maximum_per_host,
+        )
         self.address = self._receiver.address
         """Where it listens, the port that was taken included."""
         for companion in node.companions:
@@ -89,7 +98,11 @@ def run(node: Node, incoming: IncomingRequest, pool: ThreadPoolExecutor | None =
     core = incoming._request
     request = EchoRequest(
         Requestor(
-            association.calling_ae_title, association.called_ae_title, association.peer, association.identity
+            association.calling_ae_title,
+            association.called_ae_title,
+            association.peer,
+            association.identity,
+            association.extended,
         ),
         core.context,
         core.command,

@@ -1,0 +1,179 @@
+"""Answers to queries, from rows straight to bytes (PS3.4 section C.4.1.1.3, PS3.5 section 7.1).
+
+Rules: what a page has in common is encoded once; a value that comes again is not encoded again; text is in the
+character set of the query where that holds it, else in UTF-8, and an answer of plain ASCII names none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from struct import Struct
+from typing import Any, Final
+
+from dulcet import uids
+from dulcet.archive.attributes import LEVELS, REQUEST_KEYS, Attribute
+from dulcet.archive.index import Page
+from dulcet.archive.matching import Query
+from dulcet.part10.charset import CODECS
+from dulcet.part10.convert import convert
+from dulcet.part10.location import Location
+
+__all__ = ["Answers"]
+
+TEXT_VRS: Final = frozenset("LO LT PN SH ST UC UT".split())
+"""Those that the Specific Character Set is for (PS3.5 section 6.1.2.3)."""
+SHORT: Final = Struct("<HH2sH")
+LONG: Final = Struct("<HH2s2xL")
+IMPLICIT: Final = Struct("<HHL")
+ITEM: Final = Struct("<HHL")
+UNSIGNED: Final = Struct("<H")
+CHARACTER_SET: Final = 0x00080005
+LEVEL: Final = 0x00080052
+RETRIEVE_AE_TITLE: Final = 0x00080054
+AVAILABILITY: Final = 0x00080056
+UTF_8: Final = "ISO_IR 192"
+REMEMBERED: Final = 1024
+"""Values of an attribute whose encoding is kept."""
+
+
+class Answers:
+    """Encodes the answers to one query."""
+
+    def __init__(self, query: Query, transfer_syntax: str, retrieve_ae_title: str) -> None:
+        self._syntax = transfer_syntax
+        self._implicit = transfer_syntax in uids.IMPLICIT_VR
+        self._query = query
+        self._title = retrieve_ae_title
+        self._character_set, self._codec = _chosen(query.character_sets)
+        self._plain = transfer_syntax in (uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+        self._memories: dict[tuple[int, str], dict[Any, bytes]] = {}
+
+    def encode(self, page: Page) -> Iterator[bytes]:
+        """A data set for each row."""
+        for data in self._encoded(page):
+            yield data if self._plain else self._converted(data)
+
+    def _encoded(self, page: Page) -> Iterator[bytes]:
+        parts, slots, foreign = self._frame(page)
+        texts = [index for _, index, attribute, _ in slots if attribute.vr in TEXT_VRS or attribute.vr == "SQ"]
+        row_slots = [(place, index, encode) for place, index, _, encode in slots]
+        names = (b"", self._element(CHARACTER_SET, "CS", self._character_set.encode()))
+        for row in page.rows:
+            foreign_here = foreign or not all((row[index] or "").isascii() for index in texts)
+            if foreign_here and not self._holds(page, [row[index] or "" for index in texts]):
+                yield from self._in_utf_8(Page(page.above, [row]))
+                continue
+            parts[0] = names[foreign_here]
+            for place, index, encode in row_slots:
+                parts[place] = encode(row[index])
+            yield b"".join(parts)
+
+    def _frame(self, page: Page) -> tuple[list[bytes], list[tuple[int, int, Attribute, Callable[[Any], bytes]]], bool]:
+        """The pieces of every answer of a page, the character set's place first and those of row values empty."""
+        query = self._query
+        fixed = [(LEVEL, self._element(LEVEL, "CS", LEVELS[query.level].encode()))]
+        if query.retrieve_ae_title:
+            fixed.append((RETRIEVE_AE_TITLE, self._element(RETRIEVE_AE_TITLE, "AE", self._title.encode())))
+        if query.availability:
+            fixed.append((AVAILABILITY, self._element(AVAILABILITY, "CS", b"ONLINE")))
+        pieces: list[tuple[int, bytes, int, Attribute | None]] = [(tag, data, -1, None) for tag, data in fixed]
+        foreign = False
+        columns = query.columns
+        for attribute in query.answered:
+            if attribute in columns:
+                pieces.append((attribute.tag, b"", columns.index(attribute), attribute))
+                continue
+            value = page.above.get(attribute.keyword) or ""
+            foreign = foreign or (attribute.vr in TEXT_VRS and not value.isascii())
+            pieces.append((attribute.tag, self._encoder(attribute)(value), -1, None))
+        parts: list[bytes] = [b""]
+        slots = []
+        for _, data, index, found in sorted(pieces, key=lambda piece: piece[0]):
+            if found is not None:
+                slots.append((len(parts), index, found, self._encoder(found)))
+                parts.append(b"")
+            elif len(parts) > 1 and parts[-1]:
+                parts[-1] += data
+            else:
+                parts.append(data)
+        return parts, slots, foreign
+
+    def _holds(self, page: Page, texts: Sequence[str]) -> bool:
+        """Does the chosen character set have all these characters?"""
+        if self._codec == "utf_8":
+            return True
+        above = [page.above.get(found.keyword) or "" for found in self._query.above if found.vr in TEXT_VRS]
+        try:
+            for text in (*above, *texts):
+                text.encode(self._codec)
+        except UnicodeEncodeError:
+            return False
+        return True
+
+    def _in_utf_8(self, page: Page) -> Iterator[bytes]:
+        other = Answers(self._query, self._syntax, self._title)
+        other._character_set, other._codec = UTF_8, "utf_8"
+        return other._encoded(page)
+
+    def _converted(self, data: bytes) -> bytes:
+        """For the peers that chose big endian or deflate."""
+        location = Location(uids.EXPLICIT_VR_LITTLE_ENDIAN, "", "", 0, len(data))
+        return convert(data, location, [self._syntax])[0]
+
+    # ------------------------------------------------------------------ elements
+
+    def _encoder(self, attribute: Attribute) -> Callable[[Any], bytes]:
+        """Encodes the values of one attribute, the same one once."""
+        make = self._maker(attribute)
+        memory = self._memories.setdefault((attribute.tag, self._codec), {})
+
+        def encode(value: Any) -> bytes:
+            found = memory.get(value)
+            if found is None:
+                found = make(value)
+                if len(memory) < REMEMBERED:
+                    memory[value] = found
+            return found
+
+        return make if attribute.vr == "UI" and attribute.keyword == "SOPInstanceUID" else encode
+
+    def _maker(self, attribute: Attribute) -> Callable[[Any], bytes]:
+        tag, vr = attribute.tag, attribute.vr
+        if vr == "SQ":
+            return lambda value: self._sequence(tag, value)
+        if vr == "US":
+            return lambda value: self._element(tag, vr, UNSIGNED.pack(int(value) & 0xFFFF) if value else b"")
+        codec = self._codec if vr in TEXT_VRS else "latin_1"
+        return lambda value: self._element(tag, vr, str("" if value is None else value).encode(codec, "replace"))
+
+    def _element(self, tag: int, vr: str, value: bytes) -> bytes:
+        if len(value) & 1:
+            value += b"\0" if vr == "UI" else b" "
+        if self._implicit:
+            return IMPLICIT.pack(tag >> 16, tag & 0xFFFF, len(value)) + value
+        if vr in ("SQ", "UT", "UC"):
+            return LONG.pack(tag >> 16, tag & 0xFFFF, vr.encode(), len(value)) + value
+        return SHORT.pack(tag >> 16, tag & 0xFFFF, vr.encode(), len(value)) + value
+
+    def _sequence(self, tag: int, value: str | None) -> bytes:
+        """Request Attributes Sequence from its JSON."""
+        items = []
+        for item in json.loads(value) if value else ():
+            elements = [
+                self._element(
+                    key, "UI" if keyword.endswith("UID") else "LO" if keyword.endswith("Description") else "SH",
+                    item.get(keyword, "").encode(self._codec, "replace"),
+                )
+                for keyword, key in REQUEST_KEYS.items()
+            ]  # fmt: skip
+            data = b"".join(elements)
+            items.append(ITEM.pack(0xFFFE, 0xE000, len(data)) + data)
+        return self._element(tag, "SQ", b"".join(items))
+
+
+def _chosen(character_sets: str) -> tuple[str, str]:
+    """The query's own character set where it is one without code extensions, else UTF-8; and Python's name for it."""
+    term = character_sets.strip().upper()
+    codec = CODECS.get(term.removeprefix("ISO_IR ")) if term.startswith("ISO_IR ") else None
+    return (UTF_8, "utf_8") if codec is None else (term, codec)

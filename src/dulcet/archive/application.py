@@ -1,0 +1,265 @@
+"""The archive as an application entity: verification, storage, query, retrieve, storage commitment; any face runs it.
+
+Rules: one process at a time works in a data folder; who may do what is a table by calling AE title; nothing that a data
+set holds gets into a log.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from dulcet.archive.answers import Answers
+from dulcet.archive.attributes import LEVELS
+from dulcet.archive.events import Events, Handler
+from dulcet.archive.index import INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE, Counts, IndexTrouble, Watch
+from dulcet.archive.ingest import Ingest
+from dulcet.archive.matching import Query, read_query, read_retrieve
+from dulcet.archive.objects import FileObjects
+from dulcet.archive.retrieve import Shipment
+from dulcet.archive.sqlite import SqliteIndex
+from dulcet.archive.sweep import Swept, adopt_all, sweep
+from dulcet.config import AssociationConfig
+from dulcet.dimse.status import Status
+from dulcet.node.application import Node
+from dulcet.node.commitment import StorageCommitment
+from dulcet.node.requests import FindRequest, RetrieveRequest
+from dulcet.node.transactions import SQLiteTransactions
+from dulcet.services.commitment import Reference
+from dulcet.services.extended import QueryOptions, RetrieveOptions
+from dulcet.services.models import MODELS
+from dulcet.services.refusals import Refused
+from dulcet.upper_layer.address import Address
+
+try:
+    import fcntl
+except ImportError:  # Windows: nobody is kept out
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["OPERATIONS", "Archive", "FolderInUse", "Peer", "rebuild"]
+
+log: Final = logging.getLogger("dulcet.archive")
+
+INDEX: Final = "index.sqlite"
+LOCK: Final = "lock"
+QUERIED: Final = ("patient", "study", "patient-study-only")
+OPERATIONS: Final = ("store", "find", "get", "move", "commit")
+"""What a peer may be allowed; verification always is."""
+QUERY_OPTIONS: Final = QueryOptions(relational=True, date_time=True, fuzzy=True, time_zone=True)
+RETRIEVE_OPTIONS: Final = RetrieveOptions(relational=True)
+CLASS_INSTANCE_CONFLICT: Final = 0x0119
+RUNNING: Final = b"running\n"
+
+
+class FolderInUse(IndexTrouble):
+    """Another process has the data folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Somebody who may call."""
+
+    address: Address | None = None
+    """Where it is reached, for C-MOVE and the results of storage commitment."""
+    operations: frozenset[str] = frozenset(OPERATIONS)
+
+
+class Archive:
+    """A data folder, open; a context manager."""
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        durable: bool = True,
+        peers: Mapping[str, Peer] | None = None,
+        allow_any: bool = False,
+        handlers: Iterable[Handler] = (),
+        watch: Watch | None = None,
+    ) -> None:
+        """Open the folder, or make it; put right what a crash left.
+
+        `peers` are known by their AE titles; others may call if `allow_any`, and do everything.  `handlers` are told of
+        events of the kinds that `watch` names, of all kinds without one.  FolderInUse, IndexDamaged, OSError.
+        """
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.peers = dict(peers or {})
+        self.allow_any = allow_any
+        handlers = list(handlers)
+        if watch is None:
+            watch = Watch(frozenset((INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE)) if handlers else frozenset())
+        self._lock = _Lock(self.folder / LOCK)
+        try:
+            self.objects = FileObjects(self.folder, durable=durable)
+            self.index = SqliteIndex(self.folder / INDEX, durable=durable, watch=watch, check=self._lock.interrupted)
+            self.swept = self._sweep()
+        except BaseException:
+            self._lock.release(clean=False)
+            raise
+        self.ingest = Ingest(self.objects, self.index, allows=lambda title: self.may(title, "store"))
+        self.events = Events(self.index, handlers)
+        self.ingest.after = self.events.wake if handlers else None
+
+    def _sweep(self) -> Swept:
+        swept = sweep(self.objects, self.index)
+        if self.index.made:
+            adopt_all(self.objects, self.index, swept)
+            if swept.adopted:
+                log.warning("the index is new; %d objects were indexed", swept.adopted)
+        return swept
+
+    def may(self, title: str, operation: str) -> bool:
+        """May this AE title do that?"""
+        peer = self.peers.get(title)
+        return self.allow_any if peer is None else operation in peer.operations
+
+    # ------------------------------------------------------------------ serving
+
+    def node(self, ae_title: str, *, config: AssociationConfig | None = None, move_associations: int = 4) -> Node:
+        """The node that provides the archive's services under an AE title."""
+        node = Node(
+            ae_title,
+            store_to=self.ingest,
+            peers={title: peer.address for title, peer in self.peers.items() if peer.address is not None},
+            calling=None if self.allow_any else self.peers,
+            config=config,
+            move_associations=move_associations,
+        )
+        node.on_store(_accept)
+        node.on_find(self._find, models=QUERIED)
+        node.on_get(self._retrieve, models=QUERIED)
+        node.on_move(self._retrieve, models=QUERIED)
+        for name in QUERIED:
+            model = MODELS[name]
+            node.extended[model.find or ""] = QUERY_OPTIONS
+            node.extended[model.get or ""] = node.extended[model.move or ""] = RETRIEVE_OPTIONS
+        transactions = SQLiteTransactions(self.folder / "commitment.sqlite")
+        StorageCommitment(node, self.committed, store=transactions, retrieve_ae_title=ae_title)
+        node.companions.append(self.events)
+        return node
+
+    def committed(self, reference: Reference) -> bool | int:
+        """Is this instance safe here, and whole?  True, False, or 0119H for another class."""
+        for kept in self.index.known(reference.sop_instance_uid)[:1]:
+            if kept.sop_class_uid != reference.sop_class_uid:
+                return CLASS_INSTANCE_CONFLICT
+            try:
+                return self.objects.path(kept.object).stat().st_size == kept.offset + kept.length
+            except OSError:
+                return False
+        return False
+
+    def _find(self, request: FindRequest) -> Iterator[Any]:
+        self._check(request, "find")
+        model = request.model
+        assert model is not None
+        options = request.requestor.extended(request.sop_class_uid)
+        query = read_query(request.identifier, model, options if isinstance(options, QueryOptions) else None)
+        log.info("%s: C-FIND at %s", request.requestor.peer, LEVELS[query.level])
+        return self._answers(query, request.transfer_syntax, request.requestor.called_ae_title)
+
+    def _answers(self, query: Query, transfer_syntax: str, title: str) -> Iterator[Any]:
+        answers = Answers(query, transfer_syntax, title)
+        for page in self.index.find(query):
+            if query.unsupported:
+                yield from ((Status.PENDING_WARNING, data) for data in answers.encode(page))
+            else:
+                yield from answers.encode(page)
+
+    def _retrieve(self, request: RetrieveRequest) -> Shipment:
+        self._check(request, "get" if request.destination is None else "move")
+        model = request.model
+        assert model is not None
+        options = request.requestor.extended(request.sop_class_uid)
+        relational = isinstance(options, RetrieveOptions) and options.relational
+        query = read_retrieve(request.identifier, model, relational=relational)
+        shipment = Shipment(self.index.select(query), self.objects)
+        log.info("%s: %s of %d instances", request.requestor.peer, request.command.name, len(shipment))
+        return shipment
+
+    def _check(self, request: FindRequest, operation: str) -> None:
+        title = request.requestor.calling_ae_title
+        if not self.may(title, operation):
+            raise Refused(Status.NOT_AUTHORIZED, f"this AE title may not {operation} here")
+
+    # ------------------------------------------------------------------ the folder
+
+    def counts(self) -> Counts:
+        """How much there is."""
+        return self.index.counts()
+
+    def close(self) -> None:
+        """Finish what waits and give the folder back; may be called again."""
+        if self._lock.held:
+            self.events.stop(2.0)
+            self.ingest.close()
+            self.index.close()
+            self._lock.release(clean=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def rebuild(folder: str | os.PathLike[str], told: Callable[[int], object] | None = None) -> Swept:
+    """Make the index anew from the objects, beside the old one until it is whole; FolderInUse while somebody serves."""
+    path = Path(folder)
+    lock = _Lock(path / LOCK)
+    try:
+        made = path / f"{INDEX}.new"
+        for leftover in (made, Path(f"{made}-wal"), Path(f"{made}-shm")):
+            leftover.unlink(missing_ok=True)
+        index = SqliteIndex(made)
+        try:
+            swept = adopt_all(FileObjects(path), index, told=told)
+        finally:
+            index.close()
+        # In this order: without an index one is made at the next start, and a log never meets another one's index.
+        for old in (INDEX, f"{INDEX}-wal", f"{INDEX}-shm"):
+            (path / old).unlink(missing_ok=True)
+        os.replace(made, path / INDEX)
+        return swept
+    finally:
+        lock.release(clean=True)
+
+
+class _Lock:
+    """The data folder's lock, which says too whether the one before ended as it should."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._file)
+            raise FolderInUse(f"{path.parent} is in use by another process; stop that one first") from None
+        self.held = True
+        self.interrupted = os.read(self._file, len(RUNNING)) == RUNNING
+        """True when the one before did not come to its end."""
+        self._write(RUNNING)
+
+    def release(self, *, clean: bool) -> None:
+        if clean:
+            self._write(b"")
+        os.close(self._file)
+        self.held = False
+
+    def _write(self, text: bytes) -> None:
+        os.ftruncate(self._file, 0)
+        os.lseek(self._file, 0, os.SEEK_SET)
+        os.write(self._file, text)
+
+
+def _accept(request: Any) -> None:
+    """It was kept before the handler was called."""
