@@ -9,7 +9,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from dulcet.upper_layer.happenings import (
     AssociationAborted,
@@ -128,6 +128,8 @@ def _sentence(happening: Happening) -> str:
             return "connected"
         case ConnectionClosed(expected):
             return "connection closed" if expected else "connection lost"
+        case _:
+            assert_never(happening)
 
 
 class Metrics:
