@@ -2,19 +2,55 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from typing import TYPE_CHECKING, Final
 
+from dulcet.io.sockets import listening_sockets
 from dulcet.toolkit.io_thread import READ, IOThread
 
 if TYPE_CHECKING:
     from dulcet.toolkit.net import Net
 
-__all__ = ["Door"]
+__all__ = ["Door", "listening"]
 
 RESERVE: Final = 0.5
 """Seconds between two tries to accept when the process is out of descriptors."""
+
+
+ADDRESSES: Final = {"v4": ("127.0.0.1", "0.0.0.0", socket.AF_INET), "v6": ("::1", "::", socket.AF_INET6)}
+"""This machine alone, every address, of each protocol."""
+LACKING: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+PORT_TRIES: Final = 8
+"""A port that is free in one protocol may be taken in the other."""
+
+
+def listening(host: str, port: int, backlog: int, ip: str) -> list[socket.socket]:
+    """Listening sockets of one port in the protocols that `ip` names, as far as the machine and the host have them."""
+    for tries_left in reversed(range(1 if port else PORT_TRIES)):
+        sockets: list[socket.socket] = []
+        missing: OSError | None = None
+        try:
+            for local, every, family in ADDRESSES.values() if ip == "both" else (ADDRESSES[ip],):
+                try:
+                    name = {"": local, "*": every}.get(host) or str(socket.getaddrinfo(host, port, family)[0][4][0])
+                    taken = sockets[0].getsockname()[1] if sockets else port
+                    sockets += listening_sockets(name, taken, backlog=backlog)
+                except OSError as error:
+                    if not isinstance(error, socket.gaierror) and error.errno not in LACKING:
+                        raise
+                    missing = missing or error
+        except OSError as error:
+            for sock in sockets:
+                sock.close()
+            if error.errno != errno.EADDRINUSE or not tries_left:
+                raise
+            continue
+        if missing is not None and not sockets:
+            raise missing
+        return sockets
+    raise AssertionError("unreachable")
 
 
 class Door:

@@ -58,7 +58,9 @@ class Link:
         self.deadline: float | None = None
         self.usable = False
         """True once bytes of the association may flow: connected, and secured where that is wanted."""
+        self._ended = False
         self.gone = threading.Event()
+        """Set when it has ended and everybody was told."""
         self.error: DulcetError | None = None
         """Why it ended, unless in order."""
         self.lost: AssociationClosed | None = None
@@ -78,6 +80,9 @@ class Link:
     def unsent(self) -> int:
         """Bytes that were taken from the core and are not yet with the kernel."""
         return 0 if self._unsent is None else len(self._unsent)
+
+    def is_over(self) -> bool:
+        return self._ended
 
     @property
     def name(self) -> str:
@@ -104,7 +109,7 @@ class Link:
 
     def finish(self, seconds: float) -> None:
         """Let what is queued leave, end the association where one stands, close; an error when that took too long."""
-        if self._close_by is None and not self.gone.is_set():
+        if self._close_by is None and not self.is_over():
             self._close_by = time.monotonic() + seconds
             if self.usable:
                 self._attend()
@@ -179,7 +184,7 @@ class Link:
     def _read(self) -> None:
         """Take what has come; under TLS all that was decrypted, for no selector tells of it."""
         core, sock = self._core, self._sock
-        while not (self._eof or core.is_full or self.gone.is_set()):
+        while not (self._eof or core.is_full or self.is_over()):
             try:
                 count = sock.recv_into(core.get_buffer())
             except NOT_YET:
@@ -198,7 +203,7 @@ class Link:
     def _attend(self) -> None:
         """Hand on what there is, send what that led to, and see what is wanted next."""
         self._scheduled = False
-        if not self.usable or self.gone.is_set():
+        if not self.usable or self.is_over():
             return
         self._pull()
         self._flush()
@@ -208,7 +213,7 @@ class Link:
                 core.abort()  # nothing where it is over already
             self._flush()
             self._half_close()
-        if self.gone.is_set():
+        if self.is_over():
             return
         nothing_left = self._unsent is None and not core.has_output
         if (core.wants_close or self._eof) and nothing_left:
@@ -229,7 +234,7 @@ class Link:
 
     def _pull(self) -> None:
         core, owner = self._core, self._owner
-        while not self.gone.is_set():
+        while not self.is_over():
             with self._lock:
                 event = core.next_event()
                 heard = self._noted(PDUReceived)
@@ -245,7 +250,7 @@ class Link:
                 owner.handle(event)
 
     def _flush(self) -> None:
-        while not self.gone.is_set():
+        while not self.is_over():
             if self._unsent is None:
                 if not self._load():
                     return
@@ -294,7 +299,7 @@ class Link:
 
     def _half_close(self) -> None:
         """Our last word is out: wait for the peer's close where one is due, for to close first could lose that word."""
-        if self.gone.is_set() or self._unsent is not None:
+        if self.is_over() or self._unsent is not None:
             return
         if self._core.timer(time.monotonic()) is None:
             self._end()
@@ -303,10 +308,10 @@ class Link:
                 self._sock.shutdown(socket.SHUT_WR)
 
     def _end(self, error: DulcetError | None = None) -> None:
-        if self.gone.is_set():
+        if self.is_over():
             return
         self.error = self.error or error
-        self.gone.set()
+        self._ended = True
         self.deadline = None
         self._io.attended.discard(self)
         self._io.watch(self._sock, 0, self)
@@ -315,3 +320,4 @@ class Link:
             trains.give(self._train)
         self._train = self._unsent = None
         self._owner.over()
+        self.gone.set()

@@ -27,11 +27,11 @@ from dulcet.dimse.status import Status
 from dulcet.errors import DulcetError, LocalProtocolError, PeerUnreachable, ReceiveError
 from dulcet.io.instances import Instance
 from dulcet.io.one_file import OneFile
-from dulcet.io.sockets import BACKLOG, connect, listening_sockets
+from dulcet.io.sockets import BACKLOG, connect
 from dulcet.services.endings import ENDINGS, ending
 from dulcet.toolkit.associate import Associate
 from dulcet.toolkit.callbacks import Callbacks
-from dulcet.toolkit.door import Door
+from dulcet.toolkit.door import Door, listening
 from dulcet.toolkit.io_thread import IOThread, current
 from dulcet.toolkit.link import Link
 from dulcet.toolkit.messages import BY_FIELD, DataSet, DataSetSource, Message, encoded
@@ -47,7 +47,6 @@ log: Final = logging.getLogger("dulcet.toolkit")
 FAILED: Final = object()
 """What a callback gave that raised."""
 MEMORY_LIMIT: Final = 64 * 1024 * 1024
-ADDRESSES: Final = {"v4": ("127.0.0.1", "0.0.0.0", socket.AF_INET), "v6": ("::1", "::", socket.AF_INET6)}
 
 
 class Associates(NamedTuple):
@@ -96,6 +95,7 @@ class Net(Callbacks):
         self._waiting: deque[tuple[int, Command, Any, Instance | None]] = deque()  # requests beyond the window
         self._files: set[Instance] = set()  # open as long as a message that lies in them may need it
         self._last_id = 0
+        self._collision: events.ReleaseRequested | None = None
         self._storing: Storing | None = None
         self._closed_here = False
 
@@ -109,19 +109,11 @@ class Net(Callbacks):
         `backlog` bounds connections that wait to be accepted, it is no limit of clients.  Raises OSError.
         """
         io = self._start()
-        sockets: list[socket.socket] = []
-        missing: OSError | None = None
-        for local, every, family in ADDRESSES.values() if ip == "both" else (ADDRESSES[ip],):
-            try:
-                name = {"": local, "*": every}.get(host) or socket.getaddrinfo(host, port, family)[0][4][0]
-                taken = sockets[0].getsockname()[1] if sockets else port
-                sockets += listening_sockets(str(name), taken, backlog=backlog)
-            except OSError as error:
-                missing = error
-        if not sockets:
+        try:
+            sockets = listening(host, port, backlog, ip)
+        except OSError:
             self._io = None
-            assert missing is not None
-            raise missing
+            raise
         self._door = Door(self, io, sockets)
         io.post(self._door.open)
         return int(sockets[0].getsockname()[1])
@@ -285,7 +277,7 @@ class Net(Callbacks):
     @property
     def is_connected(self) -> bool:
         """True while the connection stands, secured where it is to be."""
-        return self._link is not None and self._link.usable and not self._link.gone.is_set()
+        return self._link is not None and self._link.usable and not self._link.is_over()
 
     @property
     def is_associated(self) -> bool:
@@ -391,10 +383,10 @@ class Net(Callbacks):
         config = self.config if self.config.observers else replace(self.config, observers=(_nobody,))
         self._core = Association(requestor=requestor, config=config)
         self._link = Link(io, sock, self._core, self._lock, self)
-        self.answer_by, self._admitted, self._last_id = None, False, 0
+        self.answer_by, self._collision, self._admitted, self._last_id = None, None, False, 0
 
     def _connected(self) -> tuple[Association, Link]:
-        if self._core is None or self._link is None or self._link.gone.is_set():
+        if self._core is None or self._link is None or self._link.is_over():
             raise LocalProtocolError("not connected: nothing was sent")
         return self._core, self._link
 
@@ -499,6 +491,10 @@ class Net(Callbacks):
             self._answer_late("associate")
 
     def _release_requested(self, event: events.ReleaseRequested) -> None:
+        assert self._core is not None
+        if self._core.owes != "release":
+            self._collision = event  # the requestor answers first (PS3.8 section 7.2.1); ours is due after that
+            return
         self._owe()
         if self._call("on_receive_release_request") is FAILED:
             self._answer_late("release")
@@ -524,6 +520,8 @@ class Net(Callbacks):
 
     def _release_confirmed(self, event: events.ReleaseConfirmed) -> None:
         self._call("on_receive_release_response")
+        if self._collision is not None:
+            self._release_requested(self._collision)
 
     def _aborted(self, event: events.Aborted) -> None:
         if event.by_us:
