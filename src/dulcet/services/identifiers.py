@@ -20,6 +20,9 @@ __all__ = ["attribute_tags", "build_identifier", "decode_dataset", "encode_datas
 
 MAX_INFLATED: Final = 1 << 30
 
+NUMBERS: Final = frozenset("AT FL FD SL SS SV UL US UV".split())
+"""The VRs of binary numbers."""
+
 
 def encode_dataset(dataset: Dataset, transfer_syntax: str | None = None) -> tuple[bytes, str]:
     """A pydicom Dataset as bytes without file meta, and the transfer syntax they are in.
@@ -130,7 +133,9 @@ def _fill(keys: Mapping[str, Any]) -> Dataset:
             filled = [_fill(item) if isinstance(item, Mapping) else item for item in items]
             dataset.add_new(tag, vr, pydicom.Sequence(filled))
         else:
-            dataset.add_new(tag, vr.split(" or ")[0], "" if value is None else value)
+            vr = vr.split(" or ")[0]
+            empty = None if vr in NUMBERS else ""  # pydicom warns of text in a number, an empty one too
+            dataset.add_new(tag, vr, empty if value is None or value == "" else value)
     return dataset
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.dimse.status import Status
 from dulcet.services.attributes import is_empty
+from dulcet.services.identifiers import NUMBERS
 from dulcet.services.periods import Period, read_date, read_datetime, read_time
 from dulcet.services.refusals import Refused
 
@@ -101,7 +102,7 @@ class Matcher:
         for key in self._keys:
             element = _element(dataset, key.tag)
             if element is None:
-                answer.add_new(key.tag, key.vr, [] if key.vr == "SQ" else "")
+                answer.add_new(key.tag, key.vr, [] if key.vr == "SQ" else None if key.vr in NUMBERS else "")
             elif key.items is None:
                 answer.add(element)
             else:

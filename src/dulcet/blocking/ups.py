@@ -1,0 +1,272 @@
+"""Unified procedure steps as user (PS3.4 Annex CC): make, perform, watch and cancel them.
+
+uid = create_step(association, ProcedureStepLabel="plan", ScheduledProcedureStepStartDateTime="202607051000")
+with perform_step(association, uid) as step:
+    step.progress(50, "half of it")
+    step.performed(PerformedWorkitemCodeSequence=[…], …)
+# left in order it is COMPLETED, left by an exception CANCELED
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+from dulcet.errors import DulcetError
+from dulcet.io.identity import new_uid
+from dulcet.services.identifiers import build_identifier
+from dulcet.services.ups import (
+    CANCELED,
+    CHANGE_STATE,
+    COMPLETED,
+    EVENT,
+    FILTERED,
+    FINAL,
+    GLOBAL,
+    IN_PROGRESS,
+    PULL,
+    PUSH,
+    REQUEST_CANCEL,
+    SUBSCRIBE,
+    SUSPEND,
+    UNSUBSCRIBE,
+    WATCH,
+    scheduled_step,
+)
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from dulcet.blocking.association import Association
+    from dulcet.services.results import Response
+
+__all__ = [
+    "StepEvent",
+    "StepPerformance",
+    "create_step",
+    "get_step",
+    "perform_step",
+    "request_step_cancel",
+    "subscribe",
+    "suspend_global_subscription",
+    "unsubscribe",
+    "watch_steps",
+]
+
+log: Final = logging.getLogger("dulcet.association")
+
+EVENTS: Final = {1: "state", 2: "cancel requested", 3: "progress", 4: "provider status", 5: "assigned"}
+"""Words for the Event Type IDs of PS3.4 Table CC.2.4-1."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent:
+    """What a provider told of a step."""
+
+    kind: str
+    """One of EVENTS."""
+    sop_instance_uid: str
+    dataset: Dataset
+    provider: str
+    """AE title of who told it."""
+
+    @property
+    def state(self) -> str:
+        """Procedure Step State of a "state" event, "" of others."""
+        return str(self.dataset.get("ProcedureStepState") or "")
+
+
+class _Listening(Protocol):
+    """What a node offers to those who want to hear events."""
+
+    def on_n_event_report(self, handler: Any, *, classes: Sequence[str]) -> Any: ...
+
+
+def watch_steps(node: _Listening, hear: Callable[[StepEvent], object]) -> None:
+    """Have a node hear events of steps; who is to send them is told by `subscribe`."""
+
+    def handle(request: Any) -> None:
+        kind = EVENTS.get(request.event_type, f"event {request.event_type}")
+        provider = request.requestor.calling_ae_title
+        hear(StepEvent(kind, request.sop_instance_uid, request.dataset, provider))
+
+    node.on_n_event_report(handle, classes=(PUSH, EVENT))
+
+
+def create_step(
+    association: Association, dataset: Dataset | None = None, *, sop_instance_uid: str | None = None, **keys: Any
+) -> str:
+    """Make a step (N-CREATE, section CC.2.5): its UID; StatusError when the peer refuses it.
+
+    `dataset` as it is, or `keys`, of which ProcedureStepLabel and ScheduledProcedureStepStartDateTime are needed.
+    """
+    uid = sop_instance_uid or new_uid()
+    step = scheduled_step(**keys) if dataset is None else dataset
+    response = association.n_create(PUSH, uid, step, context=_context(association, PUSH)).check()
+    return response.command.affected_sop_instance_uid or uid
+
+
+def get_step(association: Association, sop_instance_uid: str, attributes: Sequence[str | int] = ()) -> Dataset:
+    """A step as the peer knows it (N-GET, section CC.2.7); StatusError when it does not."""
+    import pydicom
+
+    context = _context(association, PULL, WATCH, PUSH)
+    response = association.n_get(PUSH, sop_instance_uid, attributes, context=context).check()
+    return response.dataset() or pydicom.Dataset()
+
+
+def request_step_cancel(
+    association: Association,
+    sop_instance_uid: str,
+    *,
+    reason: str | None = None,
+    code: Mapping[str, Any] | None = None,
+    contact_name: str | None = None,
+    contact_uri: str | None = None,
+) -> Response:
+    """Ask for a step to be canceled (N-ACTION 2, section CC.2.2); who performs it may go on all the same."""
+    keys: dict[str, Any] = {
+        "ReasonForCancellation": reason,
+        "ProcedureStepDiscontinuationReasonCodeSequence": None if code is None else [code],
+        "ContactDisplayName": contact_name,
+        "ContactURI": contact_uri,
+    }
+    information = build_identifier({keyword: value for keyword, value in keys.items() if value is not None})
+    return _act(association, sop_instance_uid, REQUEST_CANCEL, information, PUSH, WATCH)
+
+
+def subscribe(
+    association: Association,
+    receiving_ae: str,
+    sop_instance_uid: str = GLOBAL,
+    *,
+    deletion_lock: bool = False,
+    only: Mapping[str, Any] | None = None,
+) -> Response:
+    """Have events sent to an AE title that the peer knows (N-ACTION 3, section CC.2.3): of one step, or of all.
+
+    `deletion_lock` keeps steps from being deleted; `only` are matching keys for a filtered global subscription.
+    """
+    keys = {**(only or {}), "ReceivingAE": receiving_ae, "DeletionLock": "TRUE" if deletion_lock else "FALSE"}
+    uid = FILTERED if only is not None and sop_instance_uid == GLOBAL else sop_instance_uid
+    return _act(association, uid, SUBSCRIBE, build_identifier(keys), WATCH)
+
+
+def unsubscribe(association: Association, receiving_ae: str, sop_instance_uid: str = GLOBAL) -> Response:
+    """Have no more events sent (N-ACTION 4), of one step or of any; deletion locks go with it."""
+    return _act(association, sop_instance_uid, UNSUBSCRIBE, build_identifier({"ReceivingAE": receiving_ae}), WATCH)
+
+
+def suspend_global_subscription(association: Association, receiving_ae: str) -> Response:
+    """Have no events of steps to come sent (N-ACTION 5); those of present ones go on."""
+    return _act(association, GLOBAL, SUSPEND, build_identifier({"ReceivingAE": receiving_ae}), WATCH)
+
+
+def perform_step(
+    association: Association, sop_instance_uid: str, *, transaction_uid: str | None = None
+) -> StepPerformance:
+    """Take a step (N-ACTION 1 to IN PROGRESS, section CC.2.1): StatusError when another one was quicker.
+
+    Keep `transaction_uid`, the lock, to be able to go on after a crash.
+    """
+    lock = transaction_uid or new_uid()
+    step = StepPerformance(association, sop_instance_uid, lock)
+    step._change_state(IN_PROGRESS)
+    return step
+
+
+class StepPerformance:
+    """A step that this side performs; as a context manager it ends with the block.
+
+    Made by `perform_step`, or by itself to go on with a step whose lock was kept.
+    """
+
+    def __init__(self, association: Association, sop_instance_uid: str, transaction_uid: str) -> None:
+        self.association = association
+        self.sop_instance_uid = sop_instance_uid
+        self.transaction_uid = transaction_uid
+        """The lock: whoever knows it may go on with the step."""
+        self.state = IN_PROGRESS
+        self.started = _now()
+        self._performed: dict[str, Any] = {}
+
+    def update(self, changes: Dataset | None = None, **keys: Any) -> Response:
+        """Set attributes (N-SET, section CC.2.6); StatusError when the peer refuses."""
+        dataset = build_identifier({**keys, "TransactionUID": self.transaction_uid})
+        if changes is not None:
+            dataset.update(changes)
+        context = _context(self.association, PULL)
+        return self.association.n_set(PUSH, self.sop_instance_uid, dataset, context=context).check()
+
+    def progress(self, percent: float, description: str = "", **keys: Any) -> Response:
+        """Tell how far it is; who watches hears of it."""
+        item = {"ProcedureStepProgress": f"{percent:g}", "ProcedureStepProgressDescription": description, **keys}
+        return self.update(ProcedureStepProgressInformationSequence=[item])
+
+    def performed(self, **keys: Any) -> None:
+        """Note what was done, for the end: PerformedStationNameCodeSequence and PerformedWorkitemCodeSequence are
+        needed, OutputInformationSequence says what came of it (Table CC.2.5-3, final state).
+        """
+        self._performed.update(keys)
+
+    def complete(self, **keys: Any) -> Response:
+        """Set what was done, and end it COMPLETED; StatusError (C304H) when something is lacking."""
+        self.performed(**keys)
+        item = {
+            "PerformedProcedureStepStartDateTime": self.started,
+            "PerformedProcedureStepEndDateTime": _now(),
+            "OutputInformationSequence": [],
+            **self._performed,
+        }
+        self.update(UnifiedProcedureStepPerformedProcedureSequence=[item])
+        return self._change_state(COMPLETED)
+
+    def cancel(self, reason: str | None = None, code: Mapping[str, Any] | None = None) -> Response:
+        """End it CANCELED; `code` is a reason of CID 9300."""
+        item: dict[str, Any] = {"ProcedureStepCancellationDateTime": _now()}
+        if reason is not None:
+            item["ReasonForCancellation"] = reason
+        if code is not None:
+            item["ProcedureStepDiscontinuationReasonCodeSequence"] = [code]
+        self.update(ProcedureStepProgressInformationSequence=[item])
+        return self._change_state(CANCELED)
+
+    def _change_state(self, state: str) -> Response:
+        information = build_identifier({"ProcedureStepState": state, "TransactionUID": self.transaction_uid})
+        response = _act(self.association, self.sop_instance_uid, CHANGE_STATE, information, PULL)
+        self.state = state
+        return response
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.state in FINAL:
+            return
+        if kind is None:
+            self.complete()
+            return
+        try:
+            self.cancel()
+        except DulcetError as failure:  # what led here is what the caller must see
+            log.warning("%s: the step could not be canceled: %s", self.association.peer, failure)
+
+
+def _act(association: Association, uid: str, action: int, information: Dataset, *contexts: str) -> Response:
+    return association.n_action(PUSH, uid, action, information, context=_context(association, *contexts)).check()
+
+
+def _context(association: Association, *candidates: str) -> str:
+    """The first of these SOP classes that was accepted: all of them work on instances of UPS Push (section CC.3.1)."""
+    accepted = {context.abstract_syntax for context in association.contexts}
+    return next((candidate for candidate in candidates if candidate in accepted), candidates[0])
+
+
+def _now() -> str:
+    return time.strftime("%Y%m%d%H%M%S%z")
