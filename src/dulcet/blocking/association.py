@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dulcet.blocking.channel import Channel
 from dulcet.blocking.requests import IncomingRequest
 from dulcet.blocking.transport import Transport
-from dulcet.config import AssociationConfig
+from dulcet.config import AssociationConfig, Timers
 from dulcet.dimse.association import Association as Core
 from dulcet.dimse.command import MEDIUM
 from dulcet.dimse.events import (
@@ -44,8 +44,11 @@ from dulcet.upper_layer.negotiation import Proposal
 
 if TYPE_CHECKING:
     from os import PathLike
+    from ssl import SSLContext
 
     from pydicom.dataset import Dataset
+
+    from dulcet.io.tls import TLSConfig
 
 __all__ = ["Association", "associate"]
 
@@ -66,6 +69,7 @@ def associate(
     common_extended: Iterable[CommonExtendedNegotiation] = (),
     user_items: Iterable[UserItem] = (),
     handler: Callable[[IncomingRequest], object] | None = None,
+    tls: TLSConfig | SSLContext | None = None,
 ) -> Association:
     """An established association with the peer at `AET@host:port`; use it as a context manager.
 
@@ -73,10 +77,11 @@ def associate(
     `identity` says who asks (`UserIdentity`), `extended` and `common_extended` negotiate by SOP class, `user_items` are
     further sub-items of user information, as they are.
     `handler` answers requests that the peer makes on it, such as N-EVENT-REPORT.
-    Raises AddressError, PeerUnreachable, AssociationRefused, AssociationAborted, AssociationClosed, DimseTimeout,
-    IdentityUnconfirmed.
+    `tls` secures the connection; the address may bring it along.
+    Raises AddressError, PeerUnreachable, TLSError, TLSConfigError, AssociationRefused, AssociationAborted,
+    AssociationClosed, DimseTimeout, IdentityUnconfirmed.
     """
-    address = Address.parse(address)
+    address = Address.parse(address, tls)
     config = config or AssociationConfig()
     request = association_request(
         address,
@@ -90,7 +95,7 @@ def associate(
     )
     core = Core(requestor=True, config=config)
     core.associate(request)
-    transport = Transport(connect(address.host, address.port, time.monotonic() + config.timers.connect))
+    transport = _connected(address, config.timers)
     association = Association(core, transport, peer=str(address), address=address)
     association.handler = handler
     try:
@@ -103,6 +108,15 @@ def associate(
     return association
 
 
+def _connected(address: Address, timers: Timers) -> Transport:
+    sock = connect(address.host, address.port, time.monotonic() + timers.connect)
+    if address.tls is None:
+        return Transport(sock)
+    from dulcet.blocking.secure import secured
+
+    return secured(sock, address.tls, address.host, str(address), timers.tls)
+
+
 class Association(Channel):
     """One association; made by `associate()` or by a listener, for one thread at a time, except for `interrupt()`."""
 
@@ -112,6 +126,7 @@ class Association(Channel):
         """Answers requests that come while something else is awaited; without one they get 0122H."""
         self._inbox: dict[Operation, deque[ResponseReceived]] = {}
         self._requests: deque[IncomingRequest] = deque()
+        self._streaming: IncomingRequest | None = None  # whose data set came last, or is coming
 
     # ------------------------------------------------------------------ as user
 
@@ -457,6 +472,9 @@ class Association(Channel):
         """What came while something else was awaited."""
         if type(event) is RequestReceived:
             self._serve(IncomingRequest(self, event.request))
+        elif type(event) is DataReceived:
+            if self._streaming is not None:
+                self._streaming._lose(event.is_last)
         elif type(event) is ResponseReceived:
             self._inbox.setdefault(event.operation, deque()).append(event)
         elif isinstance(event, StrayResponse):

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from dulcet.blocking.transport import Transport
 from dulcet.dimse.association import Association as Core
@@ -32,6 +32,9 @@ from dulcet.services.negotiated import Negotiated
 from dulcet.services.observing import Reporter
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import NEED_DATA, PAUSED, Closed, ReleaseRequested
+
+if TYPE_CHECKING:
+    from dulcet.io.secure_stream import Session
 
 __all__ = ["Channel", "abort_all"]
 
@@ -60,6 +63,11 @@ class Channel(Negotiated):
         self._flushed = 0.0
         self._reporter = Reporter(core.config.observers) if core.config.observers else None
 
+    @property
+    def tls(self) -> Session | None:
+        """What TLS agreed on, the peer's certificate included; None without TLS."""
+        return self._transport.session
+
     # ------------------------------------------------------------------ the end
 
     def release(self) -> None:
@@ -77,7 +85,7 @@ class Channel(Negotiated):
                     core.respond_status(request, Status.PROCESSING_FAILURE)
                 core.release()
             while self.ending is None:
-                self._set_aside(self._next_event())
+                self._next_event()  # what still comes can no longer be answered
         except AssociationClosed:
             pass
         finally:
@@ -124,6 +132,11 @@ class Channel(Negotiated):
         if deadline is None:
             deadline = time.monotonic() + LAST_WORD
         with contextlib.suppress(DulcetError):
+            while self._interrupted and (transport.has_unsent or core.has_output) and not transport.broken:
+                # What woke us looks like the peer's close: only let our last word leave.
+                self._flush()
+                if not transport.wait(read=False, deadline=deadline)[1]:
+                    break
             while not transport.broken and not core.closed and time.monotonic() < deadline:
                 if core.next_event() in (NEED_DATA, PAUSED) and not self._exchange(deadline):
                     break
@@ -171,6 +184,8 @@ class Channel(Negotiated):
     def _ended(self, event: object) -> None:
         """The association is over: remember how, close, and raise it."""
         word, error = ending(event, self.peer, self._core)
+        if isinstance(event, Closed) and (verdict := self._transport.verdict) is not None:
+            error = verdict
         if isinstance(event, ReleaseRequested):
             self._core.release_response()
             if event.collision:

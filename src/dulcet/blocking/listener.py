@@ -21,11 +21,11 @@ from typing import Final, Self
 
 from dulcet.blocking.association import Association
 from dulcet.blocking.channel import abort_all
-from dulcet.blocking.deciding import Deciders
 from dulcet.blocking.transport import Transport
 from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association as Core
 from dulcet.errors import DulcetError
+from dulcet.io.deciding import Deciders
 from dulcet.io.sockets import format_address, listening_sockets
 from dulcet.services.acceptance import AcceptancePolicy
 from dulcet.services.admission import CROWDED, UNDECIDED, Admission

@@ -9,7 +9,7 @@ from dulcet.dimse.association import PENDING
 from dulcet.dimse.operations import Request
 from dulcet.dimse.source import Source
 from dulcet.dimse.status import Status
-from dulcet.errors import ReceiveError
+from dulcet.errors import LocalProtocolError, ReceiveError
 from dulcet.services.incoming import Incoming
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ class IncomingRequest(Incoming):
     def __init__(self, association: Association, request: Request) -> None:
         super().__init__(request)
         self.association = association
+        self._lost = False
+        if request.streams:
+            association._streaming = self
 
     def defer(self) -> IncomingRequest:
         """Promise to answer later, maybe from another thread, while more requests are taken: for windows beyond 1.
@@ -41,6 +44,11 @@ class IncomingRequest(Incoming):
 
     def chunks(self) -> Iterator[memoryview]:
         """The encoded data set, piece by piece as it arrives; each piece is valid until the next is asked for."""
+        if self._lost:
+            raise LocalProtocolError(
+                f"the data set of {self.name} {self.message_id} came while something else was awaited, and was thrown "
+                "away; read it before you ask the peer for something, or defer the request"
+            )
         if not self._unread:
             if self._request.data is not None:
                 yield memoryview(self._request.data)
@@ -121,5 +129,11 @@ class IncomingRequest(Incoming):
 
     def _drain(self) -> None:
         """Read what of the data set nobody wanted."""
-        for _ in self.chunks():
-            pass
+        while self._unread:
+            self._unread = not self.association._next_piece().is_last
+
+    def _lose(self, is_last: bool) -> None:
+        """A piece of the data set came while nobody could take it."""
+        self._lost = True
+        if is_last:
+            self._unread = False

@@ -12,11 +12,15 @@ import socket
 import time
 from collections.abc import Sequence
 from struct import Struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dulcet.io.sockets import format_address, prepare, quick_ack
 from dulcet.io.train import Train, TrainPool
 from dulcet.upper_layer.fragments import Segment
+
+if TYPE_CHECKING:
+    from dulcet.errors import AssociationError
+    from dulcet.io.secure_stream import Session
 
 __all__ = ["Transport"]
 
@@ -59,6 +63,25 @@ class Transport:
     def broken(self) -> bool:
         """True once writing failed: nothing more will leave, what came in can still be read."""
         return self._broken
+
+    @property
+    def session(self) -> Session | None:
+        """What TLS agreed on; None without it."""
+        return None
+
+    @property
+    def verdict(self) -> AssociationError | None:
+        """What TLS knows about why the connection ended."""
+        return None
+
+    @property
+    def has_buffered(self) -> bool:
+        """True while something may be read that no poll tells of."""
+        return False
+
+    def objection(self, calling: str) -> str | None:
+        """Why the peer's certificate does not allow it to call itself so; None where it does or there is none."""
+        return None
 
     def write(self, segments: Sequence[Segment]) -> bool:
         """Put `segments` on their way; True when all of it is with the kernel, else call `flush` when writable.
