@@ -584,6 +584,7 @@ async def test_a_data_set_comes_in_pieces_or_whole_or_into_a_folder(faces: Faces
             for _ in takers:
                 assert (await association.store(file)).ok
             assert len(ways) == len(takers)
+    folder.close()
     assert provider.errors == []
 
 

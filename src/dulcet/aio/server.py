@@ -7,6 +7,7 @@ slow, silent or hostile never keeps another one waiting; what is handed out is e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Generator
@@ -15,13 +16,13 @@ from typing import Any, Final, Self
 
 from dulcet.aio.association import Association
 from dulcet.aio.protocol import Wire
-from dulcet.aio.threads import handlers
 from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association as Core
-from dulcet.errors import InstanceError
+from dulcet.errors import DulcetError, InstanceError
+from dulcet.io.deciding import Deciders
 from dulcet.io.sockets import format_address, listening_sockets
 from dulcet.services.acceptance import AcceptancePolicy
-from dulcet.services.admission import Admission
+from dulcet.services.admission import CROWDED, UNDECIDED, Admission
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import Aborted, AssociateRequested, TimedOut
 from dulcet.upper_layer.pdu import AssociateRQ
@@ -103,6 +104,7 @@ class Server:
         self._untaken: set[Association] = set()
         self._established: asyncio.Queue[Association | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._deciders = Deciders(f"dulcet-decider-{address.port}")
         self._retry: asyncio.TimerHandle | None = None
         self._acceptors: list[asyncio.Task[None]] = []
 
@@ -208,6 +210,7 @@ class Server:
         if self._closing:
             return
         self._closing = True
+        self._deciders.close()
         if self._retry is not None:
             self._retry.cancel()
         for acceptor in self._acceptors:
@@ -222,13 +225,16 @@ class Server:
             guest.wire.finish()
 
     def _accept(self, listening: socket.socket) -> None:
+        accepted = False
         for _ in range(ACCEPTED_AT_ONCE):
             try:
                 sock, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                if self._guests:  # out of descriptors: who came first and has not said yet what it wants, goes
+                if accepted:
+                    return  # out of descriptors, with which the kernel does not even look whether anybody is there
+                if self._guests:  # who came first and has not said yet what it wants, goes
                     self._dismiss_oldest()
                     return
                 log.error("cannot accept a connection: %s; raise the limit of open files", error.strerror)
@@ -237,6 +243,7 @@ class Server:
                 self._retry = self._loop.call_later(RESERVE, self._listen)
                 return
             self._greet(sock)
+            accepted = True
 
     async def _accept_one_by_one(self, listening: socket.socket) -> None:
         while True:
@@ -272,6 +279,7 @@ class Server:
 
     def _hand_out(self, guest: _Guest) -> None:
         self._guests.pop(guest, None)
+        self._admission.came(guest.host)
         association = Association(guest.wire.core, guest.wire, peer=guest.peer)
         association._tasks = self._tasks
         association._on_lost = lambda: self._gone(association, guest.host)
@@ -297,6 +305,7 @@ class _Guest:
         self.host = str(address[0])
         self.wire = Wire(Core(requestor=False, config=server.config), server._loop)
         self.wire.owner = self
+        self._timer: asyncio.TimerHandle | None = None  # while it is being decided about
 
     async def connect(self, sock: socket.socket) -> None:
         """Hand the socket to the loop."""
@@ -312,7 +321,7 @@ class _Guest:
             if policy.verifier is None and policy.judge is None:
                 self._answer(self._decide(event.request))
             else:
-                self.server._run(self._judge(event.request))
+                self._ask(event.request)
         elif isinstance(event, Aborted) and event.by_us:
             log.warning("%s: %s", self.peer, event.message)
         elif isinstance(event, TimedOut) and self.wire.core.connection.bytes_received:
@@ -321,32 +330,44 @@ class _Guest:
     def _decide(self, request: AssociateRQ) -> Any:
         return self.server._admission.decide(request, self.peer, self.host)
 
-    async def _judge(self, request: AssociateRQ) -> None:
+    def _ask(self, request: AssociateRQ) -> None:
         """Somebody else's code decides, in a thread; it may ask a directory server, but not for ever."""
-        wire, server = self.wire, self.server
-        try:
-            async with asyncio.timeout(server.config.timers.associate):
-                answer = await server._loop.run_in_executor(handlers, self._decide, request)
-        except TimeoutError:
-            log.warning("%s: refused, the verifier did not answer in time", self.peer)
-            answer = CONGESTED
-        except Exception:
-            log.exception("%s: unexpected", self.peer)
-            wire.core.abort(2, 0)
-            wire.pump()
-            return
-        if not wire.lost and not wire.core.closed:
+        loop = self.server._loop
+        self._timer = loop.call_later(self.server.config.timers.associate, self._give_up)
+
+        def decide() -> None:
+            answer = self._decide(request)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._conclude, answer)
+
+        self.server._deciders.submit(decide)
+
+    def _give_up(self) -> None:
+        log.warning("%s: refused, nobody decided about it in time", self.peer)
+        self._conclude(CONGESTED)
+
+    def _conclude(self, answer: Any) -> None:
+        """It was decided: go on where it was left."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
             self._answer(answer)
-            wire.pump()
+            self.wire.pump()
 
     def _answer(self, answer: Any) -> None:
-        core = self.wire.core
+        core, server = self.wire.core, self.server
         if isinstance(answer, tuple):
             core.reject(*answer)
-            return
-        core.accept(answer)
-        self.server._admission.came(self.host)
-        self.server._hand_out(self)
+        elif server._admission.is_crowded(self.host):  # others came while it was being decided about
+            core.reject(*CROWDED)
+        else:
+            try:
+                core.accept(answer)
+            except DulcetError as error:
+                log.error("%s: the association cannot be accepted as it was decided: %s", self.peer, error)
+                core.reject(*UNDECIDED)
+            else:
+                server._hand_out(self)
 
     def _sent(self) -> None:
         """Nothing is waited for."""
@@ -358,6 +379,9 @@ class _Guest:
         """Nothing is held."""
 
     def _lost(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self.server._guests.pop(self, None)
 
 
