@@ -28,7 +28,7 @@ __all__ = ["Instance", "InstanceSource", "examine"]
 InstanceSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Dataset"
 
 AT_ONCE: Final = 16 * 1024
-"""Files up to this many bytes are read when they are examined: a thousand of them wait in less memory than one image."""
+"""Files up to this many bytes are read when they are examined: a thousand wait in less memory than one image."""
 
 IN_MEMORY: Final = 64 * 1024
 """Files up to this many bytes are read at once when opened: cheaper than a descriptor that stays open."""
