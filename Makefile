@@ -11,14 +11,14 @@ WORKERS ?= 2
 .PHONY: help serve test check bench bench-quick clean dcmtk
 
 help:
-	@echo "make serve        receive images: AE title RECEIVER on 127.0.0.1:11112, files into ./incoming"
+	@echo "make serve        the archive: AE title ARCHIVE on 127.0.0.1:11112, everything in ./dulcet-data"
 	@echo "make test         all checks and tests, with DCMTK and pynetdicom as peers, and the coverage report"
 	@echo "make check        ruff, mypy --strict, generated files, import law"
 	@echo "make bench        the benchmarks against DCMTK and pynetdicom; bench-quick: a small version"
-	@echo "make clean        remove what the tools leave behind; keeps $(VENV) and incoming"
+	@echo "make clean        remove what the tools leave behind; keeps $(VENV) and dulcet-data"
 
 serve: $(VENV)/.runtime
-	@exec $(BIN)/dulcet listen --aet RECEIVER --bind 127.0.0.1 --port 11112 --dir incoming
+	@exec $(BIN)/dulcet serve --aet ARCHIVE --bind 127.0.0.1 --port 11112 --data ./dulcet-data --allow-any
 
 check: $(VENV)/.dev
 	$(BIN)/python -m ruff check .

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from dulcet._version import __version__
-from dulcet.cli import doctor, echo, find, listen, negotiate, retrieve, store
+from dulcet.cli import doctor, echo, export, find, index, listen, negotiate, retrieve, serve, status, store
 from dulcet.cli.output import (
     FAILED,
     INTERRUPTED,
@@ -57,7 +57,7 @@ def common(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """DICOM networking: verify, send, query, retrieve and receive.  A peer is AET@host:port.
+    """DICOM networking: verify, send, query, retrieve, receive and archive.  A peer is AET@host:port.
 
     Exit codes: 0 all good, 1 some operation failed, 2 usage, 3 no association.
     """
@@ -114,8 +114,13 @@ COMMANDS: Final = (
     retrieve.get,
     retrieve.move,
     listen.listen,
+    serve.serve,
+    status.status,
+    index.index,
+    export.export,
+    export.import_,
     negotiate.negotiate,
     doctor.doctor,
 )
 for command in COMMANDS:
-    app.command(command.__name__)(verb(command))
+    app.command(command.__name__.rstrip("_"))(verb(command))

@@ -74,6 +74,10 @@ class NodeThreads:
             companion.stop(seconds)
         return clean
 
+    def interrupt(self) -> None:
+        """Abort the associations that stand; callable from any thread."""
+        self._receiver.interrupt()
+
     def __enter__(self) -> NodeThreads:
         return self
 

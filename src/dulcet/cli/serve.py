@@ -1,0 +1,161 @@
+"""`dulcet serve`: the archive node."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from dulcet.cli.output import JSON, USAGE, complain, say, say_json, start_logging
+
+if TYPE_CHECKING:
+    from dulcet.archive.application import Archive
+    from dulcet.archive.configuration import Configuration
+    from dulcet.node.threads import NodeThreads
+
+__all__ = ["serve"]
+
+log: Final = logging.getLogger("dulcet.archive")
+
+
+def serve(
+    aet: Annotated[str | None, typer.Option("--aet", metavar="AET", help="Our AE title.")] = None,
+    bind: Annotated[
+        str | None, typer.Option(metavar="HOST", help="0.0.0.0 or * opens it to the network; else loopback.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", metavar="PORT", min=0, max=65535, help="0 takes a free one.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="The folder that holds everything.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A TOML file; flags win.")] = None,
+    allow_any: Annotated[
+        bool, typer.Option("--allow-any", help="Admit calling AE titles that no table lists.")
+    ] = False,
+    durability: Annotated[
+        str | None, typer.Option(metavar="fsync|none", help="fsync: what is acknowledged is on disk.  none: for tests.")
+    ] = None,
+    drain: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0, help="What SIGTERM leaves to those who are at it.")
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Write the configuration in force, with comments, and end.")
+    ] = False,
+    json: JSON = False,
+) -> int:
+    """Receive, keep, find and hand on: an archive in a folder.
+
+    Stops on SIGTERM or Ctrl-C, once those who are at it have finished; a second one does not wait for them.
+
+    \b
+    dulcet serve --data ./dulcet-data --allow-any
+    dulcet serve --print-config > dulcet.toml;  dulcet serve --config dulcet.toml
+    """
+    from dulcet.archive.configuration import Configuration, ConfigurationError, load, open_archive, parse, render
+
+    try:
+        configuration = load(config) if config is not None else Configuration()
+        _override(configuration, aet, bind, port, data, allow_any, durability, drain)
+        configuration = parse(render(configuration), "the command line")
+    except ConfigurationError as error:
+        complain(str(error))
+        return USAGE
+    except OSError as error:
+        complain(f"cannot read {config}: {error.strerror}")
+        return USAGE
+    if print_config:
+        print(render(configuration), end="")
+        return 0
+    start_logging(min(logging.getLogger().level, logging.INFO), times=True)
+    server, limits = configuration.server, configuration.limits
+    try:
+        archive = open_archive(configuration)
+    except OSError as error:
+        complain(f"cannot keep data in {server.data}: {error.strerror or error}; name a folder that can be written to")
+        return USAGE
+    with archive:
+        node = archive.node(
+            server.ae_title, config=configuration.association_config(), move_associations=limits.move_associations
+        )
+        try:
+            running = node.threads(
+                server.bind,
+                server.port,
+                maximum_associations=limits.associations,
+                maximum_per_host=limits.associations_per_address,
+            )
+        except OSError as error:
+            complain(error.strerror or str(error))
+            return USAGE
+        _announce(archive, running, configuration, json)
+        _run(running, server.drain)
+        counts = archive.ingest.counts
+        _tell(json, "stopped", {what: counts[what] for what in ("stored", "again", "beside", "refused")})
+    return 0
+
+
+def _override(
+    configuration: Configuration,
+    aet: str | None,
+    bind: str | None,
+    port: int | None,
+    data: Path | None,
+    allow_any: bool,
+    durability: str | None,
+    drain: float | None,
+) -> None:
+    """Flags win over the file."""
+    server = configuration.server
+    for name, value in (("ae_title", aet), ("bind", bind), ("port", port), ("drain", drain)):
+        if value is not None:
+            setattr(server, name, value)
+    server.data = server.data if data is None else str(data)
+    server.allow_any = server.allow_any or allow_any
+    configuration.storage.durability = durability or configuration.storage.durability
+
+
+def _announce(archive: Archive, running: NodeThreads, configuration: Configuration, json: bool) -> None:
+    server, swept = configuration.server, archive.swept
+    if not archive.objects.durable:
+        _tell(json, "not durable: what is acknowledged may be lost with the power; for tests only", {})
+    found = {"removed": swept.removed, "adopted": swept.adopted, "unreadable": swept.unreadable}
+    if any(found.values()):
+        _tell(json, "swept", found)
+    if not server.allow_any and not configuration.peers:
+        _tell(json, "nobody may call: add [peers.TITLE] to the configuration, or --allow-any", {})
+    address = running.address
+    if json:
+        say_json(event="listening", host=server.bind, port=address.port, ae_title=address.ae_title, **found)
+        return
+    host = f"[{server.bind}]" if ":" in server.bind else server.bind
+    say(f"listening on {host}:{address.port} as {address.ae_title}")
+
+
+def _tell(json: bool, event: str, values: dict[str, Any]) -> None:
+    if json:
+        say_json(event=event, **values)
+    else:
+        say(f"{event}{': ' if values else ''}{', '.join(f'{value} {name}' for name, value in values.items())}")
+
+
+def _run(running: NodeThreads, drain: float) -> None:
+    """Until the signal; then those who are at it may finish, unless a second one comes."""
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()  # a handler may put into it, whatever it interrupts
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: signals.put(number))
+    signals.get()
+    log.info("stopping; associations that stand have %g s", drain)
+
+    def stop() -> None:
+        running.stop(drain)
+        signals.put(0)
+
+    threading.Thread(target=stop, name="dulcet-stop", daemon=True).start()
+    while signals.get():  # 0 is the end
+        running.interrupt()
