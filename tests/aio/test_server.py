@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 import socket
 import struct
 import threading
@@ -495,6 +496,23 @@ async def test_stop_aborts_who_does_not_end_and_cancels_their_handlers() -> None
     await until(lambda: ended == ["cancelled"] and all(one.ending == "aborted" for one in idle))
     for one in idle:
         await one.close()
+
+
+@on_each_loop
+async def test_how_each_association_went_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "dulcet.receiver")
+    async with dulcet.aio.serve("HERE@127.0.0.1:0", succeed) as server:
+        async with dulcet.aio.associate(str(server.address), calling_ae_title="ONE") as association:
+            await association.echo()
+            await association.echo()
+        async with dulcet.aio.associate(str(server.address), calling_ae_title="TWO") as association:
+            server.interrupt()
+            with pytest.raises(dulcet.AssociationAborted):  # noqa: PT012
+                while True:
+                    await association.echo()
+        await until(lambda: server.count == 0)
+    assert re.search(r"127\.0\.0\.1:\d+ 'ONE': released after 2 requests, 0\.\d s", caplog.text)
+    assert re.search(r"'TWO': .*aborted by this side", caplog.text)
 
 
 # ---------------------------------------------------------------------- cost

@@ -147,6 +147,7 @@ class Association(Channel):
         Without one a requestor answers 0122H, and an acceptor hands them to `requests()`.
         """
         self._accepted = False
+        self._count = 0  # requests that came
         self._requests: deque[IncomingRequest] = deque()
         self._callers: deque[asyncio.Future[Any]] = deque()  # those who wait in requests()
         self._iterators = 0
@@ -549,6 +550,7 @@ class Association(Channel):
 
     def _request_received(self, request: Request) -> None:
         incoming = request.owner = IncomingRequest(self, request)
+        self._count += 1
         if self._leaving:
             return
         if self._callers or (self.handler is None and (self._iterators or not self._core.requestor)):

@@ -30,6 +30,7 @@ from dulcet.upper_layer.pdu import AssociateRQ
 __all__ = ["Server", "serve"]
 
 log: Final = logging.getLogger("dulcet.listener")
+served: Final = logging.getLogger("dulcet.receiver")
 
 GREETED_AT_ONCE: Final = 2048
 """Connections that may be waiting for their association at once; beyond it the oldest one without a word goes."""
@@ -187,6 +188,11 @@ class Server:
             task.cancel()
         return not left
 
+    def interrupt(self) -> None:
+        """Abort the associations that stand; callable from any thread."""
+        for association in list(self._alive):
+            association.interrupt()
+
     # ------------------------------------------------------------------ greeting
 
     async def _start(self) -> Self:
@@ -282,7 +288,8 @@ class Server:
         self._admission.came(guest.host)
         association = Association(guest.wire.core, guest.wire, peer=guest.peer)
         association._tasks = self._tasks
-        association._on_lost = lambda: self._gone(association, guest.host)
+        start = self._loop.time()
+        association._on_lost = lambda: self._gone(association, guest.host, self._loop.time() - start)
         self._alive.add(association)
         if self.handler is not None:
             association.handler = self.handler
@@ -290,9 +297,15 @@ class Server:
             self._untaken.add(association)
             self._established.put_nowait(association)
 
-    def _gone(self, association: Association, host: str) -> None:
+    def _gone(self, association: Association, host: str, seconds: float) -> None:
         self._alive.discard(association)
         self._admission.gone(host)
+        if self.handler is not None:
+            who = f"{association.peer} {association.calling_ae_title!a}"
+            if association.ending != "released":
+                served.warning("%s: %s", who, association._error)
+            count = association._count
+            served.info("%s: %s after %d requests, %.1f s", who, association.ending, count, seconds)
 
 
 class _Guest:
