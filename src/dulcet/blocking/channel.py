@@ -135,7 +135,7 @@ class Channel(Negotiated):
             while self._interrupted and (transport.has_unsent or core.has_output) and not transport.broken:
                 # What woke us looks like the peer's close: only let our last word leave.
                 self._flush()
-                if not transport.wait(read=False, deadline=deadline)[1]:
+                if transport.has_unsent and not transport.wait(read=False, deadline=deadline)[1]:
                     break
             while not transport.broken and not core.closed and time.monotonic() < deadline:
                 if core.next_event() in (NEED_DATA, PAUSED) and not self._exchange(deadline):
@@ -170,6 +170,8 @@ class Channel(Negotiated):
             elif type(event) in ENDINGS:
                 self._ended(event)
             else:
+                if self._reporter is not None:  # now, for who takes the event may be busy with it for long
+                    self._reporter.report(core, self, time.monotonic())
                 return event
 
     def _catch_up(self) -> None:

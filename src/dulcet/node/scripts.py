@@ -248,7 +248,7 @@ def _retrieve(node: Node, request: EchoRequest, handler: Any) -> Script:
     else:
         originator = (request.requestor.calling_ae_title, request.message_id)
         sending = Forward(address, source, priority, originator, node.move_associations)
-    results = yield sending
+    results = yield from _guarded(request, sending)
     try:
         lost = yield from _sub_operations(request, operations, results)
     except Exception:

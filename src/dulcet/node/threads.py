@@ -91,7 +91,9 @@ class NodeThreads:
             return
         with self._lock:
             pool = self._pools.get(association)
-            if pool is None:  # its threads end when the association is forgotten
+            if pool is None:
+                for ended in [one for one in self._pools if one.ending is not None]:
+                    self._pools.pop(ended).shutdown(wait=False)
                 pool = self._pools[association] = ThreadPoolExecutor(POOL, thread_name_prefix="dulcet-node")
         run(self.node, incoming, pool)
 
