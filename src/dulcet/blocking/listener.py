@@ -1,8 +1,9 @@
 """Waiting for associations: `for association in listener`.
 
-Rules: one thread greets, that is accepts connections, waits for their A-ASSOCIATE-RQ under ARTIM and answers it; a peer
-that is slow, silent or hostile costs an entry in a table there and never keeps another one waiting, nor does a judge or
-verifier, who has threads for that; what is handed out is established.
+Rules: one thread greets, that is accepts connections, takes the steps of their TLS handshakes, waits for their
+A-ASSOCIATE-RQ under ARTIM and answers it; a peer that is slow, silent or hostile costs an entry in a table there and
+never keeps another one waiting, nor does a judge or verifier, who has threads for that; what is handed out is
+established.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from dulcet.blocking.association import Association
 from dulcet.blocking.channel import abort_all
 from dulcet.blocking.transport import Transport
 from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association as Core
-from dulcet.errors import DulcetError
+from dulcet.errors import DulcetError, TLSError
 from dulcet.io.deciding import Deciders
 from dulcet.io.sockets import format_address, listening_sockets
 from dulcet.services.acceptance import AcceptancePolicy
@@ -32,8 +33,15 @@ from dulcet.services.admission import CROWDED, UNDECIDED, Admission
 from dulcet.services.observing import Reporter
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import NEED_DATA, PAUSED, Aborted, AssociateRequested, TimedOut
+from dulcet.upper_layer.happenings import HandshakeFailed
 from dulcet.upper_layer.negotiation import Offer
 from dulcet.upper_layer.pdu import AssociateRQ
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from dulcet.blocking.secure import SecureTransport
+    from dulcet.io.tls import TLSConfig
 
 __all__ = ["Listener", "listen"]
 
@@ -47,6 +55,9 @@ ACCEPTED_AT_ONCE: Final = 64
 
 CONGESTED: Final = (2, 3, 1)
 """Transient, temporary congestion (PS3.8 Table 9-21): a decision did not come in time."""
+
+PARTING: Final = 1.0
+"""Seconds for a peer to take the alert that ended its TLS handshake, and close."""
 
 Answer = Offer | tuple[int, int, int]
 
@@ -66,6 +77,12 @@ class _Guest:
     deadline: float | None = None
     reporter: Reporter | None = None
     counted: bool = False
+    handshake: SecureTransport | None = None
+    """The transport while its TLS handshake is under way, or has failed."""
+    failed: bool = False
+    """The handshake: nothing is expected any more but the peer's close."""
+    limit: float | None = None
+    """When its A-ASSOCIATE-RQ has to be here, the TLS handshake included."""
     watched: bool = True
     """False while its association is being decided about: whatever else it says waits in the kernel."""
 
@@ -77,14 +94,16 @@ def listen(
     config: AssociationConfig | None = None,
     maximum_associations: int = 500,
     maximum_per_host: int = 100,
+    tls: TLSConfig | SSLContext | None = None,
 ) -> Listener:
     """A listener on `AET@host:port`; port 0 takes a free one, host `*` all addresses.  Use it as a context manager.
 
     `policy` says which SOP classes, transfer syntaxes and AE titles are accepted; by default verification and every
-    storage class, from anybody who calls us by our AE title.  Raises AddressError, and OSError when it cannot listen.
+    storage class, from anybody who calls us by our AE title.  `tls` secures its connections; the address may bring it
+    along.  Raises AddressError, TLSConfigError, and OSError when it cannot listen.
     """
     return Listener(
-        Address.parse(address),
+        Address.parse(address, tls),
         policy=policy,
         config=config,
         maximum_associations=maximum_associations,
@@ -107,6 +126,13 @@ class Listener:
         self.config = config or AssociationConfig()
         self.policy = policy or AcceptancePolicy.storage(address.ae_title)
         self.ae_title = address.ae_title
+        self.tls: TLSConfig | SSLContext | None = address.tls
+        self.handshake_failures = 0
+        """TLS handshakes that failed or took too long, those of peers that never said anything left out."""
+        if self.tls is not None:
+            from dulcet.io.tls import server_context
+
+            server_context(self.tls)  # what cannot be used shows now
         self._admission = Admission(
             self.policy,
             self.config,
@@ -115,7 +141,7 @@ class Listener:
         )
         self._decided: queue.SimpleQueue[tuple[_Guest, Answer]] = queue.SimpleQueue()
         self._sockets = listening_sockets(address.host, address.port)
-        self.address = Address(address.ae_title, address.host, self._sockets[0].getsockname()[1])
+        self.address = replace(address, port=self._sockets[0].getsockname()[1])
         """Where it listens, the port that was taken included."""
         self._established: queue.SimpleQueue[Association | None] = queue.SimpleQueue()
         self._guests: dict[socket.socket, _Guest] = {}
@@ -236,7 +262,14 @@ class Listener:
             for sock in self._sockets:
                 self._selector.register(sock, selectors.EVENT_READ)
         for guest in [found for found in self._guests.values() if found.deadline is not None and found.deadline <= now]:
-            if guest.watched:
+            if guest.handshake is not None:
+                seconds = self.config.timers.tls
+                error = TLSError(f"{guest.peer}: no TLS handshake within {seconds:g} s")
+                self._guard(guest, self._expel, guest, error)
+            elif guest.limit is not None and guest.limit <= now:
+                log.warning("%s: no whole A-ASSOCIATE-RQ within %g s", guest.peer, self.config.timers.tls)
+                self._dismiss(guest)
+            elif guest.watched:
                 guest.core.handle_timer(now)
                 self._guard(guest, self._attend, guest)
             else:
@@ -273,25 +306,92 @@ class Listener:
                 return
             if len(self._guests) >= GREETED_AT_ONCE:
                 self._dismiss(next(iter(self._guests.values())))
-            core = Core(requestor=False, config=self.config)
-            guest = _Guest(core, Transport(sock), sock, format_address(address), str(address[0]))
-            if self.config.observers:
-                guest.reporter = Reporter(self.config.observers)
-            core.connection_made()
-            guest.deadline = core.timer(time.monotonic())
-            self._guests[sock] = guest
+            self._guests[sock] = self._welcome(sock, format_address(address), str(address[0]))
             self._selector.register(sock, selectors.EVENT_READ)
             accepted = True
 
+    def _welcome(self, sock: socket.socket, peer: str, host: str) -> _Guest:
+        core = Core(requestor=False, config=self.config)
+        tls, now = self.tls, time.monotonic()
+        if tls is None:
+            guest = _Guest(core, Transport(sock), sock, peer, host)
+            core.connection_made()
+            guest.deadline = core.timer(now)
+        else:
+            from dulcet.blocking.secure import SecureTransport
+            from dulcet.io.secure_stream import pick_up
+
+            secure = SecureTransport(sock, lambda: pick_up(tls, peer))
+            limit = now + self.config.timers.tls
+            guest = _Guest(core, secure, sock, peer, host, deadline=limit, limit=limit, handshake=secure)
+        if self.config.observers:
+            guest.reporter = Reporter(self.config.observers)
+        return guest
+
     def _hear(self, guest: _Guest, events: int) -> None:
+        if guest.handshake is not None and not self._shake_hands(guest, guest.handshake):
+            return
+        core, transport = guest.core, guest.transport
+        if events & selectors.EVENT_READ:
+            self._read(guest)
+        self._attend(guest)
+        # TLS may have received more than it gave; no selector tells of that.
+        while transport.has_buffered and not core.is_full and guest.watched and guest.sock in self._guests:
+            self._read(guest)
+            self._attend(guest)
+
+    def _read(self, guest: _Guest) -> None:
         core = guest.core
-        if events & selectors.EVENT_READ and not core.is_full:
+        if not core.is_full:
             count = guest.transport.read_into(core.get_buffer())
             if count:
                 core.buffer_updated(count)
             elif count == 0:
                 core.eof_received()
-        self._attend(guest)
+
+    def _shake_hands(self, guest: _Guest, transport: SecureTransport) -> bool:
+        """A step of the TLS handshake; True when it is done."""
+        if guest.failed:
+            if transport.discard():
+                self._dismiss(guest)
+            else:
+                self._part(guest, transport)
+            return False
+        try:
+            done = transport.shake_hands()
+        except TLSError as error:
+            self._expel(guest, error)
+            return False
+        if not done:
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if transport.has_unsent else 0)
+            self._selector.modify(guest.sock, wanted)
+            return False
+        guest.handshake = None
+        guest.core.connection_made()
+        return True
+
+    def _expel(self, guest: _Guest, error: TLSError) -> None:
+        """No handshake: tell the log, and the peer if it listens; one that never said anything is not worth a line."""
+        transport = guest.handshake
+        assert transport is not None
+        if guest.failed or not transport.received:
+            self._dismiss(guest)
+            return
+        log.warning("%s", error)
+        self.handshake_failures += 1
+        if guest.reporter is not None and guest.core.journal is not None:
+            guest.core.journal.append(HandshakeFailed(str(error)))
+            guest.reporter.report(guest.core, guest, time.monotonic())
+        guest.failed = True
+        guest.deadline = time.monotonic() + PARTING
+        self._part(guest, transport)
+
+    def _part(self, guest: _Guest, transport: SecureTransport) -> None:
+        """Let the alert leave; an immediate close would reset the connection under it."""
+        sent = transport.flush()
+        if sent:
+            transport.end_writing()
+        self._selector.modify(guest.sock, selectors.EVENT_READ | (0 if sent else selectors.EVENT_WRITE))
 
     def _attend(self, guest: _Guest) -> None:
         """Let the core act on what came, and carry out what it wants."""
@@ -317,9 +417,12 @@ class Listener:
             wanted = selectors.EVENT_READ | (0 if sent else selectors.EVENT_WRITE)
             self._selector.modify(guest.sock, wanted)
             guest.deadline = core.timer(time.monotonic())
+            if guest.limit is not None and guest.deadline is not None:
+                guest.deadline = min(guest.deadline, guest.limit)
 
     def _answer(self, guest: _Guest, event: AssociateRequested) -> None:
         """Decide at once, or have those decide who may need a while."""
+        guest.limit = None
         if self.policy.judge is None and self.policy.verifier is None:
             self._say(guest, self._decide(guest, event.request))
             return
@@ -334,7 +437,7 @@ class Listener:
         self._deciders.submit(decide)
 
     def _decide(self, guest: _Guest, request: AssociateRQ) -> Answer:
-        return self._admission.decide(request, guest.peer, guest.host)
+        return self._admission.decide(request, guest.peer, guest.host, guest.transport.objection)
 
     def _take_decisions(self) -> None:
         with contextlib.suppress(queue.Empty):

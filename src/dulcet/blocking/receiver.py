@@ -16,8 +16,11 @@ from dulcet.services.acceptance import AcceptancePolicy
 from dulcet.upper_layer.address import Address
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from dulcet.blocking.association import Association
     from dulcet.blocking.requests import IncomingRequest
+    from dulcet.io.tls import TLSConfig
 
 __all__ = ["Receiver"]
 
@@ -39,10 +42,11 @@ class Receiver:
         config: AssociationConfig | None = None,
         maximum_associations: int = 500,
         maximum_per_host: int = 100,
+        tls: TLSConfig | SSLContext | None = None,
     ) -> None:
-        """Listen at `AET@host:port`; raises AddressError, and OSError when it cannot listen."""
+        """Listen at `AET@host:port`; raises AddressError, TLSConfigError, and OSError when it cannot listen."""
         self.listener = Listener(
-            Address.parse(address),
+            Address.parse(address, tls),
             policy=policy,
             config=config,
             maximum_associations=maximum_associations,

@@ -62,6 +62,11 @@ class SecureTransport(Transport):
         return None if self._stream is None else self._stream.session
 
     @property
+    def received(self) -> int:
+        """Bytes of ciphertext that came."""
+        return 0 if self._stream is None else self._stream.received
+
+    @property
     def verdict(self) -> TLSError | None:
         return None if self._stream is None else self._stream.verdict()
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Callable
 from typing import Final
 
 from dulcet.config import AssociationConfig
 from dulcet.errors import LocalProtocolError
-from dulcet.services.acceptance import AcceptancePolicy
+from dulcet.services.acceptance import CALLING_NOT_RECOGNIZED, AcceptancePolicy
 from dulcet.upper_layer.negotiation import Offer
 from dulcet.upper_layer.pdu import AssociateRQ
 
@@ -46,14 +47,20 @@ class Admission:
         """True when one more from there would be one too many."""
         return self.count >= self.maximum_associations or self._hosts.get(host, 0) >= self.maximum_per_host
 
-    def decide(self, request: AssociateRQ, peer: str, host: str) -> Offer | tuple[int, int, int]:
+    def decide(
+        self, request: AssociateRQ, peer: str, host: str, objection: Callable[[str], str | None] | None = None
+    ) -> Offer | tuple[int, int, int]:
         """What is offered, or the rejection, which is logged; a verifier or judge may take its time over it.
 
-        Never raises.
+        `objection` says why the peer's certificate does not allow an AE title.  Never raises.
         """
         if self.is_crowded(host):
             log.warning("%s: refused %s, too many associations", peer, ascii(request.calling))
             return CROWDED
+        why = None if objection is None else objection(request.calling)
+        if why is not None:
+            log.warning("%s: refused %s, %s", peer, ascii(request.calling), why)
+            return CALLING_NOT_RECOGNIZED
         answer = self._asked(request, peer)
         if isinstance(answer, tuple):
             log.warning(

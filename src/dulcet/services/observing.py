@@ -19,6 +19,7 @@ from dulcet.upper_layer.happenings import (
     AssociationRequested,
     ConnectionClosed,
     ConnectionOpened,
+    HandshakeFailed,
     Happening,
     MessageReceived,
     MessageSent,
@@ -128,6 +129,8 @@ def _sentence(happening: Happening) -> str:
             return "connected"
         case ConnectionClosed(expected):
             return "connection closed" if expected else "connection lost"
+        case HandshakeFailed(message):
+            return message
         case _:
             assert_never(happening)
 

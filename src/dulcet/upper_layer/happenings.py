@@ -25,6 +25,7 @@ __all__ = [
     "AssociationRequested",
     "ConnectionClosed",
     "ConnectionOpened",
+    "HandshakeFailed",
     "Happening",
     "MessageReceived",
     "MessageSent",
@@ -40,6 +41,13 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class ConnectionOpened:
     """The transport connection stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeFailed:
+    """No TLS connection came about; `message` says why."""
+
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +152,7 @@ class OperationFinished:
 Happening = (
     ConnectionOpened
     | ConnectionClosed
+    | HandshakeFailed
     | PDUReceived
     | PDUSent
     | AssociationRequested
