@@ -123,7 +123,7 @@ def _moment(moment: Moment, table: str) -> Where:
     value = f"({table}.{moment.date}_at * {DAY} + coalesce({table}.{moment.time}_at, 0)"
     if moment.zone is None:
         return _between(value + ")", moment.first, moment.last)
-    offset = "(SELECT TimezoneOffsetFromUTC FROM study WHERE study.id = " + STUDY_OF[table] + ")"
+    offset = "(SELECT zoned.TimezoneOffsetFromUTC FROM study AS zoned WHERE zoned.id = " + STUDY_OF[table] + ")"
     minutes = f"(CAST(substr({offset}, 2, 2) AS INTEGER) * 60 + CAST(substr({offset}, 4, 2) AS INTEGER))"
     sign = f"CASE substr({offset}, 1, 1) WHEN '-' THEN -1 ELSE 1 END"
     # A study that names no zone of its own is taken to be of the one that the query is in.
