@@ -49,7 +49,13 @@ def serve_until(association: Association, done: Callable[[], bool], timeout: flo
 
 
 def report_in_turn(
-    association: Association, sop_class_uid: str, sop_instance_uid: str, event_type: int, dataset: Any
+    association: Association,
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    event_type: int,
+    dataset: Any,
+    *,
+    context: str | None = None,
 ) -> Response:
     """N-EVENT-REPORT from within the handling of a request, once those before it are answered.
 
@@ -61,7 +67,7 @@ def report_in_turn(
     _waiting[association] = depth + 1
     try:
         serve_until(association, association._core.can_invoke, None)
-        return association.n_event_report(sop_class_uid, sop_instance_uid, event_type, dataset)
+        return association.n_event_report(sop_class_uid, sop_instance_uid, event_type, dataset, context=context)
     finally:
         _waiting[association] = depth
 

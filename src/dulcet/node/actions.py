@@ -91,6 +91,8 @@ class ReportHere:
     sop_instance_uid: str
     event_type: int
     dataset: Any
+    context: str | None = None
+    """The abstract syntax it travels under where that is not its SOP class."""
 
 
 Action = Call | Next | Close | Receive | Respond | SendHere | Forward | ReportHere

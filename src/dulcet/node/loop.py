@@ -134,8 +134,10 @@ async def _perform(node: Node, incoming: IncomingRequest, action: Action) -> Any
             await _close(iterator)
         case Receive(directory, limit):
             return await (incoming.save(directory) if directory is not None else _in_memory(incoming, limit))
-        case ReportHere(sop_class_uid, sop_instance_uid, event_type, dataset):
-            return await association.n_event_report(sop_class_uid, sop_instance_uid, event_type, dataset)
+        case ReportHere(sop_class_uid, sop_instance_uid, event_type, dataset, context):
+            return await association.n_event_report(
+                sop_class_uid, sop_instance_uid, event_type, dataset, context=context
+            )
         case SendHere(items, priority):
             job = StoreMany(
                 None, calling_ae_title=node.ae_title, config=node.config, priority=priority, given=association

@@ -377,7 +377,12 @@ def _normalized(node: Node, request: EchoRequest, handler: Any) -> Script:
             elements.setdefault(keyword, value)
     yield Respond(status, _encoded(request, dataset) if dataset is not None else None, elements)
     if isinstance(result, Answer) and result.then is not None:
-        yield from result.then()
+        try:
+            yield from result.then()
+        except LOST:
+            raise
+        except Exception:
+            log.exception("%s: what was to follow the answer to %s failed", request.requestor.peer, command.name)
 
 
 # ---------------------------------------------------------------------- reading and writing data sets and results

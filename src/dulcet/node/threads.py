@@ -166,8 +166,8 @@ def _perform(node: Node, incoming: IncomingRequest, action: Action) -> Any:
                 association._look()
         case Call(function, argument):
             return function(argument)
-        case ReportHere(sop_class_uid, sop_instance_uid, event_type, dataset):
-            return report_in_turn(association, sop_class_uid, sop_instance_uid, event_type, dataset)
+        case ReportHere(sop_class_uid, sop_instance_uid, event_type, dataset, context):
+            return report_in_turn(association, sop_class_uid, sop_instance_uid, event_type, dataset, context=context)
         case Next(iterator):
             return next(iterator, END)  # type: ignore[arg-type]
         case Close(iterator):

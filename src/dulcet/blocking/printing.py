@@ -1,0 +1,159 @@
+"""Grayscale printing as user (PS3.4 Annex H).
+
+with FilmSession(association, medium="BLUE FILM") as session:
+    film = session.film("STANDARD\\\\1,2")
+    film.place(1, grayscale_image(pixels, rows=512, columns=512))
+    film.print()
+    session.wait(60)
+"""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from dulcet.blocking.serving import serve_until, take_events
+from dulcet.errors import DulcetError
+from dulcet.io.identity import new_uid
+from dulcet.services.print_management import (
+    FILM,
+    IMAGE,
+    JOB,
+    META,
+    PRINT,
+    PRINTER,
+    PRINTER_INSTANCE,
+    SESSION,
+    PrinterStatus,
+    PrintEvent,
+    film_box,
+    film_session,
+    image_box,
+    image_boxes_of,
+    print_job_of,
+    read_event,
+    read_printer,
+)
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+    from dulcet.blocking.association import Association
+    from dulcet.blocking.requests import IncomingRequest
+    from dulcet.services.results import Response
+
+__all__ = ["Film", "FilmSession", "printer_status"]
+
+log: Final = logging.getLogger("dulcet.association")
+
+
+def printer_status(association: Association) -> PrinterStatus:
+    """What the printer says of itself; StatusError when it does not answer that."""
+    import pydicom
+
+    wanted = ("PrinterStatus", "PrinterStatusInfo", "PrinterName")
+    response = association.n_get(PRINTER, PRINTER_INSTANCE, wanted, context=META).check()
+    return read_printer(response.dataset() or pydicom.Dataset())
+
+
+class FilmSession:
+    """Films that are printed alike; a context manager that deletes the session at the end.
+
+    Needs an association made with `PRINT_PROPOSALS`.  Each step raises StatusError when the printer refuses it; its
+    warnings, such as B605H, are in the responses.
+    """
+
+    def __init__(self, association: Association, *, sop_instance_uid: str | None = None, **options: Any) -> None:
+        """`options` are those of `dulcet.services.print_management.film_session`: copies, priority, medium, …"""
+        self.association = association
+        self.events: list[PrintEvent] = []
+        """What the printer reported since, of itself and of jobs."""
+        self.jobs: list[str] = []
+        """The print jobs, where the printer makes any."""
+        self._open = True
+        take_events(association, frozenset((PRINTER, JOB)), self._heard)
+        uid = sop_instance_uid or new_uid()
+        response = association.n_create(SESSION, uid, film_session(**options), context=META).check()
+        self.sop_instance_uid = response.command.affected_sop_instance_uid or uid
+
+    def film(
+        self, display_format: str = "STANDARD\\1,1", *, sop_instance_uid: str | None = None, **options: Any
+    ) -> Film:
+        """A sheet; `options` are those of `film_box`: orientation, size, magnification, …"""
+        uid = sop_instance_uid or new_uid()
+        dataset = film_box(self.sop_instance_uid, display_format, **options)
+        response = self.association.n_create(FILM, uid, dataset, context=META).check()
+        return Film(self, response.command.affected_sop_instance_uid or uid, image_boxes_of(response.dataset()))
+
+    def print(self) -> Response:
+        """Print all films of the session, where the printer can (PS3.4 section H.4.1.2.4)."""
+        return self._print(SESSION, self.sop_instance_uid)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until every job has ended, DONE or FAILURE (see `events`); False after `timeout` seconds.
+
+        True at once where the printer made no job.
+        """
+        return serve_until(self.association, lambda: not self._running(), timeout)
+
+    def delete(self) -> None:
+        """Delete the session and its films; what is being printed is printed."""
+        self._open = False
+        self.association.n_delete(SESSION, self.sop_instance_uid, context=META).check()
+
+    def _print(self, sop_class_uid: str, sop_instance_uid: str) -> Response:
+        response = self.association.n_action(sop_class_uid, sop_instance_uid, PRINT, context=META).check()
+        job = print_job_of(response.dataset())
+        if job is not None:
+            self.jobs.append(job)
+        return response
+
+    def _running(self) -> set[str]:
+        return set(self.jobs) - {event.sop_instance_uid for event in self.events if event.ends_job}
+
+    def _heard(self, request: IncomingRequest, information: Dataset) -> None:
+        event_type = request.command.event_type_id
+        self.events.append(read_event(request.sop_class_uid, request.sop_instance_uid, event_type, information))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._open:
+            return
+        if kind is None:
+            self.delete()
+            return
+        try:
+            self.delete()
+        except DulcetError as failure:  # what led here is what the caller must see
+            log.warning("%s: the film session could not be deleted: %s", self.association.peer, failure)
+
+
+class Film:
+    """A film box and its image boxes."""
+
+    def __init__(self, session: FilmSession, sop_instance_uid: str, image_boxes: list[str]) -> None:
+        self.session = session
+        self.sop_instance_uid = sop_instance_uid
+        self.image_boxes = image_boxes
+        """The SOP instance UIDs of the image boxes, that of position 1 first."""
+
+    def place(self, position: int, image: Dataset | None, **keys: Any) -> Response:
+        """Put an image, as `grayscale_image` makes it, into a box; IndexError when there is no such box."""
+        dataset = image_box(position, image, **keys)
+        if position > len(self.image_boxes):
+            raise IndexError(f"image position {position}: the printer made {len(self.image_boxes)} image boxes")
+        uid = self.image_boxes[position - 1]
+        return self.session.association.n_set(IMAGE, uid, dataset, context=META).check()
+
+    def print(self) -> Response:
+        """Print it (N-ACTION)."""
+        return self.session._print(FILM, self.sop_instance_uid)
+
+    def delete(self) -> None:
+        """Delete it (N-DELETE)."""
+        self.session.association.n_delete(FILM, self.sop_instance_uid, context=META).check()
