@@ -341,7 +341,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
     folder = resources.files("dulcet.archive") / "migrations"
     steps = sorted((int(step.name[:4]), step) for step in folder.iterdir() if step.name.endswith(".sql"))
     if steps and present > steps[-1][0]:
-        raise IndexTrouble(f"the index is of version {present}, this dulcet knows {steps[-1][0]}: use a newer one")
+        raise IndexTrouble(f"the index is of version {present}, this one knows {steps[-1][0]}: use a newer dulcet")
     for number, step in steps:
         if number > present:
             sql = step.read_text("utf-8")

@@ -73,6 +73,7 @@ def serve(
         print(render(configuration), end="")
         return 0
     start_logging(min(logging.getLogger().level, logging.INFO), times=True)
+    _hush_pydicom()
     server, limits = configuration.server, configuration.limits
     try:
         archive = open_archive(configuration)
@@ -98,6 +99,17 @@ def serve(
         counts = archive.ingest.counts
         _tell(json, "stopped", {what: counts[what] for what in ("stored", "again", "beside", "refused")})
     return 0
+
+
+def _hush_pydicom() -> None:
+    """pydicom warns of odd values with the values themselves: a peer's patients have no place in our log."""
+    import warnings
+
+    from pydicom import config
+
+    config.settings.reading_validation_mode = config.IGNORE
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="pydicom")
 
 
 def _override(

@@ -1,0 +1,251 @@
+"""The archive as a node, over loopback: who may do what; what was stored is found and comes back bit for bit."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.archive.making import CT, MR, data_set
+
+import dulcet
+from dulcet import uids
+from dulcet.archive.application import RUNNING, Archive, FolderInUse, Peer, rebuild
+from dulcet.archive.index import IndexDamaged
+from dulcet.part10.location import locate_path
+from dulcet.services.commitment import Reference
+from dulcet.services.extended import QueryOptions, RetrieveOptions
+from dulcet.upper_layer.address import Address
+
+STUDY_FIND = uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND
+STUDY_GET = uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_GET
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    with Archive(tmp_path / "data", durable=False, allow_any=True) as made:
+        yield made
+
+
+@pytest.fixture
+def address(archive: Archive) -> Iterator[str]:
+    with archive.node("ARCHIVE").threads() as running:
+        yield str(running.address)
+
+
+def test_what_is_stored_is_found_and_comes_back_bit_for_bit(archive: Archive, address: str, tmp_path: Path) -> None:
+    with dulcet.associate(address) as association:
+        association.echo().check()
+        for sent in association.store_many([data_set(number) for number in range(1, 6)]):
+            sent.check()
+        found = list(association.find(level="STUDY", PatientName="doe*", NumberOfStudyRelatedInstances=""))
+        assert [int(answer.NumberOfStudyRelatedInstances) for answer in found] == [5]
+        got = association.get(level="STUDY", StudyInstanceUID="1.2.1", to=tmp_path / "got").check()
+        assert got.completed == 5
+    for path in got.received:
+        stored = archive.objects.path(archive.index.known(path.stem)[0].object)
+        assert path.read_bytes()[locate_path(path).offset :] == stored.read_bytes()[locate_path(stored).offset :]
+
+
+def test_unsupported_keys_are_pending_with_a_warning(address: str) -> None:
+    with dulcet.associate(address) as association:
+        association.store(data_set(1)).check()
+        core = association._core
+        statuses = []
+        find = association._converse
+        association._converse = lambda invocation: _noted(find(invocation), statuses)  # type: ignore[method-assign]
+        assert len(list(association.find(level="STUDY", BurnedInAnnotation="YES"))) == 1
+        assert core is association._core
+    assert statuses == [0xFF01, 0x0000]
+
+
+def _noted(responses: Any, statuses: list[int]) -> Iterator[Any]:
+    for response in responses:
+        statuses.append(int(response.status))
+        yield response
+
+
+def test_a_query_that_is_not_of_its_model_is_a900_with_a_comment(address: str) -> None:
+    with dulcet.associate(address) as association:
+        with pytest.raises(dulcet.StatusError) as caught:
+            list(association.find(level="SERIES", model="study"))
+        assert caught.value.status == 0xA900
+        assert "StudyInstanceUID has no value" in str(caught.value)
+
+
+def test_relational_queries_work_where_they_are_negotiated(address: str, tmp_path: Path) -> None:
+    extended = {STUDY_FIND: QueryOptions(relational=True), STUDY_GET: RetrieveOptions(relational=True)}
+    with dulcet.associate(address, extended=extended) as association:
+        association.store(data_set(1)).check()
+        assert len(list(association.find(level="IMAGE", PatientID="P1", model="study"))) == 1
+        got = association.get(level="IMAGE", model="study", SOPInstanceUID="1.2.9.1", to=tmp_path / "got")
+        assert got.check().completed == 1
+
+
+def test_a_query_is_cancelled_between_answers(address: str) -> None:
+    with dulcet.associate(address) as association:
+        for number in range(30):
+            association.store(data_set(number, study=f"1.{number}", series=f"1.{number}.1")).check()
+        answers = association.find(level="STUDY")
+        next(iter(answers))
+        answers.close()  # type: ignore[attr-defined]
+        association.echo().check()
+
+
+def test_what_was_stored_is_moved_to_a_known_peer(archive: Archive, tmp_path: Path) -> None:
+    got = dulcet.StoreDirectory(tmp_path / "got", durability="none")
+    receiver = dulcet.Node("WORKSTATION", store_to=got)
+    receiver.on_store(lambda request: None)
+    with receiver.threads() as workstation:
+        archive.peers["WORKSTATION"] = Peer(workstation.address)
+        with (
+            archive.node("ARCHIVE", move_associations=2).threads() as running,
+            dulcet.associate(running.address, calling_ae_title="WORKSTATION") as association,
+        ):
+            for number in range(8):
+                association.store(data_set(number)).check()
+            moved = association.move(level="STUDY", StudyInstanceUID="1.2.1", destination="WORKSTATION").check()
+            assert moved.completed == 8
+            unknown = association.move(level="STUDY", StudyInstanceUID="1.2.1", destination="NOBODY")
+            assert unknown.status == 0xA801
+    assert len(list((tmp_path / "got").glob("*.dcm"))) == 8
+
+
+# ---------------------------------------------------------------------- who may do what
+
+
+def test_unknown_callers_are_refused_unless_allowed(tmp_path: Path) -> None:
+    with (
+        Archive(tmp_path, durable=False, peers={"KNOWN": Peer()}) as archive,
+        archive.node("ARCHIVE").threads() as running,
+    ):
+        with pytest.raises(dulcet.AssociationRefused) as caught:
+            dulcet.associate(running.address, calling_ae_title="UNKNOWN")
+        assert (caught.value.result, caught.value.source, caught.value.reason) == (1, 1, 3)
+        with dulcet.associate(running.address, calling_ae_title="KNOWN") as association:
+            association.store(data_set(1)).check()
+
+
+@pytest.mark.parametrize("allowed", ["store", "find", "get", "move", "commit"])
+def test_a_peer_does_what_its_table_allows_and_nothing_else(tmp_path: Path, allowed: str) -> None:
+    peer = Peer(Address("PEER", "127.0.0.1", 1), frozenset((allowed,)))
+    with (
+        Archive(tmp_path, durable=False, peers={"PEER": peer}) as archive,
+        archive.node("ARCHIVE").threads() as running,
+        dulcet.associate(running.address, calling_ae_title="PEER") as association,
+    ):
+        association.echo().check()
+        refused = {
+            "store": association.store(data_set(1)).status,
+            "get": association.get(level="STUDY", StudyInstanceUID="1.2", to=tmp_path / "got").status,
+            "move": association.move(level="STUDY", StudyInstanceUID="1.2", destination="PEER").status,
+        }
+        try:
+            list(association.find(level="STUDY"))
+            refused["find"] = dulcet.Status.SUCCESS
+        except dulcet.StatusError as error:
+            refused["find"] = dulcet.Status(error.status)
+        assert {name for name, status in refused.items() if status == 0x0124} == set(refused) - {allowed}
+
+
+def test_commitment_is_for_those_who_may(archive: Archive) -> None:
+    archive.peers["NOT"] = Peer(operations=frozenset(("find",)))
+    assert not archive.may("NOT", "commit")
+    assert archive.may("ANYBODY", "commit")
+
+
+# ---------------------------------------------------------------------- commitment
+
+
+def test_what_is_committed_is_there_and_whole(archive: Archive, address: str) -> None:
+    with dulcet.associate(address) as association:
+        association.store(data_set(1)).check()
+    assert archive.committed(Reference(CT, "1.2.9.1")) is True
+    assert archive.committed(Reference(MR, "1.2.9.1")) == 0x0119
+    assert archive.committed(Reference(CT, "1.2.9.2")) is False
+    path = archive.objects.path(archive.index.known("1.2.9.1")[0].object)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert archive.committed(Reference(CT, "1.2.9.1")) is False
+    path.unlink()
+    assert archive.committed(Reference(CT, "1.2.9.1")) is False
+
+
+# ---------------------------------------------------------------------- the folder
+
+
+def test_a_folder_is_one_process_s_at_a_time(archive: Archive) -> None:
+    with pytest.raises(FolderInUse, match="in use"):
+        Archive(archive.folder)
+    with pytest.raises(FolderInUse, match="in use"):
+        rebuild(archive.folder)
+    archive.close()
+    archive.close()
+    Archive(archive.folder).close()
+
+
+def test_an_index_is_checked_after_a_crash_alone(tmp_path: Path) -> None:
+    with Archive(tmp_path) as archive:
+        archive.ingest.index.counts()
+        assert (tmp_path / "lock").read_bytes() == RUNNING
+    assert (tmp_path / "lock").read_bytes() == b""
+    data = bytearray((tmp_path / "index.sqlite").read_bytes())
+    data[8192:16384] = b"\xff" * 8192
+    (tmp_path / "index.sqlite").write_bytes(data)
+    (tmp_path / "lock").write_bytes(RUNNING)
+    with pytest.raises(IndexDamaged):
+        Archive(tmp_path)
+    assert (tmp_path / "lock").read_bytes() == RUNNING  # it is still not put right
+    assert rebuild(tmp_path).adopted == 0
+    Archive(tmp_path).close()
+
+
+def test_an_index_is_rebuilt_and_a_lost_one_is_made_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        Archive(tmp_path, durable=False, allow_any=True) as archive,
+        archive.node("ARCHIVE").threads() as running,
+        dulcet.associate(running.address) as association,
+    ):
+        for number in range(5):
+            association.store(data_set(number)).check()
+    told: list[int] = []
+    (tmp_path / "index.sqlite.new-wal").write_bytes(b"of an earlier try")
+    assert rebuild(tmp_path, told.append).adopted == 5
+    with Archive(tmp_path) as archive:
+        assert archive.counts().instances == 5
+    (tmp_path / "index.sqlite").unlink()
+    with Archive(tmp_path) as archive:
+        assert archive.counts().instances == 5
+        assert archive.swept.adopted == 5
+    assert "5 objects were indexed" in caplog.text
+
+
+def test_python_handlers_are_told(tmp_path: Path) -> None:
+    told = threading.Event()
+    with (
+        Archive(tmp_path, durable=False, allow_any=True, handlers=[lambda event: told.set()]) as archive,
+        archive.node("ARCHIVE").threads() as running,
+        dulcet.associate(running.address) as association,
+    ):
+        association.store(data_set(1)).check()
+        assert told.wait(10)
+
+
+def test_nothing_of_the_patient_is_logged(address: str, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    caplog.set_level(logging.DEBUG)
+    with dulcet.associate(address) as association:
+        association.store(data_set(1, PatientName="Planted^A", PatientID="PLANTED")).check()
+        association.store(data_set(1, PatientName="Planted^B", PatientID="PLANTED")).check()
+        association.store(data_set(2, PatientName="Planted^B", StudyInstanceUID=None))
+        list(association.find(level="STUDY", PatientName="PLANTED*", PatientID="PLANTED"))
+        with pytest.raises(dulcet.StatusError):
+            list(association.find(level="SERIES", model="study", PatientName="PLANTED*", StudyDate="PLANTED"))
+        association.get(level="STUDY", StudyInstanceUID="1.2.1", to=tmp_path / "got").check()
+    # What pydicom says of odd values is for the commands to switch off, which know that a server logs it.
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("dulcet")]
+    assert "planted" not in "\n".join(ours).casefold()
+    assert "C-FIND at STUDY" in caplog.text

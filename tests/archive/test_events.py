@@ -1,0 +1,127 @@
+"""Events reach programs and functions at least once, also after a restart, and one that fails holds up no other."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.archive.making import data_set, parts, send
+
+from dulcet.archive.events import AT_ONCE, Events, Hook
+from dulcet.archive.index import INSTANCE_STORED, Event, IndexTrouble, Watch
+
+STORED = Watch(frozenset((INSTANCE_STORED,)))
+
+
+def test_a_program_gets_json_on_its_standard_input_and_no_shell(tmp_path: Path) -> None:
+    told = tmp_path / "told; rm -rf $HOME"
+    script = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.stdin.read())"
+    Hook([sys.executable, "-c", script, str(told)])(Event(7, INSTANCE_STORED, {"sop_instance_uid": "1.2"}))
+    assert json.loads(told.read_text()) == {"id": 7, "event": INSTANCE_STORED, "sop_instance_uid": "1.2"}
+
+
+@pytest.mark.parametrize("script", ["import sys; sys.exit(3)", "import time; time.sleep(30)"])
+def test_a_program_that_fails_or_hangs_is_a_failure(script: str) -> None:
+    with pytest.raises(Exception, match=r"ended with 3|timed out"):
+        Hook([sys.executable, "-c", script], seconds=0.5)(Event(1, INSTANCE_STORED, {}))
+
+
+@pytest.mark.parametrize("arguments", [[], "rm -rf /"])
+def test_a_hook_is_a_list(arguments: list[str]) -> None:
+    with pytest.raises(ValueError, match="no shell"):
+        Hook(arguments)
+
+
+def test_what_was_not_acknowledged_is_told_again_after_a_restart(tmp_path: Path) -> None:
+    told: list[str] = []
+    refuse = [True]
+
+    def handler(event: Event) -> None:
+        told.append(event.body["sop_instance_uid"])
+        if refuse[0] and told[-1] == "1.2.9.1":
+            raise RuntimeError("not now")
+
+    now = [1000.0]
+    clock: Callable[[], float] = lambda: now[0]  # noqa: E731
+    with parts(tmp_path, watch=STORED, clock=clock) as archive:
+        send(archive.ingest, data_set(1))
+        send(archive.ingest, data_set(2))
+        Events(archive.index, [handler], clock=clock).work()
+        assert told == ["1.2.9.1", "1.2.9.2"]
+        assert archive.index.counts().events == 1
+    refuse[0] = False
+    with parts(tmp_path, watch=STORED, clock=clock) as archive:
+        again = Events(archive.index, [handler], clock=clock)
+        assert again.work() > 0
+        assert told == ["1.2.9.1", "1.2.9.2"]  # it is not due yet
+        now[0] += 2.0
+        again.work()
+        assert told[2:] == ["1.2.9.1"]
+        assert archive.index.counts().events == 0
+
+
+def test_each_failure_makes_the_pause_longer(tmp_path: Path) -> None:
+    now = [1000.0]
+
+    def fail(event: Event) -> None:
+        raise RuntimeError
+
+    with parts(tmp_path, watch=STORED, clock=lambda: now[0]) as archive:
+        send(archive.ingest, data_set(1))
+        events = Events(archive.index, [fail], clock=lambda: now[0])
+        pauses = []
+        for _ in range(4):
+            events.work()
+            due = archive.index._rows("SELECT due FROM event", [])[0][0]
+            pauses.append(due - now[0])
+            now[0] = due
+        assert pauses == [1.0, 2.0, 4.0, 8.0]
+
+
+def test_the_thread_is_woken_and_survives_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Event()
+    with parts(tmp_path, watch=STORED) as archive:
+        events = Events(archive.index, [lambda event: told.set()])
+        troubled = threading.Event()
+        work = events.work
+
+        def trouble() -> float:
+            monkeypatch.setattr(events, "work", work)
+            troubled.set()
+            raise IndexTrouble("locked")
+
+        monkeypatch.setattr(events, "work", trouble)
+        events.start()
+        events.start()
+        assert troubled.wait(10)
+        send(archive.ingest, data_set(1))
+        events.wake()
+        assert told.wait(10)
+        events.stop(10)
+        events.stop(10)
+        assert archive.index.counts().events == 0
+
+
+def test_stopping_leaves_the_rest_for_later(tmp_path: Path) -> None:
+    with parts(tmp_path, watch=STORED) as archive:
+        for number in range(3):
+            send(archive.ingest, data_set(number))
+        events = Events(archive.index, [])
+        events._handlers.append(lambda event: events._stopping.set())
+        events.work()
+        assert archive.index.counts().events == 2
+
+
+def test_more_than_fits_at_once_goes_on_without_a_pause(tmp_path: Path) -> None:
+    with parts(tmp_path, watch=STORED) as archive:
+        for number in range(AT_ONCE + 1):
+            send(archive.ingest, data_set(number))
+        events = Events(archive.index, [lambda event: None])
+        assert events.work() == 0.0
+        assert events.work() > 0.0
+        assert archive.index.counts().events == 0
+        assert Events(archive.index, []).work() > 0.0
