@@ -44,6 +44,11 @@ class Mailbox:
         return self._future is not None
 
     @property
+    def has_responses(self) -> bool:
+        """True when `get` does not wait."""
+        return bool(self._responses)
+
+    @property
     def is_full(self) -> bool:
         """True while the next response had better not come."""
         if len(self._responses) < KEPT:

@@ -185,6 +185,16 @@ class Wire(asyncio.BufferedProtocol):
             self._pumping = False
         self.settle()
 
+    def pump_soon(self) -> None:
+        """The same once everybody had a turn: what they say leaves together."""
+        if not self._going_on:
+            self._going_on = True
+            self.loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        self._going_on = False
+        self.pump()
+
     def hold(self, why: int) -> None:
         """Look at nothing more until `go_on`: somebody has to take what came first."""
         if not self._held:
@@ -240,13 +250,7 @@ class Wire(asyncio.BufferedProtocol):
                 return
             self._write(transport, core.data_to_send())
             self.owner._sent()
-        if not self._going_on:
-            self._going_on = True
-            self.loop.call_soon(self._resume)
-
-    def _resume(self) -> None:
-        self._going_on = False
-        self.settle()
+        self.pump_soon()
 
     def _write(self, transport: asyncio.Transport, segments: Sequence[Segment]) -> None:
         if len(segments) == 1 and isinstance(segments[0], bytes):

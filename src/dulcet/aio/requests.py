@@ -169,12 +169,16 @@ class IncomingRequest(Incoming):
         return DONE
 
     def _send(self, status: int, command: Command | None, data: Source | None) -> None:
-        association = self.association
+        core, wire = self.association._core, self.association._wire
         if command is None:
-            association._core.respond_status(self._request, status)
+            core.respond_status(self._request, status)
         else:
-            association._core.respond(self._request, command, data)
-        association._wire.pump()  # PAUSED may be over by it
+            core.respond(self._request, command, data)
+        # PAUSED may be over by it; where more answers are under way, they leave together.
+        if core.performing or core.has_unread:
+            wire.pump_soon()
+        else:
+            wire.pump()
 
     def _settle(self) -> None:
         """Whoever had it is done with it: what was not answered, and not deferred, failed."""

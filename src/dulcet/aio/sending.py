@@ -45,6 +45,9 @@ EXAMINED_AT_ONCE: Final = 64
 """Instances that one trip to a thread looks at, and the seconds that the loop waits for their names."""
 NAMING_SECONDS: Final = 0.02
 
+TOGETHER_BYTES: Final = 64 * 1024
+"""Queued bytes that are sent without waiting for more."""
+
 UNSEEN: Final = 64
 """Results that wait for a slow consumer before the sending does."""
 
@@ -133,6 +136,7 @@ class _Lane:
     async def run(self, instances: Iterable[Instance], priority: int, results: _Results) -> None:
         """Send each, as many at once as the window allows; raises when the association is lost."""
         association = self.association
+        queued = 0
         for instance in instances:
             self._unsent = instance
             association._check_usable()
@@ -162,7 +166,12 @@ class _Lane:
             else:
                 self._flights[operation] = _InFlight(instance, syntax, len(data))
                 self._unsent = None
-                association._wire.pump()
+                queued += len(data) + 1
+                if queued > TOGETHER_BYTES or not (self._core.invocable or self._mailbox.has_responses):
+                    queued = 0
+                    association._wire.pump()
+                else:  # several small requests leave together
+                    association._wire.pump_soon()
         while self._flights:
             await results.put(await self._collect())
 
