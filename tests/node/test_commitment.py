@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 from tests.node.raw import GARBAGE, ask
+from tests.node.serving import FACES, served
 
 import dulcet
 from dulcet import uids
@@ -44,12 +45,16 @@ def is_safe(reference: Reference) -> bool:
 
 @contextmanager
 def archive(
-    *, peers: dict[str, str] | None = None, exists: Callable[[Reference], bool | int] = is_safe, **options: object
+    *,
+    peers: dict[str, str] | None = None,
+    exists: Callable[[Reference], bool | int] = is_safe,
+    face: str = "threads",
+    **options: object,
 ) -> Iterator[tuple[dulcet.Address, StorageCommitment]]:
     node = dulcet.Node("ARCHIVE", peers=peers)
     commitment = StorageCommitment(node, exists, backoff=QUICK, **options)
-    with node.threads() as serving:
-        yield serving.address, commitment
+    with served(node, face) as address:
+        yield address, commitment
 
 
 def associate(address: dulcet.Address, **options: object) -> dulcet.Association:
@@ -65,9 +70,13 @@ def modality(**options: object) -> Iterator[tuple[str, Commitments]]:
         yield str(serving.address), commitments
 
 
+@pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("window", [1, 8])
-def test_the_result_on_the_same_association(window):
-    with archive() as (address, _), associate(address, config=AssociationConfig(window_invoked=window)) as association:
+def test_the_result_on_the_same_association(window, face):
+    with (
+        archive(face=face) as (address, _),
+        associate(address, config=AssociationConfig(window_invoked=window)) as association,
+    ):
         pending = request_commitment(association, [SAFE, LOST])
         result = pending.wait(WAIT)
     assert result is not None
@@ -76,8 +85,9 @@ def test_the_result_on_the_same_association(window):
     assert pending.wait(0.0) is result
 
 
-def test_several_transactions_on_one_association():
-    with archive() as (address, _), associate(address) as association:
+@pytest.mark.parametrize("face", FACES)
+def test_several_transactions_on_one_association(face):
+    with archive(face=face) as (address, _), associate(address) as association:
         pending = [request_commitment(association, [reference]) for reference in (SAFE, LOST, SAFE)]
         assert [found.wait(WAIT).ok for found in pending] == [True, False, True]
 
@@ -93,9 +103,11 @@ def test_a_result_may_come_while_something_else_is_asked():
         assert pending.wait(0.0).ok
 
 
+@pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("report", ["auto", "other"])
-def test_the_result_on_another_association(report):
-    with modality() as (here, commitments), archive(peers={"MODALITY": here}, report=report) as (address, _):
+def test_the_result_on_another_association(report, face):
+    peers = {}
+    with modality() as (peers["MODALITY"], commitments), archive(peers=peers, report=report, face=face) as (address, _):
         with associate(address) as association:
             pending = request_commitment(association, [SAFE, LOST], results=commitments)
         assert pending.wait(WAIT).committed == (SAFE,)  # the first association is released
@@ -148,17 +160,21 @@ def test_the_provider_role_is_negotiated_on_the_other_association():
 # ------------------------------------------------------------------------------ restarts and tries
 
 
-def test_a_transaction_survives_a_restart(tmp_path):
+@pytest.mark.parametrize("face", FACES)
+def test_a_transaction_survives_a_restart(face, tmp_path):
     path = tmp_path / "transactions.db"
     first = SQLiteTransactions(path)
-    with archive(report="other", store=first) as (address, _), associate(address) as association:
+    with archive(report="other", store=first, face=face) as (address, _), associate(address) as association:
         pending = request_commitment(association, [SAFE], results=(commitments := Commitments()))
         assert pending.wait(0.1) is None  # nobody knows where MODALITY is
     first.disconnect()
     store = SQLiteTransactions(path)
     assert [transaction.uid for transaction in store.open()] == [pending.transaction_uid]
     results = []
-    with modality(on_result=results.append) as (here, _), archive(peers={"MODALITY": here}, store=store) as (_, again):
+    with (
+        modality(on_result=results.append) as (here, _),
+        archive(peers={"MODALITY": here}, store=store, face=face) as (_, again),
+    ):
         assert again.courier.wait(WAIT)
     assert [result.transaction_uid for result in results] == [pending.transaction_uid]
     assert results[0].ok

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 from tests.node.raw import GARBAGE, ask
+from tests.node.serving import FACES, served
 from tests.services.test_mpps import BEGIN, END, SERIES
 
 import dulcet
@@ -25,15 +26,18 @@ WAIT = 20.0
 
 
 @contextmanager
-def department(peers: dict[str, str] | None = None, **options: object) -> Iterator[tuple[dulcet.Association, MPPS]]:
+def department(
+    peers: dict[str, str] | None = None, *, face: str = "threads", **options: object
+) -> Iterator[tuple[dulcet.Association, MPPS]]:
     node = dulcet.Node("RIS", peers=peers)
     mpps = MPPS(node, backoff=Backoff(first=0.02, longest=0.05, attempts=100), **options)
-    with node.threads() as serving, dulcet.associate(serving.address, contexts=MPPS_PROPOSALS) as association:
+    with served(node, face) as address, dulcet.associate(address, contexts=MPPS_PROPOSALS) as association:
         yield association, mpps
 
 
-def test_a_step_is_performed():
-    with department() as (association, mpps):
+@pytest.mark.parametrize("face", FACES)
+def test_a_step_is_performed(face):
+    with department(face=face) as (association, mpps):
         with perform_procedure_step(association, BEGIN) as step:
             assert get_procedure_step(association, step.sop_instance_uid).PatientName == "DOE^JOHN"
             step.update(PerformedProcedureStepDescription="head, plain")
@@ -74,8 +78,9 @@ def test_discontinued_for_a_reason():
         assert kept.PerformedProcedureStepDiscontinuationReasonCodeSequence[0].CodeValue == "110513"
 
 
-def test_final_is_final():
-    with department() as (association, _), perform_procedure_step(association, BEGIN) as step:
+@pytest.mark.parametrize("face", FACES)
+def test_final_is_final(face):
+    with department(face=face) as (association, _), perform_procedure_step(association, BEGIN) as step:
         step.add_series(**SERIES)
         step.complete()
         response = association.n_set(SOP_CLASS, step.sop_instance_uid, build_identifier(END))
@@ -162,7 +167,8 @@ def test_the_application_hears_and_may_refuse():
         assert list(mpps.store) == ["1.1"]
 
 
-def test_others_are_notified_in_order():
+@pytest.mark.parametrize("face", FACES)
+def test_others_are_notified_in_order(face):
     events = []
     node = dulcet.Node("VIEWER")
 
@@ -172,7 +178,7 @@ def test_others_are_notified_in_order():
 
     with (
         node.threads() as viewer,
-        department({"VIEWER": str(viewer.address)}, notify=["VIEWER"]) as (association, mpps),
+        department({"VIEWER": str(viewer.address)}, notify=["VIEWER"], face=face) as (association, mpps),
     ):
         with perform_procedure_step(association, BEGIN, sop_instance_uid="1.1") as step:
             step.update(PerformedProcedureStepDescription="x")

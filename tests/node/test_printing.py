@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 from tests.node.printer import Printer
+from tests.node.serving import FACES, served
 from tests.services.test_availability import INSTANCES
 
 import dulcet
@@ -25,14 +26,15 @@ IMAGE = grayscale_image(bytes(range(64)), rows=8, columns=8)
 
 
 @contextmanager
-def printing(**options: object) -> Iterator[tuple[dulcet.Association, Printer]]:
+def printing(*, face: str = "threads", **options: object) -> Iterator[tuple[dulcet.Association, Printer]]:
     printer = Printer(**options)
-    with printer.node.threads() as serving, dulcet.associate(serving.address, contexts=PRINT_PROPOSALS) as association:
+    with served(printer.node, face) as address, dulcet.associate(address, contexts=PRINT_PROPOSALS) as association:
         yield association, printer
 
 
-def test_a_film_is_printed():
-    with printing() as (association, printer):
+@pytest.mark.parametrize("face", FACES)
+def test_a_film_is_printed(face):
+    with printing(face=face) as (association, printer):
         with FilmSession(association, copies=2, medium="BLUE FILM") as session:
             film = session.film("STANDARD\\2,1")
             film.place(1, IMAGE)

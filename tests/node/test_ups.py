@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from tests.node.raw import GARBAGE, ask
+from tests.node.serving import FACES, served
 from tests.services.test_ups import CODE, new_step
 
 import dulcet
@@ -53,7 +54,7 @@ class Ward:
 
 
 @contextmanager
-def ward(**options: object) -> Iterator[Ward]:
+def ward(*, face: str = "threads", **options: object) -> Iterator[Ward]:
     heard: list[StepEvent] = []
     watcher = dulcet.Node("WATCHER")
     watch_steps(watcher, heard.append)
@@ -62,8 +63,8 @@ def ward(**options: object) -> Iterator[Ward]:
     with watcher.threads() as listening:
         node.peers["WATCHER"] = listening.address
         with (
-            node.threads() as serving,
-            dulcet.associate(serving.address, calling_ae_title="USER", contexts=UPS_PROPOSALS) as association,
+            served(node, face) as address,
+            dulcet.associate(address, calling_ae_title="USER", contexts=UPS_PROPOSALS) as association,
         ):
             yield Ward(steps, association, heard)
 
@@ -74,8 +75,9 @@ def status_of(function, *arguments, **options) -> int:
     return caught.value.status
 
 
-def test_a_step_is_made_taken_and_completed():
-    with ward() as here:
+@pytest.mark.parametrize("face", FACES)
+def test_a_step_is_made_taken_and_completed(face):
+    with ward(face=face) as here:
         subscribe(here.association, "WATCHER")
         uid = create_step(here.association, **PLAN)
         assert get_step(here.association, uid, ["ProcedureStepState"]).ProcedureStepState == "SCHEDULED"
@@ -187,8 +189,9 @@ def test_a_manager_that_performs_itself_may_decline(verdict, status):
         assert asked == ["USER"]
 
 
-def test_subscriptions():
-    with ward() as here:
+@pytest.mark.parametrize("face", FACES)
+def test_subscriptions(face):
+    with ward(face=face) as here:
         association = here.association
         early = create_step(association, **PLAN)
         subscribe(association, "WATCHER")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 from tests.node.raw import GARBAGE, ask
+from tests.node.serving import FACES, served
 
 import dulcet
 from dulcet import uids
@@ -42,10 +43,10 @@ ITEMS = [
 
 
 @contextmanager
-def department(items: object = ITEMS, **options: object) -> Iterator[dulcet.Association]:
+def department(items: object = ITEMS, *, face: str = "threads", **options: object) -> Iterator[dulcet.Association]:
     node = dulcet.Node("RIS")
     Worklist(node, items, **options)
-    with node.threads() as serving, dulcet.associate(serving.address, contexts=proposals([MWL])) as association:
+    with served(node, face) as address, dulcet.associate(address, contexts=proposals([MWL])) as association:
         yield association
 
 
@@ -56,6 +57,7 @@ def names(association: dulcet.Association, step: dict[str, str] | None = None, *
 WHEN = ("ScheduledProcedureStepStartDate", "ScheduledProcedureStepStartTime")
 
 
+@pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize(
     ("step", "keys", "expected"),
     [
@@ -72,8 +74,8 @@ WHEN = ("ScheduledProcedureStepStartDate", "ScheduledProcedureStepStartTime")
         ({"Modality": "US"}, {}, ""),
     ],
 )  # fmt: skip
-def test_queries(step, keys, expected):
-    with department() as association:
+def test_queries(step, keys, expected, face):
+    with department(face=face) as association:
         assert "".join(names(association, step, **keys)) == expected
 
 

@@ -76,11 +76,16 @@ class NodeServer(AbstractAsyncContextManager["NodeServer"]):
     async def start(self) -> NodeServer:
         """Listen; OSError when that is not possible."""
         await self._server
+        for companion in self.node.companions:
+            await asyncio.to_thread(companion.start)  # it may have to read a store
         return self
 
     async def stop(self, seconds: float = 2.0) -> bool:
         """No new associations; those that stand may end for `seconds`, then they are aborted; True when none had to."""
-        return await self._server.stop(seconds)
+        clean = await self._server.stop(seconds)
+        for companion in self.node.companions:
+            await asyncio.to_thread(companion.stop, seconds)
+        return clean
 
     async def __aenter__(self) -> NodeServer:
         return await self.start()
