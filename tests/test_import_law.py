@@ -39,6 +39,7 @@ def _law() -> dict[str, set[str]]:
     law[SHARED] = LEAVES | set(CORE)
     for layer in FACES:
         law[layer] = LEAVES | set(CORE) | {SHARED}
+    law["toolkit"].add("blocking")  # its storage listener and requester pull
     for index, layer in enumerate(OUTER):
         law[layer] = LEAVES | set(CORE) | {SHARED} | set(FACES) | set(OUTER[:index])
     law["cli"].add("__init__")  # the commands are users of the public face
@@ -193,6 +194,7 @@ BROKEN = {
     "an arrow to the right, relative to the root": ("dulcet.dimse.command", "from .. import services"),
     "an arrow inside a function": ("dulcet.dimse.command", "def f():\n    from dulcet.blocking import pool"),
     "an arrow between faces": ("dulcet.aio.association", "from dulcet.blocking import train"),
+    "an arrow from the blocking face to the toolkit": ("dulcet.blocking.pool", "from dulcet.toolkit import net"),
     "an arrow from the archive to the commands": ("dulcet.archive.ingest", "import dulcet.cli"),
     "the public face from inside": ("dulcet.blocking.pool", "from dulcet import associate"),
     "the public face whole": ("dulcet.node.routing", "import dulcet"),
@@ -224,6 +226,7 @@ LAWFUL = {
     "a package's own modules": ("dulcet.dimse", "from .command import x\nfrom . import y\nimport dulcet.dimse.z"),
     "leaves": ("dulcet.upper_layer.pdu", "from dulcet.errors import A\nfrom dulcet import config, uids, _version"),
     "a leaf that uses a leaf": ("dulcet.part10", "from dulcet import errors, uids"),
+    "the blocking face for the toolkit": ("dulcet.toolkit.requester", "from dulcet.blocking import association"),
     "files for a face": ("dulcet.blocking.pool", "import socket, time\nfrom dulcet.part10 import file_meta"),
     "the face for a command": ("dulcet.cli.echo", "import dulcet\nfrom dulcet import associate"),
     "the public face over all": ("dulcet", "from dulcet.cli import main"),

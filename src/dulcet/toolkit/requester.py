@@ -1,0 +1,185 @@
+"""The requester: one call, one association, one answer; events tell what happens on the way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from dulcet import uids
+from dulcet.blocking.association import Association, associate
+from dulcet.blocking.commitment import request_commitment
+from dulcet.blocking.requests import IncomingRequest
+from dulcet.config import AssociationConfig
+from dulcet.dimse.messages import CommandField
+from dulcet.dimse.status import Status
+from dulcet.services.commitment import COMMITMENT_PROPOSALS, CommitmentResult
+from dulcet.services.proposals import proposals
+from dulcet.services.results import Response, Retrieved, Sent
+from dulcet.toolkit.keeping import Keeper
+from dulcet.upper_layer.address import Address
+from dulcet.upper_layer.negotiation import Proposal
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["Delivery", "Requester"]
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What became of files that were sent."""
+
+    succeeded: list[Sent] = field(default_factory=list)
+    failed: list[Sent] = field(default_factory=list)
+
+
+class Requester(Keeper):
+    """Asks the peer at `AET@host:port`; instances that come back are kept as a storage listener keeps them."""
+
+    def __init__(
+        self,
+        address: str | Address,
+        calling_ae_title: str = "REQUESTER",
+        *,
+        association_timeout: float = 30.0,
+        command_timeout: float = 120.0,
+        config: AssociationConfig | None = None,
+        **keeping: Any,
+    ) -> None:
+        """`association_timeout` bounds connecting, negotiating and releasing, `command_timeout` the wait for each
+        response, both in seconds.  `keeping` is as for `Keeper`.
+        """
+        super().__init__(**keeping)
+        self.address = Address.parse(address)
+        self.calling_ae_title = calling_ae_title
+        self.association_timeout = association_timeout
+        self.command_timeout = command_timeout
+        self._config = config or AssociationConfig()
+
+    @property
+    def config(self) -> AssociationConfig:
+        """With the two timeouts in their places."""
+        seconds = self.association_timeout
+        timers = replace(self._config.timers, connect=seconds, associate=seconds, release=seconds)
+        return replace(self._config, timers=replace(timers, response=self.command_timeout))
+
+    def close(self) -> None:
+        """Give up the store directory."""
+        with self._lock:
+            self._close_folder()
+
+    # ------------------------------------------------------------------ events
+
+    def on_file_sent(self, sent: Sent) -> None:
+        """One file was answered, or could not be sent."""
+
+    def on_query_response(self, match: Dataset) -> None:
+        """A match came."""
+
+    def on_move_response(self, status: Status, remaining: int, completed: int, failed: int, warning: int) -> None:
+        """A C-MOVE-RSP came, the last one included."""
+
+    def on_get_response(self, status: Status, remaining: int, completed: int, failed: int, warning: int) -> None:
+        """A C-GET-RSP came, the last one included."""
+
+    # ------------------------------------------------------------------ calls
+
+    def echo(self) -> Status:
+        """C-ECHO."""
+        with self._associate(proposals((uids.VERIFICATION,))) as association:
+            return association.echo().status
+
+    def send(self, files: Any) -> Delivery:
+        """C-STORE of files, data sets or bytes, each in its own transfer syntax where the peer takes it."""
+        single = isinstance(files, str | bytes | os.PathLike) or hasattr(files, "read") or hasattr(files, "iterall")
+        sources: Iterable[Any] = [files] if single else files
+        delivery = Delivery()
+        with self._associate(proposals((uids.VERIFICATION,))) as association:
+            for sent in association.store_many(sources):
+                (delivery.succeeded if sent.ok else delivery.failed).append(sent)
+                self.on_file_sent(sent)
+        return delivery
+
+    def query(
+        self, identifier: Dataset | None = None, *, level: str | None = None, model: str | None = None, **keys: Any
+    ) -> list[Dataset]:
+        """C-FIND; StatusError when it ends with anything but success."""
+        matches: list[Dataset] = []
+        with self._associate() as association:
+            for match in association.find(identifier, level=level, model=model, **keys):
+                matches.append(match)
+                self.on_query_response(match)
+        return matches
+
+    def move(self, destination: str, identifier: Dataset | None = None, **keys: Any) -> Retrieved:
+        """C-MOVE to an AE title that the peer knows; `keys` are as for `Association.move`."""
+        with self._associate() as association:
+            result = association.move(identifier, destination=destination, progress=self._moved, **keys)
+        self._moved(result)
+        return result
+
+    def move_and_store(self, listen: str | Address, identifier: Dataset | None = None, **keys: Any) -> Retrieved:
+        """C-MOVE to ourselves: `listen` is where we do so, as `AET@host:port`, before anything is asked.
+
+        Threads of their own take what comes, so `on_store_setup` and `on_store_done` are called in these.
+        """
+        here = Address.parse(listen)
+        with self._associate() as association:
+            result = association.move(
+                identifier, destination=here.ae_title, receive=here, to=self._take, progress=self._moved, **keys
+            )
+        self._moved(result)
+        return result
+
+    def get(self, identifier: Dataset | None = None, **keys: Any) -> Retrieved:
+        """C-GET: what is asked for comes on the same association."""
+        with self._associate() as association:
+            result = association.get(identifier, to=self._take, progress=self._got, **keys)
+        self._got(result)
+        return result
+
+    def commit(self, instances: Iterable[Any], timeout: float | None = None) -> CommitmentResult | None:
+        """Ask for storage commitment; the result, or None when none came on this association in time.
+
+        It may come later on an association that the peer makes: to `StorageListener.on_commit_result`.
+        """
+        with self._associate(COMMITMENT_PROPOSALS) as association:
+            pending = request_commitment(association, instances)
+            return pending.wait(self.command_timeout if timeout is None else timeout)
+
+    def mpps_create(self, dataset: Dataset, instance_uid: str | None = None) -> Response:
+        """N-CREATE of a modality performed procedure step."""
+        return self.n_create(uids.MODALITY_PERFORMED_PROCEDURE_STEP, instance_uid, dataset)
+
+    def mpps_set(self, instance_uid: str, dataset: Dataset) -> Response:
+        """N-SET of a modality performed procedure step."""
+        with self._associate(proposals((uids.MODALITY_PERFORMED_PROCEDURE_STEP,))) as association:
+            return association.n_set(uids.MODALITY_PERFORMED_PROCEDURE_STEP, instance_uid, dataset)
+
+    def n_create(self, sop_class_uid: str, instance_uid: str | None = None, dataset: Dataset | None = None) -> Response:
+        """N-CREATE; its response names the instance where we did not."""
+        with self._associate(proposals((sop_class_uid,))) as association:
+            return association.n_create(sop_class_uid, instance_uid, dataset)
+
+    # ------------------------------------------------------------------ how
+
+    def _associate(self, contexts: Sequence[Proposal] | None = None) -> Association:
+        return associate(self.address, calling_ae_title=self.calling_ae_title, contexts=contexts, config=self.config)
+
+    def _take(self, request: IncomingRequest) -> None:
+        if request.field == CommandField.C_STORE_RQ:
+            self._store(request)
+        else:
+            request.respond(Status.SUCCESS if request.field == CommandField.C_ECHO_RQ else 0x0122)
+
+    def _moved(self, result: Retrieved) -> None:
+        self.on_move_response(*_counters(result))
+
+    def _got(self, result: Retrieved) -> None:
+        self.on_get_response(*_counters(result))
+
+
+def _counters(result: Retrieved) -> tuple[Status, int, int, int, int]:
+    return result.status, result.remaining, result.completed, result.failed, result.warning
