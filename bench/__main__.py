@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ def main() -> int:
     parser.add_argument("--from", type=Path, metavar="PATH", dest="stored", help="tables of an earlier run instead")
     parser.add_argument("--docs", action="store_true", help="write the tables into docs/explanation/speed.md")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # an exception, so that everything is cleaned up
     chosen = [name for name in options.only.split(",") if name] or list(SCENARIOS)
     if unknown := set(chosen) - set(SCENARIOS):
         parser.error(f"no scenario {', '.join(sorted(unknown))}: there are {', '.join(SCENARIOS)}")

@@ -1,4 +1,6 @@
-"""The least that moving a file can cost in Python: sendfile on one side, recv_into and write on the other.
+"""The least that moving a file can cost in Python: read and sendall on one side, recv_into and write on the other.
+
+sendfile would cost the sender less and the receiver more: it copies from cold pages, not from a buffer just written.
 
 Usage: bare_loop.py receive FOLDER (prints `listening on ...`, serves until SIGTERM); bare_loop.py send PORT FOLDER.
 """
@@ -10,7 +12,8 @@ import socket
 import sys
 from pathlib import Path
 
-RECEIVE_BUFFER = 1 << 18
+RECEIVE_BUFFER = 1 << 20  # 64 KiB to 1 MiB tried: the largest was the fastest, by a tenth
+SEND_BUFFER = 1 << 17
 ACKNOWLEDGEMENT = b"!"
 
 
@@ -30,8 +33,10 @@ def receive(folder: Path) -> None:
 
 def send(port: int, folder: Path) -> None:
     for path in sorted(folder.iterdir()):
-        with socket.create_connection(("127.0.0.1", port), timeout=120) as connection, path.open("rb") as file:
-            connection.sendfile(file)
+        buffer = memoryview(bytearray(SEND_BUFFER))
+        with socket.create_connection(("127.0.0.1", port), timeout=120) as connection, path.open("rb", 0) as file:
+            while count := file.readinto(buffer):
+                connection.sendall(buffer[:count])
             connection.shutdown(socket.SHUT_WR)
             if connection.recv(1) != ACKNOWLEDGEMENT:
                 raise SystemExit("no acknowledgement")

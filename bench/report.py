@@ -77,15 +77,15 @@ def contestant_table(scenario: type[Scenario], rows: Mapping[str, Row]) -> str:
     lines = [
         f"**{scenario.id}: {scenario.title}**",
         "",
-        "| contestant | median | range | runs | CPU of sender / receiver | peak memory of sender / receiver |",
-        "|---|---|---|---|---|---|",
+        "| contestant | median | range | runs | CPU per object, send / receive | peak memory of both | others |",
+        "|---" * 7 + "|",
     ]
     for row in rows.values():
         metric = "import_seconds" if row.values("import_seconds") else scenario.metric
         values = row.values(metric)
         if not values:
             reason = row.failures[-1].splitlines()[0][:120] if row.failures else "not run"
-            lines.append(f"| {row.name} | failed: {reason} | | {len(row.failures)} | | |")
+            lines.append(f"| {row.name} | failed: {reason} | | {len(row.failures)} | | | |")
             continue
         middle = row.median(metric)
         assert middle is not None
@@ -93,17 +93,22 @@ def contestant_table(scenario: type[Scenario], rows: Mapping[str, Row]) -> str:
         spread = f"{min(values) * factor:,.3g} to {max(values) * factor:,.3g}"
         tail = row.median("p99_seconds")
         figure = with_unit(metric, middle) + (f", {with_unit('p99_seconds', tail)}" if tail is not None else "")
-        cells = [row.name, figure, spread, str(len(values)), _cpu(row), _memory(row)]
+        cells = [row.name, figure, spread, str(len(values)), _cpu(row), _memory(row), _others(row)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _cpu(row: Row) -> str:
-    wall = row.median("seconds")
+    wall, rate = row.median("seconds"), row.median("objects_per_second")
     both = row.median("sender_cpu_seconds"), row.median("receiver_cpu_seconds")
-    if not wall or both[0] is None or both[1] is None:
+    if not wall or not rate:
         return ""
-    return " / ".join(f"{100 * used / wall:.0f} %" for used in both if used is not None)
+    return " / ".join(f"{1000 * used / (wall * rate):.3g} ms" for used in both if used is not None)
+
+
+def _others(row: Row) -> str:
+    share = row.median("others_share")
+    return "" if share is None else f"{100 * share:.0f} %"
 
 
 def _memory(row: Row) -> str:
