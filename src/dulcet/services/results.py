@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.dimse.command import Command
 from dulcet.dimse.status import Status
 from dulcet.errors import DulcetError, StatusError
+from dulcet.services.sop_classes import Service, service_of
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 __all__ = ["Response", "Retrieved", "Sent"]
+
+SPOKEN: Final = {
+    Service.MPPS: "mpps",
+    Service.STORAGE_COMMITMENT: "commitment",
+    Service.PRINT: "print",
+    Service.UPS_PUSH: "ups",
+    Service.UPS_PULL: "ups",
+    Service.UPS_WATCH: "ups",
+    Service.UPS_QUERY: "ups",
+}
+"""The services whose statuses have meanings of their own, where the command set names the SOP class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +40,10 @@ class Response:
         """This response when its status is success, pending or a warning; StatusError otherwise."""
         if self.status.is_failure or self.status.is_cancel:
             comment = self.command.error_comment
-            raise StatusError(
-                f"{self.command.name}: {self.status}{f' ({comment})' if comment else ''}", int(self.status)
-            )
+            service = service_of(self.command.sop_class_uid or "")
+            meaning = self.status.meaning(SPOKEN.get(service) if service is not None else None)
+            what = f"{int(self.status):04X}H {meaning}{f' ({comment})' if comment else ''}"
+            raise StatusError(f"{self.command.name}: {what}", int(self.status))
         return self
 
     def dataset(self) -> Dataset | None:

@@ -1,0 +1,89 @@
+"""Each example is a program that ends by itself and prints what its reader is told to expect."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+TIME_LIMIT = 60.0  # each takes about a second; the machine may be busy
+LINES = 60
+"""An example fits a screen or two."""
+
+# Lines that the output holds, in this order, as regular expressions.
+EXPECTED = {
+    "availability.py": [
+        r"study 1\.2\.1:",
+        r"   1\.2\.1\.1\.2 ONLINE at ARCHIVE",
+        r"   1\.2\.2\.1\.1 NEARLINE at ARCHIVE",
+        r"2 notifications",
+        r"refused: 0120H missing attribute - missing: StudyInstanceUID, ReferencedSeriesSequence",
+    ],
+    "commitment.py": [
+        r"archive keeps 1\.3\.6\.1\.4\.1\.5962\.\S+",
+        r"may be deleted here: 1\.3\.6\.1\.4\.1\.5962\.\S+",
+        r"must be kept: 1\.2\.3\.4 - no such object instance: it is not with the provider",
+    ],
+    "mpps.py": [
+        r"begun: P1 on CT1",
+        r"changed: head, plain",
+        r"ended: COMPLETED",
+        r"series: \['HEAD'\]",
+        r"refused: N-SET-RSP: 0110H .*may no longer be updated.*",
+        r"ended: DISCONTINUED",
+        r"stopped: the patient had to leave",
+    ],
+    "print_film.py": [
+        r"the printer is NORMAL",
+        r"printer: image 1",
+        r"printer: image 2",
+        r"job: \['DONE'\]",
+        r"printer: session over",
+    ],
+    "ups.py": [
+        r"to be done: read US",
+        r"too late: N-ACTION-RSP: C301H the correct transaction UID was not provided",
+        r"heard: read CT - state SCHEDULED",
+        r"heard: read CT - progress ",
+        r"heard: read CT - state COMPLETED",
+        r"heard: read MR - state CANCELED",
+    ],
+    "worklist.py": [
+        r"   ABEL\^ANNA CT",
+        r"   BÖHM\^BEA MR",
+        r"   COOK\^CARL A1000",
+        r"   begins as IN PROGRESS",
+    ],
+}
+PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py"))
+
+
+def test_every_example_is_listed_with_what_it_prints():
+    assert set(PROGRAMS) == EXPECTED.keys()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_an_example_runs_and_says_what_happened(name):
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8", EXAMPLES / name],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=TIME_LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = iter(done.stdout.splitlines())
+    for expected in EXPECTED.get(name, ()):
+        assert any(re.fullmatch(expected, line) for line in lines), f"no line {expected!r} in\n{done.stdout}"
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_an_example_is_short_and_says_what_it_is(name):
+    source = (EXAMPLES / name).read_text(encoding="utf-8")
+    assert source.startswith('"""')
+    assert len(source.splitlines()) <= LINES
