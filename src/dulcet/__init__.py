@@ -33,20 +33,26 @@ if TYPE_CHECKING:
         AssociationError,
         AssociationRefused,
         CannotConvert,
+        CertificateRefused,
         DimseTimeout,
         DulcetError,
         InstanceError,
         LocalProtocolError,
         NoPresentationContext,
         NotDicom,
+        PeerNotTrusted,
         PeerUnreachable,
         ProtocolError,
         ReceiveError,
         RemoteProtocolError,
         StatusError,
+        TLSConfigError,
+        TLSError,
     )
+    from dulcet.io.certificates import CertificateTable
     from dulcet.io.instances import Instance
     from dulcet.io.store_directory import StoreDirectory
+    from dulcet.io.tls import TLSConfig
     from dulcet.node.application import Node
     from dulcet.node.scripts import Answer
     from dulcet.services.acceptance import AcceptancePolicy
@@ -69,6 +75,8 @@ __all__ = [
     "AssociationError",
     "AssociationRefused",
     "CannotConvert",
+    "CertificateRefused",
+    "CertificateTable",
     "Command",
     "CommandField",
     "DimseTimeout",
@@ -86,6 +94,7 @@ __all__ = [
     "NoPresentationContext",
     "Node",
     "NotDicom",
+    "PeerNotTrusted",
     "PeerUnreachable",
     "Pool",
     "PresentationContext",
@@ -101,6 +110,9 @@ __all__ = [
     "Status",
     "StatusError",
     "StoreDirectory",
+    "TLSConfig",
+    "TLSConfigError",
+    "TLSError",
     "Timers",
     "UserIdentity",
     "__version__",
@@ -121,10 +133,12 @@ _MODULES: Final = {
     "dimse.source": "FileSpan",
     "dimse.status": "Status",
     "errors": "AddressError AssociationAborted AssociationClosed AssociationError AssociationRefused CannotConvert "
-    "DimseTimeout DulcetError InstanceError LocalProtocolError NoPresentationContext NotDicom PeerUnreachable "
-    "ProtocolError ReceiveError RemoteProtocolError StatusError",
+    "CertificateRefused DimseTimeout DulcetError InstanceError LocalProtocolError NoPresentationContext NotDicom "
+    "PeerNotTrusted PeerUnreachable ProtocolError ReceiveError RemoteProtocolError StatusError TLSConfigError TLSError",
+    "io.certificates": "CertificateTable",
     "io.instances": "Instance",
     "io.store_directory": "StoreDirectory",
+    "io.tls": "TLSConfig",
     "node.application": "Node",
     "node.scripts": "Answer",
     "services.acceptance": "AcceptancePolicy",

@@ -109,12 +109,11 @@ def associate(
 
 
 def _connected(address: Address, timers: Timers) -> Transport:
-    sock = connect(address.host, address.port, time.monotonic() + timers.connect)
     if address.tls is None:
-        return Transport(sock)
-    from dulcet.blocking.secure import secured
+        return Transport(connect(address.host, address.port, time.monotonic() + timers.connect))
+    from dulcet.blocking.secure import connect_securely
 
-    return secured(sock, address.tls, address.host, str(address), timers.tls)
+    return connect_securely(address, timers)
 
 
 class Association(Channel):

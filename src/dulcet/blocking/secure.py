@@ -14,33 +14,30 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from dulcet.blocking.transport import LINGER, Transport, trains
+from dulcet.config import Timers
 from dulcet.errors import InstanceError, TLSError
 from dulcet.io.secure_stream import RECEIVE, SecureStream, Session, dial
-from dulcet.io.tls import TLSConfig
+from dulcet.io.sockets import connect
+from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.fragments import Segment
 from dulcet.upper_layer.framing import BufferPool
 
-__all__ = ["SecureTransport", "secured"]
+__all__ = ["SecureTransport", "connect_securely"]
 
 buffers: Final = BufferPool(RECEIVE)
 
 
-def secured(
-    sock: socket.socket, tls: TLSConfig | ssl.SSLContext, host: str, peer: str, seconds: float
-) -> SecureTransport:
-    """A client's transport after its handshake, which had so many seconds; TLSError, and the socket is closed."""
-    deadline = time.monotonic() + seconds
-    try:
-        stream = dial(tls, host, peer)
-        transport = SecureTransport(sock, lambda: stream)
-    except BaseException:
-        sock.close()
-        raise
+def connect_securely(address: Address, timers: Timers) -> SecureTransport:
+    """A client's transport after its TLS handshake.  Raises TLSConfigError, PeerUnreachable, TLSError."""
+    stream = dial(address.tls, address.host, str(address))
+    sock = connect(address.host, address.port, time.monotonic() + timers.connect)
+    deadline = time.monotonic() + timers.tls
+    transport = SecureTransport(sock, lambda: stream)
     try:
         while not transport.shake_hands():
             readable, writable, _ = transport.wait(read=True, deadline=deadline)
             if not (readable or writable) and time.monotonic() >= deadline:
-                raise TLSError(f"{peer}: no TLS handshake within {seconds:g} s; does it speak TLS?")
+                raise TLSError(f"{address}: no TLS handshake within {timers.tls:g} s; does it speak TLS?")
     except BaseException:
         transport.close()
         raise

@@ -30,6 +30,7 @@ from dulcet.errors import (
     DulcetError,
     LocalProtocolError,
     PeerUnreachable,
+    TLSConfigError,
 )
 
 __all__ = ["app", "run"]
@@ -96,7 +97,7 @@ def verb(command: Callable[..., int]) -> Callable[..., None]:
 
 def exit_code(error: Exception) -> int:
     """What a script is told about an error that ended the command."""
-    if isinstance(error, AddressError | LocalProtocolError):
+    if isinstance(error, AddressError | LocalProtocolError | TLSConfigError):
         return USAGE
     if isinstance(error, AssociationError | PeerUnreachable | DimseTimeout):
         return NO_ASSOCIATION

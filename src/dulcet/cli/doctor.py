@@ -7,16 +7,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dulcet.cli.output import CALLING, JSON, NO_ASSOCIATION, PEER, say, say_json
+from dulcet.cli.tls_options import calls_with_tls
 
 __all__ = ["doctor"]
 
 if TYPE_CHECKING:
     from dulcet.blocking.association import Association
+    from dulcet.io.tls import TLSConfig
 
 T = TypeVar("T")
 
 
-def doctor(peer: PEER, aet: CALLING = "DULCET", json: JSON = False) -> int:
+@calls_with_tls
+def doctor(peer: PEER, aet: CALLING = "DULCET", json: JSON = False, tls: TLSConfig | None = None) -> int:
     """Find out why a peer cannot be reached: resolve, connect, associate, echo, release, each with its time.
 
     \b
@@ -30,7 +33,7 @@ def doctor(peer: PEER, aet: CALLING = "DULCET", json: JSON = False) -> int:
     from dulcet.services.proposals import proposals
     from dulcet.upper_layer.address import Address
 
-    address = Address.parse(peer)
+    address = Address.parse(peer, tls)
     report = _Report(json)
     try:
         found = report.step("resolve", lambda: _resolve(address.host, address.port), lambda names: ", ".join(names))
@@ -85,7 +88,8 @@ class _Report:
 
 def _describe(association: Association) -> str:
     accept = association.accept
-    return f"{accept.implementation_version_name}, PDUs of {accept.maximum_length or 'any'} bytes"
+    secure = "" if association.tls is None else f", {association.tls.version} {association.tls.cipher}"
+    return f"{accept.implementation_version_name}, PDUs of {accept.maximum_length or 'any'} bytes{secure}"
 
 
 def _resolve(host: str, port: int) -> list[str]:

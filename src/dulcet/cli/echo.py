@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dulcet.cli.output import CALLING, FAILED, JSON, PEER, say, say_json
+from dulcet.cli.tls_options import calls_with_tls
+
+if TYPE_CHECKING:
+    from dulcet.io.tls import TLSConfig
 
 __all__ = ["echo"]
 
 
+@calls_with_tls
 def echo(
     peer: PEER,
     aet: CALLING = "DULCET",
     count: Annotated[int, typer.Option("--count", "-n", metavar="N", min=1, help="How many to send.")] = 1,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="How long to wait for each step.")] = 30.0,
     json: JSON = False,
+    tls: TLSConfig | None = None,
 ) -> int:
     """Verify a peer with C-ECHO.
 
     \b
     dulcet echo ARCHIVE@127.0.0.1:11112
     dulcet echo ARCHIVE@pacs:104 --aet WORKSTATION --count 10
+    dulcet echo ARCHIVE@pacs:2762 --tls-ca hospital-ca.pem --tls-cert our.pem --tls-key our.key
     """
     from dulcet import uids
     from dulcet.blocking.association import associate
@@ -32,7 +39,8 @@ def echo(
 
     config = AssociationConfig(timers=Timers(connect=timeout, associate=timeout, response=timeout))
     good = True
-    with associate(peer, calling_ae_title=aet, contexts=proposals([uids.VERIFICATION]), config=config) as association:
+    contexts = proposals([uids.VERIFICATION])
+    with associate(peer, calling_ae_title=aet, contexts=contexts, config=config, tls=tls) as association:
         for _ in range(count):
             start = time.perf_counter()
             response = association.echo()

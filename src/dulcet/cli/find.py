@@ -6,12 +6,16 @@ import csv as csvlib
 import json as jsonlib
 import sys
 from collections.abc import Iterable
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from dulcet.cli.keys import KEYS, LEVEL, MODEL, check_level, headings, parse_keys, shown
 from dulcet.cli.output import CALLING, FAILED, JSON, PEER, complain, printable, say
+from dulcet.cli.tls_options import calls_with_tls
+
+if TYPE_CHECKING:
+    from dulcet.io.tls import TLSConfig
 
 __all__ = ["find"]
 
@@ -25,6 +29,7 @@ WIDEST: Final = 64
 """Characters of a column."""
 
 
+@calls_with_tls
 def find(
     peer: PEER,
     level: LEVEL = "study",
@@ -35,6 +40,7 @@ def find(
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="To wait for each answer.")] = 120.0,
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
     json: JSON = False,
+    tls: TLSConfig | None = None,
 ) -> int:
     """Query a peer with C-FIND; a key without a value asks for it, one with a value matches.
 
@@ -72,7 +78,7 @@ def find(
     writer = csvlib.writer(sys.stdout)
     if csv:
         writer.writerow(headings(keys))
-    with associate(peer, calling_ae_title=aet, contexts=proposals(classes), config=config) as association:
+    with associate(peer, calling_ae_title=aet, contexts=proposals(classes), config=config, tls=tls) as association:
         try:
             for answer in association.find(level=wanted, model=model, **keys):
                 count += 1

@@ -12,25 +12,31 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from dulcet.cli.output import JSON, USAGE, complain, say, say_json, start_logging
+from dulcet.cli.tls_options import TLS_PORT, listens_with_tls
 
 if TYPE_CHECKING:
     from dulcet.blocking.receiver import Receiver
     from dulcet.blocking.requests import IncomingRequest
     from dulcet.io.store_directory import StoreDirectory
+    from dulcet.io.tls import TLSConfig
 
 __all__ = ["listen"]
 
 log: Final = logging.getLogger("dulcet.listen")
 
+PORT: Final = 11112
 
+
+@listens_with_tls
 def listen(
     aet: Annotated[str, typer.Option("--aet", metavar="AET", help="Our AE title; calls to others are refused.")] = (
         "RECEIVER"
     ),
     bind: Annotated[str, typer.Option(metavar="HOST", help="0.0.0.0 or * opens it to the network.")] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", "-p", metavar="PORT", min=0, max=65535, help="0 takes a free one.")
-    ] = 11112,
+        int | None,
+        typer.Option("--port", "-p", metavar="PORT", min=0, max=65535, help="11112 unless said; 0 takes a free one."),
+    ] = None,
     dir: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where files go.")] = Path("incoming"),
     layout: Annotated[
         str, typer.Option(metavar="PATH", help="How files are named, with {Keyword} for values.")
@@ -44,6 +50,7 @@ def listen(
         float, typer.Option(metavar="SECONDS", min=0, help="What SIGTERM leaves to those who send.")
     ] = 10.0,
     json: JSON = False,
+    tls: TLSConfig | None = None,
 ) -> int:
     """Receive DICOM objects into a folder, bit for bit.
 
@@ -52,6 +59,7 @@ def listen(
     \b
     dulcet listen --dir incoming
     dulcet listen --bind 0.0.0.0 --layout '{StudyInstanceUID}/{SOPInstanceUID}.dcm'
+    dulcet listen --bind 0.0.0.0 --tls-cert our.pem --tls-key our.key --tls-ca hospital-ca.pem
     """
     from dulcet.blocking.receiver import Receiver
     from dulcet.errors import LocalProtocolError
@@ -77,8 +85,9 @@ def listen(
     with directory:
         taker = _Taker(directory, json)
         policy = AcceptancePolicy.storage(None if any_aet else title, promiscuous=promiscuous)
+        where = port if port is not None else PORT if tls is None else TLS_PORT
         try:
-            receiver = Receiver(Address(title, bind, port), taker, policy=policy)
+            receiver = Receiver(Address(title, bind, where, tls), taker, policy=policy)
         except OSError as error:
             complain(error.strerror or str(error))
             return USAGE

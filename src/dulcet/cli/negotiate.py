@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from dulcet.cli.output import CALLING, JSON, PEER, say, say_json
+from dulcet.cli.tls_options import calls_with_tls
+
+if TYPE_CHECKING:
+    from dulcet.io.tls import TLSConfig
 
 __all__ = ["negotiate"]
 
@@ -63,6 +67,7 @@ STORAGE: Final = (
 ANSWERS: Final = {0: "yes", 1: "user", 2: "no", 3: "class", 4: "-"}
 
 
+@calls_with_tls
 def negotiate(
     peer: PEER,
     classes: Annotated[
@@ -70,6 +75,7 @@ def negotiate(
     ] = [],  # noqa: B006 - typer reads it, nobody changes it
     aet: CALLING = "DULCET",
     json: JSON = False,
+    tls: TLSConfig | None = None,
 ) -> int:
     """Show which SOP classes and transfer syntaxes a peer accepts, and what else it says of itself.
 
@@ -93,7 +99,7 @@ def negotiate(
     last: Any = None
     config = AssociationConfig(window_invoked=0, window_performed=0)
     for some in _portions(proposals):
-        with associate(peer, calling_ae_title=aet, contexts=some, config=config) as association:
+        with associate(peer, calling_ae_title=aet, contexts=some, config=config, tls=tls) as association:
             answered = {result.context_id: result.result for result in association.accept.presentation_contexts}
             for context in association.request.presentation_contexts:
                 key = (context.abstract_syntax, context.transfer_syntaxes[0])

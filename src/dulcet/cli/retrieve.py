@@ -11,8 +11,10 @@ import typer
 
 from dulcet.cli.keys import KEYS, LEVEL, MODEL, check_level, parse_keys
 from dulcet.cli.output import CALLING, FAILED, JSON, PEER, complain, say, say_json
+from dulcet.cli.tls_options import calls_with_tls
 
 if TYPE_CHECKING:
+    from dulcet.io.tls import TLSConfig
     from dulcet.services.results import Retrieved
 
 __all__ = ["get", "move"]
@@ -21,6 +23,7 @@ OUT = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where files go.
 TIMEOUT = Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="To wait for each answer.")]
 
 
+@calls_with_tls
 def get(
     peer: PEER,
     level: LEVEL = "study",
@@ -34,6 +37,7 @@ def get(
     aet: CALLING = "DULCET",
     timeout: TIMEOUT = 120.0,
     json: JSON = False,
+    tls: TLSConfig | None = None,
 ) -> int:
     """Retrieve with C-GET: the instances come back on the same association.
 
@@ -46,11 +50,12 @@ def get(
 
     keys, config = _prepared(key, timeout)
     contexts = retrieval_proposals(syntax)
-    with associate(peer, calling_ae_title=aet, contexts=contexts, config=config) as association:
+    with associate(peer, calling_ae_title=aet, contexts=contexts, config=config, tls=tls) as association:
         result = association.get(to=out, level=check_level(level), model=model, progress=_progress(json), **keys)
     return _told(peer, result, json)
 
 
+@calls_with_tls
 def move(
     peer: PEER,
     level: LEVEL = "study",
@@ -61,11 +66,15 @@ def move(
         typer.Option("--receive", metavar="PORT", min=0, max=65535, help="Listen here for what comes to ourselves."),
     ] = None,
     bind: Annotated[str, typer.Option(metavar="HOST", help="Where --receive listens.")] = "127.0.0.1",
+    receive_tls: Annotated[
+        bool, typer.Option("--receive-tls", help="--receive listens with TLS, by the same files.")
+    ] = False,
     out: OUT = Path("incoming"),
     model: MODEL = None,
     aet: CALLING = "DULCET",
     timeout: TIMEOUT = 120.0,
     json: JSON = False,
+    tls: TLSConfig | None = None,
 ) -> int:
     """Have a peer send to an AE title that it knows, with C-MOVE.
 
@@ -80,13 +89,15 @@ def move(
 
     if to is None and receive is None:
         raise typer.BadParameter("--to AET says who gets it, --receive PORT that it comes here")
+    if receive_tls and tls is None:
+        raise typer.BadParameter("--receive-tls needs --tls-cert, our certificate")
     keys, config = _prepared(key, timeout)
     classes = [uid for row in MODELS.values() if (uid := row.move) is not None]
     destination = to or aet
-    with associate(peer, calling_ae_title=aet, contexts=proposals(classes), config=config) as association:
+    with associate(peer, calling_ae_title=aet, contexts=proposals(classes), config=config, tls=tls) as association:
         result = association.move(
             destination=destination,
-            receive=None if receive is None else Address(destination, bind, receive),
+            receive=None if receive is None else Address(destination, bind, receive, tls if receive_tls else None),
             to=None if receive is None else out,
             level=check_level(level),
             model=model,

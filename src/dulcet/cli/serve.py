@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from dulcet.cli.output import JSON, USAGE, complain, say, say_json, start_logging
+from dulcet.cli.tls_options import TLS_PORT, listens_with_tls
 
 if TYPE_CHECKING:
     from dulcet.archive.application import Archive
     from dulcet.archive.configuration import Configuration
+    from dulcet.io.tls import TLSConfig
     from dulcet.node.threads import NodeThreads
 
 __all__ = ["serve"]
@@ -23,6 +25,7 @@ __all__ = ["serve"]
 log: Final = logging.getLogger("dulcet.archive")
 
 
+@listens_with_tls
 def serve(
     aet: Annotated[str | None, typer.Option("--aet", metavar="AET", help="Our AE title.")] = None,
     bind: Annotated[
@@ -48,6 +51,7 @@ def serve(
         bool, typer.Option("--print-config", help="Write the configuration in force, with comments, and end.")
     ] = False,
     json: JSON = False,
+    tls: TLSConfig | None = None,
 ) -> int:
     """Receive, keep, find and hand on: an archive in a folder.
 
@@ -61,6 +65,8 @@ def serve(
 
     try:
         configuration = load(config) if config is not None else Configuration()
+        if tls is not None and port is None and config is None:
+            port = TLS_PORT
         _override(configuration, aet, bind, port, data, allow_any, durability, drain)
         configuration = parse(render(configuration), "the command line")
     except ConfigurationError as error:
@@ -90,6 +96,7 @@ def serve(
                 server.port,
                 maximum_associations=limits.associations,
                 maximum_per_host=limits.associations_per_address,
+                tls=tls,
             )
         except OSError as error:
             complain(error.strerror or str(error))

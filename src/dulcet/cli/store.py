@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from dulcet.cli.output import CALLING, FAILED, JSON, PEER, USAGE, complain
+from dulcet.cli.tls_options import calls_with_tls
 
 if TYPE_CHECKING:
+    from dulcet.io.tls import TLSConfig
     from dulcet.services.results import Sent
     from dulcet.upper_layer.address import Address
 
 __all__ = ["store"]
 
 
+@calls_with_tls
 def store(
     peer: PEER,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders.", show_default=False)],
@@ -32,6 +35,7 @@ def store(
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a JSON line for each file.")] = None,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="How long to wait for an answer.")] = 120.0,
     json: JSON = False,
+    tls: TLSConfig | None = None,
 ) -> int:
     """Send DICOM files, and those in folders, with C-STORE.
 
@@ -44,7 +48,7 @@ def store(
     from dulcet.cli.tally import Tally
     from dulcet.upper_layer.address import Address
 
-    address = Address.parse(peer)
+    address = Address.parse(peer, tls)
     for path in paths:
         if not os.path.lexists(path):
             complain(f"{path} does not exist; nothing was sent")

@@ -34,6 +34,9 @@ from dulcet.upper_layer.negotiation import check_ae_title
 from dulcet.upper_layer.pdu import AssociateRQ
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from dulcet.io.tls import TLSConfig
     from dulcet.node.loop import NodeServer
     from dulcet.node.threads import NodeThreads
 
@@ -81,7 +84,8 @@ class Node:
     ) -> None:
         """`store_to` is a folder (or another `Destination`) that data sets are streamed into before the `on_store`
         handler sees them; without it they are kept in memory.  `peers` are C-MOVE destinations by AE title, as
-        `AET@host:port`.  `calling` are the AE titles that may call, None for any.
+        `AET@host:port`, or as an `Address` that brings its TLS along.  `calling` are the AE titles that may call, None
+        for any.
         """
         self.ae_title = check_ae_title(ae_title)
         self.config = config or AssociationConfig()
@@ -227,25 +231,40 @@ class Node:
     # ------------------------------------------------------------------ serving
 
     def threads(
-        self, host: str = "127.0.0.1", port: int = 0, *, maximum_associations: int = 500, maximum_per_host: int = 100
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        maximum_associations: int = 500,
+        maximum_per_host: int = 100,
+        tls: TLSConfig | SSLContext | None = None,
     ) -> NodeThreads:
         """Serve in the background with a thread for each association, until `stop()` or the end of a `with` block."""
         from dulcet.node.threads import NodeThreads
 
         return NodeThreads(
             self,
-            Address(self.ae_title, host, port),
+            Address(self.ae_title, host, port, tls),
             maximum_associations=maximum_associations,
             maximum_per_host=maximum_per_host,
         )
 
-    def start(self, host: str = "127.0.0.1", port: int = 0) -> NodeServer:
+    def start(
+        self, host: str = "127.0.0.1", port: int = 0, *, tls: TLSConfig | SSLContext | None = None
+    ) -> NodeServer:
         """Serve in the running event loop: `server = await node.start(…)`, or `async with node.start(…)`."""
         from dulcet.node.loop import NodeServer
 
-        return NodeServer(self, Address(self.ae_title, host, port))
+        return NodeServer(self, Address(self.ae_title, host, port, tls))
 
-    def serve(self, host: str = "127.0.0.1", port: int = 11112, *, drain: float = 10.0) -> bool:
+    def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 11112,
+        *,
+        drain: float = 10.0,
+        tls: TLSConfig | SSLContext | None = None,
+    ) -> bool:
         """Serve until SIGTERM or Ctrl-C; those who are at it then have `drain` seconds.  True when none was aborted.
 
         With threads where every handler is a plain function, else in an event loop (uvloop's where it is installed).
@@ -253,10 +272,10 @@ class Node:
         if not self.has_async_handlers:
             from dulcet.node.threads import serve_threads
 
-            return serve_threads(self, host, port, drain)
+            return serve_threads(self, host, port, drain, tls)
         from dulcet.node.loop import serve_loop
 
-        return serve_loop(self, host, port, drain)
+        return serve_loop(self, host, port, drain, tls)
 
     def with_peers(self, peers: Mapping[str, str | Address]) -> Node:
         """This node, knowing these C-MOVE destinations as well."""

@@ -39,7 +39,10 @@ from dulcet.node.requests import EchoRequest, Requestor
 from dulcet.node.scripts import answer
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from dulcet.aio.requests import IncomingRequest
+    from dulcet.io.tls import TLSConfig
     from dulcet.node.application import Node
     from dulcet.upper_layer.address import Address
 
@@ -245,7 +248,7 @@ async def _in_memory(incoming: IncomingRequest, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def serve_loop(node: Node, host: str, port: int, drain: float) -> bool:
+def serve_loop(node: Node, host: str, port: int, drain: float, tls: TLSConfig | SSLContext | None) -> bool:
     """`Node.serve` in an event loop."""
 
     async def serve_until_signal() -> bool:
@@ -254,7 +257,7 @@ def serve_loop(node: Node, host: str, port: int, drain: float) -> bool:
         with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows; a thread that is not the main one
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop.set)
-        server = await node.start(host, port)
+        server = await node.start(host, port, tls=tls)
         try:
             await stop.wait()
         finally:

@@ -26,8 +26,11 @@ from dulcet.node.requests import EchoRequest, Requestor
 from dulcet.node.scripts import Script, answer
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from dulcet.blocking.association import Association
     from dulcet.blocking.requests import IncomingRequest
+    from dulcet.io.tls import TLSConfig
     from dulcet.node.application import Node
     from dulcet.upper_layer.address import Address
 
@@ -226,7 +229,7 @@ def _sync(items: Any) -> Iterable[Any] | Iterator[Any]:
     return found
 
 
-def serve_threads(node: Node, host: str, port: int, drain: float) -> bool:
+def serve_threads(node: Node, host: str, port: int, drain: float, tls: TLSConfig | SSLContext | None) -> bool:
     """`Node.serve` with threads."""
     stop = threading.Event()
     before = {}
@@ -234,7 +237,7 @@ def serve_threads(node: Node, host: str, port: int, drain: float) -> bool:
         for number in (signal.SIGTERM, signal.SIGINT):
             before[number] = signal.signal(number, lambda *_: stop.set())
     try:
-        server = node.threads(host, port)
+        server = node.threads(host, port, tls=tls)
         while not stop.wait(3600):
             pass
         return server.stop(drain)
