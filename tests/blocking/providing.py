@@ -96,6 +96,7 @@ def provider(
             assert not accepting.is_alive()
             for association in made.associations:
                 association.interrupt()
+            made.join()
 
 
 def descriptors() -> int:

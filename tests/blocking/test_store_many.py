@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from tests.corpus import CT_IMAGE, SECONDARY_CAPTURE, make_folder, make_instance
 
 import dulcet
 from dulcet import uids
-from dulcet.blocking import sending
+from dulcet.blocking import channel, sending
 from dulcet.blocking.sending import StoreMany
 from dulcet.config import Timers
 from dulcet.io.instances import IN_MEMORY
@@ -241,9 +242,11 @@ def test_a_peer_that_answers_before_it_has_read_to_the_end(tmp_path: Path) -> No
 def test_associations_in_parallel_send_each_file_once(tmp_path: Path) -> None:
     files = make_folder(tmp_path / "files", 60, 2000, CT_IMAGE)
     meet = threading.Barrier(4)
+    met: set[str] = set()
 
     def keep(made: Any, request: Any) -> None:
-        if request.sop_instance_uid not in made.stored and len(made.stored) < 4:
+        if request.association.peer not in met:
+            met.add(request.association.peer)
             meet.wait(20)  # the first on each association: all four are there at the same time
         made.keep(request)
 
@@ -258,8 +261,42 @@ def test_associations_in_parallel_send_each_file_once(tmp_path: Path) -> None:
 
 def test_parallel_batches_do_not_pile_up_associations(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "BATCH", 3)
-    with provider(maximum_associations=2, maximum_per_host=2) as made:
+    with provider(maximum_associations=2) as made:
         assert failed(send(made.address, files, associations=2)) == {}
+        assert len(made.associations) == 2
+
+
+def test_parallel_associations_that_do_not_carry_the_next_batch_are_released(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "BATCH", 3)
+    others = [make_instance(tmp_path / f"{number}.dcm", 100, 90 + number, SECONDARY_CAPTURE) for number in range(3)]
+    with provider() as made:
+        assert failed(send(made.address, [*files[:3], *others, *files[3:6]], associations=2)) == {}
+        made.join()
+        assert made.endings == ["released"] * len(made.associations)
+        assert len(made.associations) == 6
+
+
+def test_an_idle_parallel_association_that_was_closed_costs_nothing(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "BATCH", 6)
+
+    def until_closed(wire: Wire) -> None:
+        wire.accept()
+        assert wire.serve() is None
+
+    def source() -> Iterator[Path]:
+        yield from files[:6]
+        for wire in made.wires:
+            wire.sock.shutdown(socket.SHUT_RDWR)
+        yield from files[6:]
+
+    with peer(until_closed, until_closed, serve) as made:
+        results = send(made.address, source(), associations=2, window=1)  # type: ignore[arg-type]
+    assert len(results) == 12
+    assert failed(results) == {}
 
 
 def test_fewer_associations_than_wished_for_do_the_work(files: list[Path]) -> None:
@@ -320,7 +357,6 @@ def test_a_file_that_shrinks_while_it_is_sent_fails_for_itself_alone(files: list
         wire.pdu()
         os.truncate(large, 1 << 20)
         aborts(wire)
-        wire.until_closed()
 
     def rest(wire: Wire) -> None:
         wire.accept(window=WINDOW)
@@ -512,7 +548,8 @@ def test_a_peer_that_never_answers_costs_one_timeout(files: list[Path]) -> None:
     assert len(made.wires) == 1
 
 
-def test_a_peer_that_takes_no_more_bytes_costs_one_timeout(tmp_path: Path) -> None:
+def test_a_peer_that_takes_no_more_bytes_costs_one_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "LAST_WORD", 0.2)
     large = make_instance(tmp_path / "large.dcm", 32 << 20, 99, CT_IMAGE)
     done = threading.Event()
 
@@ -546,7 +583,10 @@ def test_leaving_early_waits_for_what_is_on_its_way_and_keeps_the_association(fi
 
 
 @pytest.mark.parametrize("associations", [1, 3])
-def test_leaving_early_aborts_associations_of_our_own(files: list[Path], associations: int) -> None:
+def test_leaving_early_aborts_associations_of_our_own(
+    files: list[Path], associations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "LAST_WORD", 0.2)
     held = threading.Event()
 
     def some(made: Any, request: Any) -> None:

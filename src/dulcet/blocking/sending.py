@@ -277,20 +277,29 @@ class StoreMany:
             pairs = [pair for pair in waiting if pair[0] in classes]
             todo = _Todo(instance for pair in pairs for instance in waiting.pop(pair))
             count = min(self.associations, len(todo))
-            while self.associations == 1 and len(self._lanes) >= IDLE_LANES:
-                self._release(self._lanes[0])
+            standing = self._make_room(pairs)
             try:
-                lane = self._open(proposals)
+                lanes = standing or [self._open(proposals)]
             except LOST as error:
                 if not self._opened and self._given is None:
                     raise
                 self._failure = error
             else:
                 if count > 1:
-                    yield from self._drive_parallel(lane, proposals, todo, count)
+                    yield from self._drive_parallel(lanes[:count], proposals, todo, count)
                 else:
-                    yield from self._drive(lane, proposals, todo)
+                    yield from self._drive(lanes[0], proposals, todo)
             yield from self._give_up(todo)
+
+    def _make_room(self, pairs: Sequence[tuple[str, str]]) -> list[_Lane]:
+        """The parallel associations that stand and carry all of these; those that are in the way are released."""
+        if self.associations == 1:  # what these carry was sent already
+            for lane in self._lanes[: 1 - IDLE_LANES]:
+                self._release(lane)
+            return []
+        for lane in [found for found in self._lanes if not all(map(found.carries, pairs))]:
+            self._release(lane)
+        return list(self._lanes)
 
     def _use_standing(self, waiting: dict[tuple[str, str], list[Instance]]) -> Iterator[Sent]:
         """Send what the associations that stand can carry; take it out of `waiting`."""
@@ -313,6 +322,7 @@ class StoreMany:
         fruitless = 0
         while True:
             try:
+                lane.association._catch_up()
                 yield from lane.run(todo, self.priority)
                 return
             except LOST as error:
@@ -331,7 +341,7 @@ class StoreMany:
                 return
 
     def _drive_parallel(
-        self, first: _Lane, proposals: Sequence[Proposal], todo: _Todo, count: int
+        self, standing: Sequence[_Lane], proposals: Sequence[Proposal], todo: _Todo, count: int
     ) -> Iterator[Sent]:
         """The same with several associations, a thread for each; they take from one list."""
         results: queue.SimpleQueue[Sent | BaseException | None] = queue.SimpleQueue()
@@ -349,7 +359,7 @@ class StoreMany:
 
         threads = [
             threading.Thread(target=work, args=(lane,), name=f"dulcet-store-{index}", daemon=True)
-            for index, lane in enumerate([first, *[None] * (count - 1)])
+            for index, lane in enumerate([*standing, *[None] * (count - len(standing))])
         ]
         running = len(threads)
         try:
@@ -370,25 +380,22 @@ class StoreMany:
             for thread in threads:
                 if thread.ident is not None:
                     thread.join(max(deadline - time.monotonic(), 0.0))
-        for lane in list(self._lanes):
-            self._release(lane)
 
     # ------------------------------------------------------------------ associations
 
     def _open(self, proposals: Sequence[Proposal]) -> _Lane:
         assert self.address is not None
-        if self._stopping.is_set():
-            raise AssociationError("no more is to be sent")
         association = associate(
             self.address, calling_ae_title=self.calling_ae_title, contexts=proposals, config=self.config
         )
         lane = _Lane(association, self.originator)
         with self._lock:
-            self._opened = True
-            self._lanes.append(lane)
-        if self._stopping.is_set():
-            association.interrupt()
-        return lane
+            if not self._stopping.is_set():
+                self._opened = True
+                self._lanes.append(lane)
+                return lane
+        association.abort()
+        raise AssociationError("no more is to be sent")
 
     def _lost(self, lane: _Lane, todo: _Todo, error: DulcetError) -> Iterator[Sent]:
         """What the loss of an association means for what was on its way there."""
@@ -414,8 +421,8 @@ class StoreMany:
     def _interrupt(self, todo: _Todo) -> None:
         """Have the threads stop, and their peers told."""
         todo.stopped = True
-        self._stopping.set()
         with self._lock:
+            self._stopping.set()
             lanes = list(self._lanes)
         for lane in lanes:
             lane.association.interrupt()
