@@ -5,16 +5,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 DCMTK := echoscu storescu storescp dcmsend dcmrecv findscu getscu movescu termscu dcmqrscp wlmscpfs dcmdump dump2dcm
 WORKERS ?= 2
+CYCLES ?= 1000
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench bench-quick clean dcmtk
+.PHONY: help serve test check bench bench-quick crash clean dcmtk orthanc
 
 help:
 	@echo "make serve        the archive: AE title ARCHIVE on 127.0.0.1:11112, everything in ./dulcet-data"
 	@echo "make test         all checks and tests, with DCMTK and pynetdicom as peers, and the coverage report"
 	@echo "make check        ruff, mypy --strict, generated files, import law"
 	@echo "make bench        the benchmarks against DCMTK and pynetdicom; bench-quick: a small version"
+	@echo "make crash        kill the archive under 8 senders, CYCLES=1000 times, and look for what was lost"
 	@echo "make clean        remove what the tools leave behind; keeps $(VENV) and dulcet-data"
 
 serve: $(VENV)/.runtime
@@ -27,7 +29,7 @@ check: $(VENV)/.dev
 	$(BIN)/python -m pytest -q tests/test_import_law.py
 
 # A peer that is missing is a failure here, not a skipped test.
-test: dcmtk check
+test: dcmtk orthanc check
 	DULCET_REQUIRE_INTEROP=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --cov --cov-report=term
 
 bench: $(VENV)/.dev dcmtk
@@ -35,6 +37,9 @@ bench: $(VENV)/.dev dcmtk
 
 bench-quick: $(VENV)/.dev dcmtk
 	$(BIN)/python -m bench --quick
+
+crash: $(VENV)/.dev
+	$(BIN)/python -m tests.archive.crashing --cycles $(CYCLES)
 
 clean:
 	rm -rf build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -78,4 +83,15 @@ dcmtk:
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends dcmtk >/dev/null || exit 1; \
 	else \
 	  echo "DCMTK's tools are missing:$$missing. Install them (Debian: sudo apt-get install dcmtk)" >&2; exit 1; \
+	fi
+
+# Debian puts it into /usr/sbin, and would start a server of its own: nothing here wants that one.
+orthanc:
+	@PATH="$$PATH:/usr/sbin"; command -v Orthanc >/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing orthanc"; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends orthanc >/dev/null || exit 1; \
+	else \
+	  echo "Orthanc is missing. Install it (Debian: sudo apt-get install orthanc)" >&2; exit 1; \
 	fi
