@@ -161,10 +161,10 @@ def test_an_observer_that_raises_changes_nothing(caplog: pytest.LogCaptureFixtur
 
     node, diary = Node("NODE", config=watched(failing)), Diary()
     node.on_find(lambda request: [match(number) for number in range(20)])
-    with serving(node) as server:
-        with calling(server, STUDY_FIND, VERIFICATION, config=watched(failing, diary)) as association:
-            association.echo().check()
-            assert len(list(association.find(level="STUDY", StudyInstanceUID=""))) == 20
+    config = watched(failing, diary)
+    with serving(node) as server, calling(server, STUDY_FIND, VERIFICATION, config=config) as association:
+        association.echo().check()
+        assert len(list(association.find(level="STUDY", StudyInstanceUID=""))) == 20
     assert diary.operations() == [("C-ECHO", 0), ("C-FIND", 0)]
     assert caplog.text.count("an observer failed") <= 4, "once for each Reporter"
 
