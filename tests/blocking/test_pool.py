@@ -151,8 +151,10 @@ def test_one_that_lacks_a_context_makes_room_at_the_limit(watched: Watched) -> N
 def test_peers_have_limits_of_their_own(watched: Watched) -> None:
     other = Watched()
     with watched.serving() as one, other.serving() as two, Pool(per_peer=1) as pool:
-        with pool.associate(one.address, contexts=ECHO), pool.associate(two.address, contexts=ECHO) as association:
-            association.echo().check()
+        for server in (one, two):
+            with pool.associate(one.address, contexts=ECHO), pool.associate(two.address, contexts=ECHO) as association:
+                association.echo().check()
+            assert server._receiver.listener.count == 1
     assert (watched.made, other.made) == (1, 1)
 
 
@@ -316,9 +318,8 @@ def test_a_transient_refusal_is_tried_again_with_jittered_growing_pauses(monkeyp
 
     monkeypatch.setattr(pooling, "backoff", noted)
     monkeypatch.setattr(random, "random", iter([0.0, 1.0, 0.5]).__next__)
-    with watched.serving() as server, Pool(pause=0.01) as pool:
-        with pool.associate(server.address, contexts=ECHO) as association:
-            association.echo().check()
+    with watched.serving() as server, Pool(pause=0.01) as pool, pool.associate(server.address, contexts=ECHO) as one:
+        one.echo().check()
     assert pauses == [0.005, 0.02, 0.03]
     assert watched.made == 4
 
@@ -355,9 +356,9 @@ def test_the_identity_goes_with_each_association(watched: Watched) -> None:
     users: list[Any] = []
     watched.node.verify_identity(lambda identity, request: identity is not None)
     watched.node.on_echo(lambda request: users.append(request.requestor.identity))
-    with watched.serving() as server, Pool(identity=UserIdentity.username("doctor", confirm=True)) as pool:
-        with pool.associate(server.address, contexts=ECHO) as association:
-            association.echo().check()
+    pool = Pool(identity=UserIdentity.username("doctor", confirm=True))
+    with watched.serving() as server, pool, pool.associate(server.address, contexts=ECHO) as association:
+        association.echo().check()
     assert users == ["doctor"]
 
 
@@ -369,12 +370,13 @@ def test_a_closed_pool_gives_nothing_and_releases_what_comes_back(watched: Watch
         pool = Pool()
         with pool.associate(server.address, contexts=ECHO) as idle:
             pass
-        with pool.associate(server.address, contexts=ECHO) as association, pytest.raises(RuntimeError, match="closed"):
+        with pool.associate(server.address, contexts=ECHO) as association:
             pool.close()
             pool.close()
             assert association is idle
             association.echo().check()
-            pool.associate(server.address, contexts=ECHO).__enter__()
+            with pytest.raises(RuntimeError, match="closed"):
+                pool.associate(server.address, contexts=ECHO).__enter__()
         assert association.ending == "released"
 
 
