@@ -25,7 +25,7 @@ from dulcet.dimse.messages import CommandField
 from dulcet.dimse.operations import Operation, Request
 from dulcet.dimse.source import FileSpan
 from dulcet.dimse.status import Status
-from dulcet.errors import AssociationAborted, DimseTimeout, DulcetError, ReceiveError
+from dulcet.errors import AssociationAborted, DimseTimeout, DulcetError, ReceiveError, TLSError
 from dulcet.io.instances import Instance, InstanceSource, examine
 from dulcet.io.store_directory import StoreDirectory
 from dulcet.services import invocations
@@ -42,8 +42,11 @@ from dulcet.upper_layer.negotiation import PresentationContext, Proposal
 
 if TYPE_CHECKING:
     from os import PathLike
+    from ssl import SSLContext
 
     from pydicom.dataset import Dataset
+
+    from dulcet.io.tls import TLSConfig
 
 __all__ = ["Association", "associate"]
 
@@ -64,6 +67,7 @@ def associate(
     common_extended: Iterable[CommonExtendedNegotiation] = (),
     user_items: Iterable[UserItem] = (),
     handler: Callable[[Any], object] | None = None,
+    tls: TLSConfig | SSLContext | None = None,
 ) -> _Associating:
     """An established association with the peer at `AET@host:port`; use it as a context manager.
 
@@ -71,10 +75,11 @@ def associate(
     `identity` says who asks (`UserIdentity`), `extended` and `common_extended` negotiate by SOP class, `user_items` are
     further sub-items of user information, as they are.
     `handler` answers requests that the peer makes on it, such as N-EVENT-REPORT.
-    Raises AddressError, PeerUnreachable, AssociationRefused, AssociationAborted, AssociationClosed, DimseTimeout,
-    IdentityUnconfirmed.
+    `tls` secures the connection; the address may bring it along.
+    Raises AddressError, PeerUnreachable, TLSError, TLSConfigError, AssociationRefused, AssociationAborted,
+    AssociationClosed, DimseTimeout, IdentityUnconfirmed.
     """
-    address = Address.parse(address)
+    address = Address.parse(address, tls)
     config = config or AssociationConfig()
     core = Core(requestor=True, config=config)
     core.associate(
@@ -117,11 +122,12 @@ class _Associating:
     async def _associate(self) -> Association:
         core, address = self._core, self._address
         loop = asyncio.get_running_loop()
-        association = Association(core, Wire(core, loop), peer=str(address), address=address)
+        wire = self._wire(loop)
+        association = Association(core, wire, peer=str(address), address=address)
         association.handler = self._handler
         sock = await connect(loop, address.host, address.port, core.config.timers.connect)
         try:
-            await loop.create_connection(lambda: association._wire, sock=sock)
+            await loop.create_connection(lambda: wire, sock=sock)
         except BaseException:
             sock.close()
             raise
@@ -134,6 +140,18 @@ class _Associating:
             await association.abort()
             raise
         return association
+
+    def _wire(self, loop: asyncio.AbstractEventLoop) -> Wire:
+        core, address = self._core, self._address
+        if address.tls is None:
+            return Wire(core, loop)
+        from dulcet.aio.secure import SecureWire
+        from dulcet.io.secure_stream import dial
+
+        stream = dial(address.tls, address.host, str(address))
+        seconds = core.config.timers.tls
+        late = TLSError(f"{address}: no TLS handshake within {seconds:g} s; does it speak TLS?")
+        return SecureWire(core, loop, lambda: stream, (seconds, late))
 
 
 class Association(Channel):

@@ -11,16 +11,19 @@ import asyncio
 import contextlib
 import logging
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from dulcet.aio.protocol import FULL, UNCLAIMED, Wire
 from dulcet.dimse.association import Association as Core
 from dulcet.dimse.status import Status
-from dulcet.errors import AssociationAborted, AssociationClosed, AssociationError, DimseTimeout, InstanceError
+from dulcet.errors import AssociationAborted, AssociationClosed, AssociationError, DimseTimeout, InstanceError, TLSError
 from dulcet.services.endings import ending
 from dulcet.services.negotiated import Negotiated
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import Closed, ReleaseRequested
+
+if TYPE_CHECKING:
+    from dulcet.io.secure_stream import Session
 
 __all__ = ["Channel"]
 
@@ -43,6 +46,11 @@ class Channel(Negotiated):
         self._leaving = False
         self._breath = 0
         self._waiting: set[asyncio.Future[Any]] = set()  # all who would wait for ever if it ended unsaid
+
+    @property
+    def tls(self) -> Session | None:
+        """What TLS agreed on, the peer's certificate included; None without TLS."""
+        return self._wire.session
 
     # ------------------------------------------------------------------ the end
 
@@ -114,6 +122,8 @@ class Channel(Negotiated):
     def _ended(self, event: object) -> None:
         """The association is over by an event of the core."""
         word, error = ending(event, self.peer, self._core)
+        if isinstance(event, Closed) and (verdict := self._wire.verdict) is not None:
+            error = verdict
         if isinstance(event, ReleaseRequested):
             self._core.release_response()
             if event.collision:
@@ -199,6 +209,9 @@ class Channel(Negotiated):
 
     def _sent(self) -> None:
         """Something has left."""
+
+    def _insecure(self, error: TLSError) -> None:
+        self._over("closed", error)
 
     def _stalled(self) -> None:
         """Nothing was taken for so long that those who wait for what lies behind it are told."""

@@ -15,15 +15,18 @@ import socket
 import threading
 from collections.abc import Sequence
 from struct import pack
-from typing import Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from dulcet.dimse.association import Association as Core
-from dulcet.errors import InstanceError
+from dulcet.errors import InstanceError, TLSError
 from dulcet.io.sockets import quick_ack
 from dulcet.io.train import Train, TrainPool
 from dulcet.services.observing import Reporter
 from dulcet.upper_layer.events import NEED_DATA, PAUSED
 from dulcet.upper_layer.fragments import FileSpan, Segment
+
+if TYPE_CHECKING:
+    from dulcet.io.secure_stream import Session
 
 __all__ = ["FULL", "LAST_WORD", "LENT", "UNCLAIMED", "Owner", "Wire"]
 
@@ -66,6 +69,9 @@ class Owner(Protocol):
     def _spoiled(self, error: InstanceError) -> None:
         """A message cannot be made whole any more."""
 
+    def _insecure(self, error: TLSError) -> None:
+        """There is no TLS, and so no association."""
+
     def _stalled(self) -> None:
         """Nothing was looked at for as long as a response may take."""
 
@@ -83,6 +89,8 @@ class Wire(asyncio.BufferedProtocol):
         self.thread = threading.get_ident()
         """Where the loop runs."""
         self.transport: asyncio.Transport | None = None
+        self.begun = False
+        """True once DICOM can be spoken on it."""
         self.lost = False
         """True once the transport is gone."""
         self.room: list[asyncio.Future[None]] = []
@@ -100,6 +108,28 @@ class Wire(asyncio.BufferedProtocol):
         self._timer_at = 0.0
         self._severing: asyncio.TimerHandle | None = None
 
+    @property
+    def session(self) -> Session | None:
+        """What TLS agreed on; None without TLS."""
+        return None
+
+    @property
+    def verdict(self) -> TLSError | None:
+        """What TLS knows about why the connection ended."""
+        return None
+
+    @property
+    def received(self) -> int:
+        """Bytes of ciphertext that came."""
+        return 0
+
+    def fail(self, error: TLSError) -> None:
+        """There is no TLS."""
+
+    def objection(self, calling: str) -> str | None:
+        """Why the peer's certificate does not allow it to call itself so; None where it does."""
+        return None
+
     # ------------------------------------------------------------------ what the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -109,6 +139,10 @@ class Wire(asyncio.BufferedProtocol):
         with contextlib.suppress(OSError):  # not TCP, or gone already: the first read will say so
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._connected()
+
+    def _connected(self) -> None:
+        self.begun = True
         self.core.connection_made()
         self.pump()
 
@@ -142,13 +176,16 @@ class Wire(asyncio.BufferedProtocol):
             if handle is not None:
                 handle.cancel()
         self._timer = self._severing = self._train = None
-        if exc is not None:
-            self._read_last()
+        self._hear_end(exc)
         self._socket = None
-        self.core.eof_received()
-        self.pump()
         self._wake_room()
         self.owner._lost()
+
+    def _hear_end(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._read_last()
+        self.core.eof_received()
+        self.pump()
 
     def _read_last(self) -> None:
         """Writing failed, but the peer may have said why before it went, and its bytes are still there."""
@@ -229,7 +266,7 @@ class Wire(asyncio.BufferedProtocol):
         if core.wants_close and not core.has_output and not closing:
             core.eof_received()
             self.finish()
-            transport.close()
+            self._part(transport)
             return
         if self.room and not self._write_paused and not core.has_output:
             self._wake_room()
@@ -273,6 +310,9 @@ class Wire(asyncio.BufferedProtocol):
             self._train = train  # the transport may keep our view of it until it has sent all
         else:
             trains.give(train)
+
+    def _part(self, transport: asyncio.Transport) -> None:
+        transport.close()
 
     def _wake_room(self) -> None:
         for future in self.room:

@@ -11,21 +11,28 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Generator
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from dulcet.aio.association import Association
 from dulcet.aio.protocol import Wire
 from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association as Core
-from dulcet.errors import DulcetError, InstanceError
+from dulcet.errors import DulcetError, InstanceError, TLSError
 from dulcet.io.deciding import Deciders
 from dulcet.io.sockets import format_address, listening_sockets
 from dulcet.services.acceptance import AcceptancePolicy
 from dulcet.services.admission import CROWDED, UNDECIDED, Admission
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import Aborted, AssociateRequested, TimedOut
+from dulcet.upper_layer.happenings import HandshakeFailed
 from dulcet.upper_layer.pdu import AssociateRQ
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from dulcet.io.tls import TLSConfig
 
 __all__ = ["Server", "serve"]
 
@@ -55,16 +62,18 @@ def serve(
     config: AssociationConfig | None = None,
     maximum_associations: int = 500,
     maximum_per_host: int = 100,
+    tls: TLSConfig | SSLContext | None = None,
 ) -> Server:
     """A server on `AET@host:port`; port 0 takes a free one, host `*` all addresses.  Await it, or enter it.
 
     `handler` answers every request, each in a task of its own, a plain function in a thread; without one, take the
     associations with `accept()` or `async for`.
     `policy` says which SOP classes, transfer syntaxes and AE titles are accepted; by default verification and every
-    storage class, from anybody who calls us by our AE title.  Raises AddressError, and OSError when it cannot listen.
+    storage class, from anybody who calls us by our AE title.  `tls` secures its connections; the address may bring it
+    along.  Raises AddressError, TLSConfigError, and OSError when it cannot listen.
     """
     return Server(
-        Address.parse(address),
+        Address.parse(address, tls),
         handler,
         policy=policy,
         config=config,
@@ -90,6 +99,9 @@ class Server:
         self.policy = policy or AcceptancePolicy.storage(address.ae_title)
         self.ae_title = address.ae_title
         self.handler = handler
+        self.tls: TLSConfig | SSLContext | None = address.tls
+        self.handshake_failures = 0
+        """TLS handshakes that failed or took too long, those of peers that never said anything left out."""
         self.address = address
         """Where it listens, the port that was taken included."""
         self._admission = Admission(
@@ -199,8 +211,12 @@ class Server:
         if self._sockets or self._closing:
             return self
         self._loop = asyncio.get_running_loop()
+        if self.tls is not None:
+            from dulcet.io.tls import server_context
+
+            server_context(self.tls)  # what cannot be used shows now
         self._sockets = listening_sockets(self.address.host, self.address.port)
-        self.address = Address(self.ae_title, self.address.host, self._sockets[0].getsockname()[1])
+        self.address = replace(self.address, port=self._sockets[0].getsockname()[1])
         self._listen()
         return self
 
@@ -316,9 +332,21 @@ class _Guest:
         self.server = server
         self.peer = format_address(address)
         self.host = str(address[0])
-        self.wire = Wire(Core(requestor=False, config=server.config), server._loop)
+        self.wire = self._wire(Core(requestor=False, config=server.config))
         self.wire.owner = self
         self._timer: asyncio.TimerHandle | None = None  # while it is being decided about
+
+    def _wire(self, core: Core) -> Wire:
+        server, tls, peer = self.server, self.server.tls, self.peer
+        self._limit: asyncio.TimerHandle | None = None
+        if tls is None:
+            return Wire(core, server._loop)
+        from dulcet.aio.secure import SecureWire
+        from dulcet.io.secure_stream import pick_up
+
+        # When its A-ASSOCIATE-RQ has to be here, the TLS handshake included.
+        self._limit = server._loop.call_later(server.config.timers.tls, self._too_late)
+        return SecureWire(core, server._loop, lambda: pick_up(tls, peer))
 
     async def connect(self, sock: socket.socket) -> None:
         """Hand the socket to the loop."""
@@ -330,6 +358,7 @@ class _Guest:
 
     def _dispatch(self, event: Any) -> None:
         if isinstance(event, AssociateRequested):
+            self._unlimit()
             policy = self.server.policy
             if policy.verifier is None and policy.judge is None:
                 self._answer(self._decide(event.request))
@@ -341,7 +370,7 @@ class _Guest:
             log.warning("%s: no whole A-ASSOCIATE-RQ within %g s", self.peer, self.server.config.timers.artim)
 
     def _decide(self, request: AssociateRQ) -> Any:
-        return self.server._admission.decide(request, self.peer, self.host)
+        return self.server._admission.decide(request, self.peer, self.host, self.wire.objection)
 
     def _ask(self, request: AssociateRQ) -> None:
         """Somebody else's code decides, in a thread; it may ask a directory server, but not for ever."""
@@ -391,7 +420,33 @@ class _Guest:
     def _stalled(self) -> None:
         """Nothing is held."""
 
+    def _insecure(self, error: TLSError) -> None:
+        """No handshake: tell the log; one that never said anything is not worth a line."""
+        wire = self.wire
+        if not wire.received:
+            wire.sever()
+            return
+        log.warning("%s", error)
+        self.server.handshake_failures += 1
+        if wire.core.journal is not None:
+            wire.core.journal.append(HandshakeFailed(str(error)))
+            wire.settle()
+
+    def _too_late(self) -> None:
+        wire, seconds = self.wire, self.server.config.timers.tls
+        if wire.begun:
+            log.warning("%s: no whole A-ASSOCIATE-RQ within %g s", self.peer, seconds)
+            wire.sever()
+        else:
+            wire.fail(TLSError(f"{self.peer}: no TLS handshake within {seconds:g} s"))
+
+    def _unlimit(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+
     def _lost(self) -> None:
+        self._unlimit()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
