@@ -27,7 +27,7 @@ LEAVES = {"errors", "config", "uids", "_version", "part10"}
 CORE = ["upper_layer", "dimse", "services"]
 SHARED = "io"  # what every face needs of the operating system
 FACES = ["blocking", "aio", "toolkit"]
-OUTER = ["node", "archive", "cli"]
+OUTER = ["node", "archive", "trace", "cli"]
 FREE = {"__init__", "__main__", "testing"}  # the public face over all of it
 
 

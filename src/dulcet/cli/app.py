@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from dulcet._version import __version__
-from dulcet.cli import doctor, echo, export, find, index, listen, negotiate, retrieve, serve, status, store
+from dulcet.cli import doctor, echo, export, find, index, listen, negotiate, retrieve, serve, status, store, trace
 from dulcet.cli.output import (
     FAILED,
     INTERRUPTED,
@@ -122,6 +122,7 @@ COMMANDS: Final = (
     export.import_,
     negotiate.negotiate,
     doctor.doctor,
+    trace.trace,
 )
 for command in COMMANDS:
     app.command(command.__name__.rstrip("_"))(verb(command))

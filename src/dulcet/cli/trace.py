@@ -1,0 +1,117 @@
+"""`dulcet trace`: watch what two applications say to each other, live, from a recording or from a capture."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dulcet.cli.output import FAILED, USAGE, complain, say
+
+if TYPE_CHECKING:
+    from dulcet.trace.recording import Entry
+
+__all__ = ["trace"]
+
+
+def trace(
+    what: Annotated[
+        str, typer.Argument(metavar="HOST:PORT|FILE", help="The peer to stand before, or a file.", show_default=False)
+    ],
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Where the proxy listens.")] = 11114,
+    bind: Annotated[str, typer.Option(metavar="HOST", help="On which address.")] = "127.0.0.1",
+    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Record to a file that is made.")] = None,
+    replay: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Play FILE back to this peer.")] = None,
+    fault: Annotated[
+        list[str],
+        typer.Option("--fault", metavar="FAULT", help="delay=50ms, cut=N, reset=N, stop=N, throttle=N, >:cut=N."),
+    ] = [],  # noqa: B006 - typer reads it, nobody changes it
+    datasets: Annotated[bool, typer.Option("--datasets", help="Show data sets, patient data masked.")] = False,
+    unmasked: Annotated[bool, typer.Option("--unmasked", help="Show patient data too.")] = False,
+    quiet: Annotated[bool, typer.Option("--messages", help="Messages alone, no P-DATA-TF.")] = False,
+) -> int:
+    """Decode PDUs and messages between two applications, live through a proxy, or from a file.
+
+    \b
+    dulcet trace 127.0.0.1:11112 --port 11114 --record session.jsonl
+    dulcet trace session.jsonl --datasets
+    """
+    from dulcet.trace.proxy import Fault, Proxy
+    from dulcet.trace.recording import Recorder, play, read_capture, read_recording
+
+    printer = _Printer(datasets, unmasked, not quiet)
+    path = Path(what)
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                is_ours = file.read(1) == b"{"
+            if replay is not None:
+                host, number = _address(replay)
+                entries: Iterator[Entry] = play(path, host, number)
+            else:
+                entries = read_recording(path) if is_ours else read_capture(path)
+            for entry in entries:
+                printer(entry.connection, entry.direction, entry.data, entry.time)
+            return 0
+        host, number = _address(what)
+        faults = [Fault.parse(text) for text in fault]
+        recorder = Recorder(record) if record is not None else None
+    except TimeoutError:
+        complain("the peer fell silent in the middle of the replay")
+        return FAILED
+    except ValueError as error:
+        complain(str(error))
+        return USAGE
+    except FileExistsError:
+        complain(f"{record} is there already; a recording is never written over")
+        return USAGE
+    stop = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
+
+    def watch(connection: int, direction: Any, data: bytes) -> None:
+        if recorder is not None:
+            recorder(connection, direction, data)
+        printer(connection, direction, data)
+
+    with Proxy((host, number), host=bind, port=port, faults=faults, watch=watch) as proxy:
+        say(f"listening on {bind}:{proxy.port}, passing on to {what}")
+        while not stop.wait(3600):
+            pass
+    if recorder is not None:
+        recorder.close()
+    return 0
+
+
+class _Printer:
+    """Lines of several connections, each begun with its number and the time."""
+
+    def __init__(self, datasets: bool, unmasked: bool, pdus: bool) -> None:
+        self._options = {"datasets": datasets or unmasked, "unmasked": unmasked, "pdus": pdus}
+        self._tracers: dict[int, Any] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, connection: int, direction: Any, data: bytes, moment: float | None = None) -> None:
+        import time
+
+        from dulcet.trace.decoding import Tracer
+
+        with self._lock:
+            tracer = self._tracers.setdefault(connection, Tracer(**self._options))
+            stamp = time.strftime("%H:%M:%S") if moment is None else f"{moment:.6f}"
+            if not data:
+                say(f"{stamp} {connection} {direction} closed")
+            for line in tracer.feed(direction, data):
+                say(f"{stamp} {connection} {line}")
+
+
+def _address(text: str) -> tuple[str, int]:
+    """host:port, an AE title in front is passed over."""
+    host, colon, port = text.rpartition("@")[2].rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"{text!r} is no file, and no peer as HOST:PORT names one")
+    return host.strip("[]"), int(port)
