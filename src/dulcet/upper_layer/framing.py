@@ -241,7 +241,10 @@ class Framer:
             )
 
 
-GUESSES: Final = {0x16: "; the peer speaks TLS to a port without TLS", 0x15: "; the peer sent a TLS alert: that port wants TLS"}
+GUESSES: Final = {
+    0x15: "; the peer sent a TLS alert: that port wants TLS",
+    0x16: "; the peer speaks TLS to a port without TLS",
+}
 
 
 def _guess(first_byte: int) -> str:
