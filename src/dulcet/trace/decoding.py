@@ -199,6 +199,7 @@ class Tracer:
             return
         finally:
             stream.command.clear()
+            stream.fragments = 0
         number = command.message_id_being_responded_to if command.is_response else command.message_id
         parts = [f"    {command.name} {number} on context {stream.context_id}"]
         if command.sop_class_uid:

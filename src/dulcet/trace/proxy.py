@@ -35,8 +35,8 @@ class Fault:
     """What goes wrong, in one direction or, with None, in both.
 
     delay: every piece leaves that many seconds later; cut: the connection is closed in order after so many bytes;
-    reset: the same with a reset; stop: after so many bytes nothing is passed on any more, and nothing closed; throttle: at most
-    so many bytes a second.
+    reset: the same with a reset; stop: after so many bytes nothing is passed on any more, and nothing closed; throttle:
+    at most so many bytes a second.
     """
 
     kind: Literal["delay", "cut", "reset", "stop", "throttle"]
