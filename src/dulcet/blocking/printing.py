@@ -52,8 +52,8 @@ def printer_status(association: Association) -> PrinterStatus:
     """What the printer says of itself; StatusError when it does not answer that."""
     import pydicom
 
-    wanted = ("PrinterStatus", "PrinterStatusInfo", "PrinterName")
-    response = association.n_get(PRINTER, PRINTER_INSTANCE, wanted, context=META).check()
+    # All there is: some printers refuse the request for one attribute that they do not have.
+    response = association.n_get(PRINTER, PRINTER_INSTANCE, context=META).check()
     return read_printer(response.dataset() or pydicom.Dataset())
 
 
