@@ -95,7 +95,7 @@ class Named:
 
     keyword: str
     groups: tuple[tuple[int | None, tuple[str, ...]], ...]
-    """(representation or None for any, folded patterns); one pattern is for the whole group, several for components."""
+    """(representation or None for any, folded patterns): one for the whole group, or five for its components."""
     words: tuple[str, ...] = ()
     """Fuzzy matching instead: folded words, each of which has to sound like one of the name's."""
 
@@ -268,16 +268,18 @@ def _named(keyword: str, text: str, *, fuzzy: bool) -> Named | None:
     groups: list[tuple[int | None, tuple[str, ...]]] = []
     alone = "=" not in text
     for representation, whole, components in fold_groups(text):
-        if "^" in whole:
-            pattern = tuple(components)
-        elif "*" in whole or "?" in whole:
-            pattern = (whole,)
-        else:
-            pattern = (whole, "")  # a family name
+        pattern = _components(components) if "^" in whole else (whole,)
         if any(part.strip("*") for part in pattern):
             # Which of the three representations a key of one group means, it does not say.
             groups.append((None if alone else representation, pattern))
     return Named(keyword, tuple(groups)) if groups else None
+
+
+def _components(components: Sequence[str]) -> tuple[str, ...]:
+    """A pattern for each: one left empty is free, those left out at the end are empty, or free after a star."""
+    given = len(components) - next(index for index, part in enumerate(reversed(components)) if part)
+    rest = "*" if components[given - 1].endswith("*") else ""
+    return (*(part or "*" for part in components[:given]), *[rest] * (len(components) - given))
 
 
 def _moments(keys: dict[str, Any], zone: int | None, *, combined: bool) -> list[Moment]:

@@ -146,7 +146,7 @@ def _named(named: Named, table: int) -> Where:
             parameters.append(representation)
         pairs = [("whole", patterns[0])] if len(patterns) == 1 else list(zip(COMPONENTS, patterns))
         for name, pattern in pairs:
-            if pattern.strip("*"):
+            if pattern.strip("*") or not pattern:
                 wild = "*" in pattern or "?" in pattern
                 test, found = _glob(name, pattern) if wild else (f"{name} = ?", [pattern])
                 sql += f" AND {test}"
