@@ -127,7 +127,7 @@ async def test_a_cancelled_task_leaves_the_association_usable() -> None:
 
 @on_each_loop
 async def test_a_peer_that_does_not_end_what_was_left_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dulcet.aio.association.DRAIN", 0.05)
+    monkeypatch.setattr("dulcet.aio.operations.DRAIN", 0.05)
 
     async def handler(request: Any) -> None:
         await request.defer()
@@ -147,7 +147,7 @@ async def test_a_peer_that_does_not_end_what_was_left_is_aborted(monkeypatch: py
 async def test_a_store_cancelled_half_way_sends_whole_pdus_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dulcet.aio.association.DRAIN", 0.2)
+    monkeypatch.setattr("dulcet.aio.operations.DRAIN", 0.2)
     file = make_instance(tmp_path / "long.dcm", 64 << 20, sop_class_uid=CT_IMAGE)
     go = asyncio.Event()
     loop = asyncio.get_running_loop()

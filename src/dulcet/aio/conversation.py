@@ -19,7 +19,7 @@ from dulcet.services.results import Response
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-    from dulcet.aio.association import Association
+    from dulcet.aio.operations import Operations
     from dulcet.aio.requests import IncomingRequest
 
 __all__ = ["Conversation", "Keeper", "Matches"]
@@ -28,7 +28,7 @@ __all__ = ["Conversation", "Keeper", "Matches"]
 class Conversation(AsyncIterator[Response]):
     """All responses of an operation; leaving early cancels it and waits for its end."""
 
-    def __init__(self, association: Association, invocation: Callable[[], Invocation]) -> None:
+    def __init__(self, association: Operations, invocation: Callable[[], Invocation]) -> None:
         self._association = association
         self._invocation = invocation
         self._mailbox = Mailbox(association)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from dulcet.dimse.events import ResponseReceived
 
 if TYPE_CHECKING:
-    from dulcet.aio.association import Association
+    from dulcet.aio.operations import Operations
 
 __all__ = ["Mailbox"]
 
@@ -30,7 +30,7 @@ class Mailbox:
 
     __slots__ = ("_association", "_bytes", "_future", "_responses", "abandoned")
 
-    def __init__(self, association: Association) -> None:
+    def __init__(self, association: Operations) -> None:
         self._association = association
         self._responses: deque[ResponseReceived] = deque()
         self._bytes = 0

@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import time
-from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Self
 
 from dulcet.aio.association import Association, associate
-from dulcet.aio.mailbox import Mailbox
+from dulcet.aio.lanes import LOST, Lane, Results, Sources, Todo, failed_by, look_at
 from dulcet.aio.threads import disk
 from dulcet.config import AssociationConfig
 from dulcet.dimse.command import MEDIUM
-from dulcet.dimse.operations import Operation
-from dulcet.dimse.status import Status
-from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceError, PeerUnreachable
-from dulcet.io.instances import Instance, InstanceSource, examine
+from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceError
+from dulcet.io.instances import Instance, InstanceSource
 from dulcet.io.train import FileFailed
 from dulcet.services.proposals import plan_storage
 from dulcet.services.results import Sent
@@ -41,191 +37,11 @@ BATCH_MEMORY: Final = 64 * 1024 * 1024
 """Bytes of instances that are not files, after which a batch is full."""
 BATCH_SECONDS: Final = 1.0
 """A source that gives its instances slowly does not hold up those that it gave."""
-EXAMINED_AT_ONCE: Final = 64
-"""Instances that one trip to a thread looks at, and the seconds that the loop waits for their names."""
-NAMING_SECONDS: Final = 0.02
-
-TOGETHER_BYTES: Final = 64 * 1024
-"""Queued bytes that are sent without waiting for more."""
-
-UNSEEN: Final = 64
-"""Results that wait for a slow consumer before the sending does."""
 
 FRUITLESS: Final = 3
 """Associations in a row that get nothing across before the rest is given up; one may fall over one bad instance."""
 IDLE_LANES: Final = 4
 """Associations of our own that stay open for the next batch; peers have limits."""
-
-LOST: Final = (AssociationError, DimseTimeout, PeerUnreachable)
-
-
-@dataclass(slots=True, eq=False)
-class _InFlight:
-    instance: Instance
-    transfer_syntax: str
-    size: int
-
-
-class _Todo:
-    """Instances still to be sent, each taken once, by as many tasks as there are."""
-
-    def __init__(self, instances: Iterable[Instance]) -> None:
-        self._waiting = deque(instances)
-
-    def __iter__(self) -> Iterator[Instance]:
-        while self._waiting:
-            yield self._waiting.popleft()
-
-    def give_back(self, instances: Sequence[Instance]) -> None:
-        self._waiting.extendleft(reversed(instances))
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-
-class _Results:
-    """From the tasks that send to the one that asked; who is too far ahead waits."""
-
-    def __init__(self) -> None:
-        self._sent: deque[Sent] = deque()
-        self._changed = asyncio.Event()
-
-    async def put(self, sent: Sent) -> None:
-        self._sent.append(sent)
-        self._changed.set()
-        while len(self._sent) > UNSEEN:
-            self._changed.clear()
-            await self._changed.wait()
-
-    async def get(self) -> Sent | None:
-        """The next one; None when there is none and something else has changed."""
-        if not self._sent:
-            self._changed.clear()
-            await self._changed.wait()
-        if not self._sent:
-            return None
-        sent = self._sent.popleft()
-        if len(self._sent) == UNSEEN:
-            self._changed.set()
-        return sent
-
-    def wake(self) -> None:
-        self._changed.set()
-
-
-class _Lane:
-    """One association and what is on its way there."""
-
-    def __init__(self, association: Association, originator: tuple[str, int] | None = None) -> None:
-        self.association = association
-        self.originator = originator
-        self.delivered = 0
-        self._core = association._core
-        self._mailbox = Mailbox(association)
-        self._flights: dict[Operation, _InFlight] = {}
-        self._unsent: Instance | None = None  # taken from the list, not yet queued
-
-    @property
-    def is_busy(self) -> bool:
-        return bool(self._flights)
-
-    def carries(self, pair: tuple[str, str]) -> bool:
-        """True when instances of this class and syntax can travel here as they are."""
-        return self.association.is_established and self._core.context_for(*pair) is not None
-
-    async def run(self, instances: Iterable[Instance], priority: int, results: _Results) -> None:
-        """Send each, as many at once as the window allows; raises when the association is lost."""
-        association = self.association
-        queued = 0
-        for instance in instances:
-            self._unsent = instance
-            association._check_usable()
-            try:
-                context, data, syntax = await association._prepare(instance)
-                while not association._has_place():
-                    if self._flights:
-                        await results.put(await self._collect())
-                    else:  # another operation of the caller's is under way
-                        await association._place()
-                        break
-                operation = self._core.store(
-                    context,
-                    instance.sop_class_uid,
-                    instance.sop_instance_uid,
-                    data,
-                    priority=priority,
-                    originator=self.originator,
-                    owner=self._mailbox,
-                )
-            except LOST:
-                raise
-            except DulcetError as error:  # this one alone: it cannot be read, or not be converted
-                instance.close()
-                self._unsent = None
-                await results.put(_failed(instance, error))
-            else:
-                self._flights[operation] = _InFlight(instance, syntax, len(data))
-                self._unsent = None
-                queued += len(data) + 1
-                if queued > TOGETHER_BYTES or not (self._core.invocable or self._mailbox.has_responses):
-                    queued = 0
-                    association._wire.pump()
-                else:  # several small requests leave together
-                    association._wire.pump_soon()
-        while self._flights:
-            await results.put(await self._collect())
-
-    async def _collect(self) -> Sent:
-        """The next answer."""
-        event = await self._mailbox.get()
-        flight = self._flights.pop(event.operation)
-        instance = flight.instance
-        self.association._let_go(event.operation, instance)
-        self.delivered += 1
-        status = event.command.status
-        return Sent(
-            instance.origin,
-            Status(Status.PROCESSING_FAILURE if status is None else status),
-            None,
-            instance.sop_class_uid,
-            instance.sop_instance_uid,
-            flight.transfer_syntax,
-            flight.size,
-        )
-
-    def leave(self) -> None:
-        """Nobody waits for the answers any more."""
-        for operation, flight in self._flights.items():
-            self.association._leave(operation, self._mailbox)
-            self.association._let_go(operation, flight.instance)
-        self._flights.clear()
-        if self._unsent is not None:
-            self._unsent.close()
-
-    def abandon(self, error: DulcetError) -> tuple[list[Sent], list[Instance]]:
-        """After the association was lost: what counts as failed, and what can go over another one.
-
-        Nobody knows whether what was on its way arrived, so it failed.  Where we had to abort because of one file, only
-        that one did: to send the others once more does no harm.
-        """
-        failed: list[Sent] = []
-        again: list[Instance] = []
-        culprit = error.__cause__
-        for operation, flight in self._flights.items():
-            instance = flight.instance
-            if not isinstance(culprit, FileFailed):
-                failed.append(_failed(instance, error))
-            elif culprit.file in (instance.file, getattr(instance.data, "file", None)):
-                failed.append(_failed(instance, InstanceError(f"{instance.origin}: {culprit}", instance.origin)))
-            else:
-                again.append(instance)
-            self.association._let_go(operation, instance)
-        self._flights.clear()
-        if self._unsent is not None:
-            self._unsent.close()
-            again.append(self._unsent)
-            self._unsent = None
-        return failed, again
 
 
 class StoreMany:
@@ -255,12 +71,12 @@ class StoreMany:
         self.associations = associations
         self.priority = priority
         self.originator = originator
-        self._given = _Lane(given, originator) if given is not None else None
-        self._lanes: list[_Lane] = []
+        self._given = Lane(given, originator) if given is not None else None
+        self._lanes: list[Lane] = []
         self._opened = False
         self._failure: DulcetError | None = None
         """Why the last association was given up, and with it what is still to be sent."""
-        self._results = _Results()
+        self._results = Results()
 
     def run(self, what: Iterable[InstanceSource] | AsyncIterable[InstanceSource]) -> Sending:
         """One `Sent` for each; raises what `associate` raises when the very first association cannot be made."""
@@ -268,7 +84,7 @@ class StoreMany:
 
     async def work(self, what: Iterable[InstanceSource] | AsyncIterable[InstanceSource]) -> None:
         """The task that does it."""
-        sources = _Sources(what)
+        sources = Sources(what)
         try:
             if self._given is not None:
                 self._given.association._check_usable()
@@ -285,14 +101,14 @@ class StoreMany:
         finally:
             self._results.wake()
 
-    async def _examine(self, sources: _Sources) -> list[Instance]:
+    async def _examine(self, sources: Sources) -> list[Instance]:
         """The next batch; what cannot be sent is reported."""
         loop = asyncio.get_running_loop()
         batch: list[Instance] = []
         held = 0
         full = time.monotonic() + BATCH_SECONDS
         while some := await sources.take():
-            for source, found in zip(some, await loop.run_in_executor(disk, _look_at, some)):
+            for source, found in zip(some, await loop.run_in_executor(disk, look_at, some)):
                 if isinstance(found, InstanceError):
                     await self._results.put(Sent(source, None, found))
                 else:
@@ -311,7 +127,7 @@ class StoreMany:
         for proposals in plan_storage(waiting):
             classes = {proposal.abstract_syntax for proposal in proposals}
             pairs = [pair for pair in waiting if pair[0] in classes]
-            todo = _Todo([instance for pair in pairs for instance in waiting.pop(pair)])
+            todo = Todo([instance for pair in pairs for instance in waiting.pop(pair)])
             count = min(self.associations, len(todo))
             while self.associations == 1 and len(self._lanes) >= IDLE_LANES:
                 await self._release(self._lanes[0])
@@ -333,7 +149,7 @@ class StoreMany:
         for lane in [*([self._given] if self._given is not None else []), *self._lanes]:
             # Where no other association can be made, this one may have to convert, or say why not.
             pairs = [pair for pair in waiting if self.address is None or lane.carries(pair)]
-            todo = _Todo([instance for pair in pairs for instance in waiting.pop(pair)])
+            todo = Todo([instance for pair in pairs for instance in waiting.pop(pair)])
             try:
                 await lane.run(todo, self.priority, self._results)
             except LOST as error:
@@ -343,7 +159,7 @@ class StoreMany:
                 for instance in todo:
                     waiting.setdefault((instance.sop_class_uid, instance.transfer_syntax), []).append(instance)
 
-    async def _drive(self, lane: _Lane, proposals: Sequence[Proposal], todo: _Todo) -> None:
+    async def _drive(self, lane: Lane, proposals: Sequence[Proposal], todo: Todo) -> None:
         """Send over one association, made anew when it is lost; something is left in `todo` when it was given up."""
         fruitless = 0
         while True:
@@ -365,10 +181,10 @@ class StoreMany:
                 self._failure = error
                 return
 
-    async def _drive_parallel(self, first: _Lane, proposals: Sequence[Proposal], todo: _Todo, count: int) -> None:
+    async def _drive_parallel(self, first: Lane, proposals: Sequence[Proposal], todo: Todo, count: int) -> None:
         """The same with several associations, a task for each; they take from one list."""
 
-        async def work(lane: _Lane | None) -> None:
+        async def work(lane: Lane | None) -> None:
             with contextlib.suppress(*LOST):  # fewer associations than wished for; the others do the work
                 await self._drive(lane or await self._open(proposals), proposals, todo)
 
@@ -384,17 +200,17 @@ class StoreMany:
 
     # ------------------------------------------------------------------ associations
 
-    async def _open(self, proposals: Sequence[Proposal]) -> _Lane:
+    async def _open(self, proposals: Sequence[Proposal]) -> Lane:
         assert self.address is not None
         association = await associate(
             self.address, calling_ae_title=self.calling_ae_title, contexts=proposals, config=self.config
         )
-        lane = _Lane(association, self.originator)
+        lane = Lane(association, self.originator)
         self._opened = True
         self._lanes.append(lane)
         return lane
 
-    async def _lost(self, lane: _Lane, todo: _Todo, error: DulcetError) -> None:
+    async def _lost(self, lane: Lane, todo: Todo, error: DulcetError) -> None:
         """What the loss of an association means for what was on its way there."""
         self._failure = error
         failed, again = lane.abandon(error)
@@ -404,12 +220,12 @@ class StoreMany:
         for sent in failed:
             await self._results.put(sent)
 
-    async def _give_up(self, todo: _Todo) -> None:
+    async def _give_up(self, todo: Todo) -> None:
         for instance in todo:
             assert self._failure is not None
-            await self._results.put(_failed(instance, self._failure))
+            await self._results.put(failed_by(instance, self._failure))
 
-    async def _release(self, lane: _Lane) -> None:
+    async def _release(self, lane: Lane) -> None:
         self._lanes.remove(lane)
         with contextlib.suppress(DulcetError):
             await lane.association.release()
@@ -430,7 +246,7 @@ class StoreMany:
                 given.leave()
         await asyncio.gather(*(self._end(lane, abort or lane.is_busy) for lane in lanes))
 
-    async def _end(self, lane: _Lane, abort: bool) -> None:
+    async def _end(self, lane: Lane, abort: bool) -> None:
         with contextlib.suppress(DulcetError):
             if abort:
                 await lane.association.abort()
@@ -490,52 +306,7 @@ class Sending(AsyncIterator[Sent]):
             self.leave()
 
 
-class _Sources:
-    """What is to be sent, a few at a time."""
-
-    def __init__(self, what: Iterable[InstanceSource] | AsyncIterable[InstanceSource]) -> None:
-        self._async: AsyncIterator[InstanceSource] | None = None
-        self._iterator: Iterator[InstanceSource] = iter(())
-        if isinstance(what, AsyncIterable):
-            self._async = aiter(what)
-        else:
-            self._iterator = iter(what)
-
-    async def take(self) -> list[InstanceSource]:
-        """The next few; none at the end."""
-        taken: list[InstanceSource] = []
-        until = time.monotonic() + NAMING_SECONDS
-        if self._async is None:
-            for source in itertools.islice(self._iterator, EXAMINED_AT_ONCE):
-                taken.append(source)
-                if time.monotonic() >= until:
-                    break
-            return taken
-        async for source in self._async:
-            taken.append(source)
-            if len(taken) >= EXAMINED_AT_ONCE or time.monotonic() >= until:
-                break
-        return taken
-
-
-def _look_at(sources: Sequence[Any]) -> list[Instance | InstanceError]:
-    """Each examined, or why it cannot be sent."""
-    found: list[Instance | InstanceError] = []
-    for source in sources:
-        try:
-            found.append(source if isinstance(source, Instance) else examine(source))
-        except InstanceError as error:
-            found.append(error)
-    return found
-
-
 def _look_at_end(task: asyncio.Task[None]) -> None:
     """Whoever left does not ask how it ended."""
     if not task.cancelled():
         task.exception()
-
-
-def _failed(instance: Instance, error: DulcetError) -> Sent:
-    return Sent(
-        instance.origin, None, error, instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax
-    )
