@@ -38,14 +38,14 @@ trains: Final = TrainPool()
 class Owner(Protocol):
     """Whose connection it is."""
 
-    answer_by: float | None
+    _answer_by: float | None
 
-    def handle(self, event: Any) -> None: ...
-    def heard(self, pdu_type: int, length: int) -> None: ...
-    def left(self, pdu_type: int, length: int) -> None: ...
-    def opened(self, secure: bool) -> None: ...
-    def late(self, now: float) -> None: ...
-    def over(self) -> None: ...
+    def _handle(self, event: Any) -> None: ...
+    def _heard(self, pdu_type: int, length: int) -> None: ...
+    def _left(self, pdu_type: int, length: int) -> None: ...
+    def _opened(self, secure: bool) -> None: ...
+    def _late(self, now: float) -> None: ...
+    def _over(self) -> None: ...
 
 
 class Link:
@@ -132,7 +132,7 @@ class Link:
             return
         with self._lock:
             self._core.handle_timer(now)
-        self._owner.late(now)
+        self._owner._late(now)
         if self._close_by is not None and self._close_by <= now:
             left = self.unsent + self._core.connection.queued_bytes
             if left:
@@ -178,7 +178,7 @@ class Link:
 
     def _open(self, *, secure: bool) -> None:
         self.usable = True
-        self._owner.opened(secure)
+        self._owner._opened(secure)
         self._attend()
 
     def _read(self) -> None:
@@ -229,7 +229,7 @@ class Link:
             self._io.post(lambda: self.ready(self._sock, READ))
         self._io.watch(self._sock, (READ if reads else 0) | (WRITE if self._unsent is not None else 0), self)
         with self._lock:
-            deadlines = [core.timer(time.monotonic()), self._owner.answer_by, self._close_by]
+            deadlines = [core.timer(time.monotonic()), self._owner._answer_by, self._close_by]
         self.deadline = min((one for one in deadlines if one is not None), default=None)
 
     def _pull(self) -> None:
@@ -239,7 +239,7 @@ class Link:
                 event = core.next_event()
                 heard = self._noted(PDUReceived)
             for pdu in heard:
-                owner.heard(pdu.pdu_type, pdu.length)
+                owner._heard(pdu.pdu_type, pdu.length)
             if event is PAUSED and self._eof:  # nobody is left who could be answered
                 self.error = self.error or AssociationClosed(f"{self.name} left before it was answered")
                 with self._lock:
@@ -247,7 +247,7 @@ class Link:
             elif event is PAUSED or event is NEED_DATA:
                 return
             else:
-                owner.handle(event)
+                owner._handle(event)
 
     def _flush(self) -> None:
         while not self.is_over():
@@ -266,7 +266,7 @@ class Link:
             if self._unsent is None:
                 leaving, self._leaving = self._leaving, []
                 for pdu in leaving:
-                    self._owner.left(pdu.pdu_type, pdu.length)
+                    self._owner._left(pdu.pdu_type, pdu.length)
 
     def _load(self) -> bool:
         """Take the next bytes from the core; False when there are none."""
@@ -319,5 +319,5 @@ class Link:
         if self._train is not None and self._unsent is None:
             trains.give(self._train)
         self._train = self._unsent = None
-        self._owner.over()
+        self._owner._over()
         self.gone.set()

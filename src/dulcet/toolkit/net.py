@@ -84,7 +84,7 @@ class Net(Callbacks):
         self.answer_timeout = answer_timeout
         self.server: Net | None = None
         """The listening object that this one was accepted from."""
-        self.answer_by: float | None = None
+        self._answer_by: float | None = None
         self._lock = threading.RLock()
         self._io: IOThread | None = None
         self._core: Association | None = None
@@ -383,7 +383,7 @@ class Net(Callbacks):
         config = self.config if self.config.observers else replace(self.config, observers=(_nobody,))
         self._core = Association(requestor=requestor, config=config)
         self._link = Link(io, sock, self._core, self._lock, self)
-        self.answer_by, self._collision, self._admitted, self._last_id = None, None, False, 0
+        self._answer_by, self._collision, self._admitted, self._last_id = None, None, False, 0
 
     def _connected(self) -> tuple[Association, Link]:
         if self._core is None or self._link is None or self._link.is_over():
@@ -417,7 +417,7 @@ class Net(Callbacks):
 
     # ------------------------------------------------------------------ what the link tells
 
-    def opened(self, secure: bool) -> None:
+    def _opened(self, secure: bool) -> None:
         assert self._core is not None
         if secure:
             self._call("on_secure_link_ready")
@@ -425,30 +425,30 @@ class Net(Callbacks):
             with self._lock:
                 self._core.connection_made()
 
-    def heard(self, pdu_type: int, length: int) -> None:
+    def _heard(self, pdu_type: int, length: int) -> None:
         self._call("on_receive", pdu_type, length)
 
-    def left(self, pdu_type: int, length: int) -> None:
+    def _left(self, pdu_type: int, length: int) -> None:
         self._call("on_send", pdu_type, length)
 
-    def late(self, now: float) -> None:
+    def _late(self, now: float) -> None:
         """An answer is overdue: a default is given."""
         core = self._core
-        if self.answer_by is None or self.answer_by > now or core is None:
+        if self._answer_by is None or self._answer_by > now or core is None:
             return
-        self.answer_by = None
+        self._answer_by = None
         with self._lock:
             if core.owes == "associate":
                 core.reject(2, 3, 1)
             elif core.owes == "release":
                 core.release_response()
 
-    def over(self) -> None:
+    def _over(self) -> None:
         """The connection is gone: tell it once."""
         link, server = self._link, self.server
         assert link is not None
         self._io = None
-        self.answer_by = None
+        self._answer_by = None
         self._waiting.clear()
         if self._storing is not None:
             self._storing.discard()
@@ -463,7 +463,7 @@ class Net(Callbacks):
         elif link.error is not None or not self._closed_here:
             self._call("on_close", link.error, self)
 
-    def handle(self, event: Any) -> None:
+    def _handle(self, event: Any) -> None:
         """One event of the core."""
         kind = type(event)
         if kind in ENDINGS:
@@ -503,7 +503,7 @@ class Net(Callbacks):
         return sum(client._admitted for client in self._clients)
 
     def _owe(self) -> None:
-        self.answer_by = time.monotonic() + self.answer_timeout
+        self._answer_by = time.monotonic() + self.answer_timeout
 
     def _answer_late(self, what: str) -> None:
         """The callback that should have answered raised."""
