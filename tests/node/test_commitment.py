@@ -13,6 +13,7 @@ from tests.node.serving import FACES, served
 import dulcet
 from dulcet import uids
 from dulcet.blocking.commitment import Commitments, request_commitment
+from dulcet.blocking.serving import NESTED, serve_until
 from dulcet.config import AssociationConfig
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
@@ -327,3 +328,21 @@ def test_what_can_be_named_as_an_instance(tmp_path):
     with archive() as (address, _), associate(address) as association:
         for instance in (path, dataset, sent, (CT, "1.2.1"), SAFE):
             assert request_commitment(association, [instance]).wait(WAIT).committed == (SAFE,)
+
+
+def test_a_user_that_asks_on_and_on_and_answers_nothing():
+    """Results wait for one another on its association up to a bound; the others go to the courier."""
+    deferred = []
+    with archive() as (address, commitment):
+        association = associate(address)
+        association.handler = lambda request: deferred.append(request.defer())
+        for number in range(40):
+            action = action_information(f"9.{number}", [SAFE])
+            association.n_action(SOP_CLASS, SOP_INSTANCE, 1, action).check()
+        assert len(deferred) == 1  # the window is 1: the second result waits for the answer to the first
+        while deferred:
+            deferred.pop().respond(Status.SUCCESS)
+            serve_until(association, lambda: bool(deferred), 0.2)
+        association.n_action(SOP_CLASS, SOP_INSTANCE, 9)  # answered once all that came before was dealt with
+        assert len(list(commitment.store.open())) == 40 - NESTED
+        association.abort()

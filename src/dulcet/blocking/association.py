@@ -349,10 +349,13 @@ class Association(Channel):
 
     def _response_to(self, operation: Operation) -> ResponseReceived:
         """The next response to one operation; those to others are kept for whoever asks for them."""
-        kept = self._inbox.get(operation)
-        if kept:
-            return kept.popleft()
         while True:
+            kept = self._inbox.get(operation)  # looked at anew: a request served in between may have put it there
+            if kept:
+                response = kept.popleft()
+                if not kept:
+                    del self._inbox[operation]
+                return response
             event = self._next_event()
             if type(event) is ResponseReceived:
                 if event.operation is operation:
