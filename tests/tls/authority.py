@@ -112,9 +112,7 @@ def _pem(signed: Any) -> bytes:
 
 
 def _private(key: Any, password: bytes | None) -> bytes:
-    encryption: Any = (
-        serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    )
+    encryption: Any = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
     return bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption))
 
 

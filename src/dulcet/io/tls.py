@@ -175,15 +175,17 @@ class TLSConfig:
         try:
             context.load_cert_chain(self.certificate, self.key, password)
         except ssl.SSLError as error:
+            culprit: File = key
             if error.reason == "KEY_VALUES_MISMATCH":
                 problem = f"the key in {key} does not belong to the certificate in {self.certificate}"
             elif asked:
                 problem = f"the password for {key} is wrong"
             elif (error.reason or "").endswith(("TOO_SMALL", "TOO_WEAK")):
-                problem = f"{self.certificate} is too weak for TLS today: {_words(error)}"
+                culprit = self.certificate
+                problem = f"{culprit} is too weak for TLS today: {_words(error)}"
             else:
                 problem = f"{key} has no private key that can be read, PEM expected"
-            raise TLSConfigError(problem, key) from error
+            raise TLSConfigError(problem, culprit) from error
 
 
 def _readable(name: File) -> None:
