@@ -11,6 +11,7 @@ from dulcet import uids
 from dulcet.blocking.association import Association, associate
 from dulcet.blocking.commitment import request_commitment
 from dulcet.blocking.requests import IncomingRequest
+from dulcet.blocking.sending import StoreMany
 from dulcet.config import AssociationConfig
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
@@ -96,10 +97,10 @@ class Requester(Keeper):
         single = isinstance(files, str | bytes | os.PathLike) or hasattr(files, "read") or hasattr(files, "iterall")
         sources: Iterable[Any] = [files] if single else files
         delivery = Delivery()
-        with self._associate(proposals((uids.VERIFICATION,))) as association:
-            for sent in association.store_many(sources):
-                (delivery.succeeded if sent.ok else delivery.failed).append(sent)
-                self.on_file_sent(sent)
+        job = StoreMany(self.address, calling_ae_title=self.calling_ae_title, config=self.config)
+        for sent in job.run(sources):
+            (delivery.succeeded if sent.ok else delivery.failed).append(sent)
+            self.on_file_sent(sent)
         return delivery
 
     def query(
