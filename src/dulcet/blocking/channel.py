@@ -198,8 +198,11 @@ class Channel(Negotiated):
 
     # ------------------------------------------------------------------ bytes
 
-    def _exchange(self, deadline: float | None) -> bool:
-        """Send what there is, then wait for bytes, room or a timer; False when `deadline` has passed."""
+    def _exchange(self, deadline: float | None, *, room: bool = False) -> bool:
+        """Send what there is, then wait for bytes, room or a timer; False when `deadline` has passed.
+
+        `room`: nothing is waited for once all of it is with the kernel.
+        """
         core, transport = self._core, self._transport
         if self._reporter is not None:
             self._reporter.report(core, self, time.monotonic())
@@ -211,6 +214,8 @@ class Channel(Negotiated):
             if (core.wants_close and not transport.has_unsent) or (transport.broken and core.is_full):
                 core.eof_received()
                 return True
+            if room and not transport.has_unsent:
+                return True
             timer = core.timer(time.monotonic())
             read = not core.is_full
         until = timer if deadline is None else deadline if timer is None else min(timer, deadline)
@@ -220,8 +225,6 @@ class Channel(Negotiated):
         with self._lock:
             if writable:
                 self._flush()
-            if self._waiting_for_room and not transport.has_unsent:
-                self._room.notify_all()
             if readable:
                 count = transport.read_into(core.get_buffer())
                 if count:
@@ -237,19 +240,22 @@ class Channel(Negotiated):
     def _flush(self) -> None:
         """Send as much as the kernel takes now.  A file that ends early breaks the message: then we abort."""
         transport, core = self._transport, self._core
-        if transport.has_unsent and not transport.flush():
-            return
-        while core.has_output:
-            segments = core.data_to_send()
-            try:
-                if not transport.write(segments):
-                    return
-            except InstanceError as error:
-                # The message it belongs to can no longer be made whole.
-                failure = AssociationAborted(0, 0, f"{error}; the association was aborted", by_us=True)
-                self._end_here(failure)
-                self._finish()
-                raise failure from error
+        with self._lock:  # several threads may have something to send; each piece leaves once
+            if transport.has_unsent and not transport.flush():
+                return
+            while core.has_output:
+                segments = core.data_to_send()
+                try:
+                    if not transport.write(segments):
+                        return
+                except InstanceError as error:
+                    # The message it belongs to can no longer be made whole.
+                    failure = AssociationAborted(0, 0, f"{error}; the association was aborted", by_us=True)
+                    self._end_here(failure)
+                    self._finish()
+                    raise failure from error
+            if self._waiting_for_room:
+                self._room.notify_all()
 
     def _flush_answers(self) -> None:
         """Send, unless the next request is here already: then several answers leave together, none of them late."""
@@ -267,7 +273,7 @@ class Channel(Negotiated):
         transport, core = self._transport, self._core
         while (transport.has_unsent or core.has_output) and not transport.broken and self.ending is None:
             if here:
-                self._exchange(None)
+                self._exchange(None, room=True)
                 continue
             with self._lock:
                 self._waiting_for_room += 1
@@ -280,7 +286,7 @@ class Channel(Negotiated):
         seconds = core.config.timers.response
         deadline = None if seconds is None else time.monotonic() + seconds
         while (transport.has_unsent or core.has_output) and not transport.broken and not core.closed:
-            if not self._exchange(deadline):
+            if not self._exchange(deadline, room=True):
                 self._end_here(DimseTimeout(f"{self.peer} answered, but does not take the rest of what it answered"))
                 self._finish()
                 self._check_usable()

@@ -55,6 +55,7 @@ LOST: Final = (AssociationError, DimseTimeout, PeerUnreachable)
 
 @dataclass(slots=True, eq=False)
 class _InFlight:
+    lane: _Lane
     instance: Instance
     transfer_syntax: str
     size: int
@@ -98,12 +99,17 @@ class _Lane:
         return [
             (operation, operation.owner)
             for operation in self._core.outstanding.values()
-            if isinstance(operation.owner, _InFlight)
+            if self._is_mine(operation)
         ]
 
     @property
     def is_busy(self) -> bool:
-        return any(isinstance(operation.owner, _InFlight) for operation in self._core.outstanding.values())
+        return any(map(self._is_mine, self._core.outstanding.values())) or any(
+            map(self._is_mine, self.association._inbox)
+        )
+
+    def _is_mine(self, operation: Operation) -> bool:
+        return isinstance(operation.owner, _InFlight) and operation.owner.lane is self
 
     def carries(self, pair: tuple[str, str]) -> bool:
         """True when instances of this class and syntax can travel here as they are."""
@@ -121,7 +127,7 @@ class _Lane:
                     yield self._collect()
                 else:  # another operation of the caller's is under way
                     association._set_aside(association._next_event())
-            flight = _InFlight(instance, instance.transfer_syntax, 0)
+            flight = _InFlight(self, instance, instance.transfer_syntax, 0)
             try:
                 _, flight.transfer_syntax, flight.size = association._start_store(
                     instance, priority=priority, originator=self.originator, owner=flight
@@ -146,8 +152,8 @@ class _Lane:
         """The next answer."""
         association = self.association
         while True:
-            event = association._next_event()
-            if type(event) is not ResponseReceived or not isinstance(event.operation.owner, _InFlight):
+            event = self._kept() or association._next_event()
+            if type(event) is not ResponseReceived or not self._is_mine(event.operation):
                 association._set_aside(event)
                 continue
             operation = event.operation
@@ -169,6 +175,12 @@ class _Lane:
                 flight.transfer_syntax,
                 flight.size,
             )
+
+    def _kept(self) -> ResponseReceived | None:
+        """An answer that came while a request of the peer's was served in between."""
+        inbox = self.association._inbox
+        mine = next(filter(self._is_mine, inbox), None) if inbox else None
+        return None if mine is None else inbox.pop(mine).popleft()
 
     def abandon(self, error: DulcetError) -> tuple[list[Sent], list[Instance]]:
         """After the association was lost: what counts as failed, and what can go over another one.
