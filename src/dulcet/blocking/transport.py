@@ -156,7 +156,8 @@ class Transport:
             self._poll.register(self._sock, wanted)
             self._events = wanted
         got = alarm = 0
-        for file, events in self._poll.poll(None if timeout is None else timeout * 1000 + 0.5):
+        # Milliseconds, never less than was asked for; but a look at what is there is no wait.
+        for file, events in self._poll.poll(timeout * 1000 + 0.5 if timeout else timeout):
             if file == self._number:
                 got = events
             else:
