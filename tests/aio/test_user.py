@@ -555,3 +555,23 @@ async def test_a_slow_consumer_of_store_many_slows_the_sending_down(tmp_path: Pa
         await asyncio.sleep(0.2)
         assert count < 150
         assert len([sent async for sent in sending]) == 299
+
+
+@on_each_loop
+async def test_parallel_associations_are_used_again_for_the_next_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dulcet.aio.sending.BATCH", 64)
+    files = make_folder(tmp_path / "some", 300, 1_000)
+    async with dulcet.aio.serve("HERE@127.0.0.1:0", succeed) as server:
+        most = 0
+
+        def count(happening: Any, association: Any) -> None:
+            nonlocal most
+            most += type(happening).__name__ == "AssociationAccepted"
+
+        config = AssociationConfig(observers=(count,))
+        contexts = proposals([uids.VERIFICATION])
+        async with dulcet.aio.associate(str(server.address), contexts=contexts, config=config) as association:
+            assert sum([sent.ok async for sent in association.store_many(files, associations=3)]) == 300
+    assert most <= 4

@@ -278,6 +278,8 @@ class Wire(asyncio.BufferedProtocol):
                     transport.pause_reading()
                 else:
                     transport.resume_reading()
+        if self._reporter is not None:  # what has just left
+            self._reporter.report(core, self.owner, self.loop.time())
         self._arm()
 
     def _flush(self, transport: asyncio.Transport) -> None:

@@ -129,20 +129,29 @@ class StoreMany:
             pairs = [pair for pair in waiting if pair[0] in classes]
             todo = Todo([instance for pair in pairs for instance in waiting.pop(pair)])
             count = min(self.associations, len(todo))
-            while self.associations == 1 and len(self._lanes) >= IDLE_LANES:
-                await self._release(self._lanes[0])
+            standing = await self._make_room(pairs)
             try:
-                lane = await self._open(proposals)
+                lanes = standing or [await self._open(proposals)]
             except LOST as error:
                 if not self._opened and self._given is None:
                     raise
                 self._failure = error
             else:
                 if count > 1:
-                    await self._drive_parallel(lane, proposals, todo, count)
+                    await self._drive_parallel(lanes[:count], proposals, todo, count)
                 else:
-                    await self._drive(lane, proposals, todo)
+                    await self._drive(lanes[0], proposals, todo)
             await self._give_up(todo)
+
+    async def _make_room(self, pairs: Sequence[tuple[str, str]]) -> list[Lane]:
+        """The parallel associations that stand and carry all of these; those that are in the way are released."""
+        if self.associations == 1:  # what these carry was sent already
+            for lane in self._lanes[: 1 - IDLE_LANES]:
+                await self._release(lane)
+            return []
+        for lane in [found for found in self._lanes if not all(map(found.carries, pairs))]:
+            await self._release(lane)
+        return list(self._lanes)
 
     async def _use_standing(self, waiting: dict[tuple[str, str], list[Instance]]) -> None:
         """Send what the associations that stand can carry; take it out of `waiting`."""
@@ -181,22 +190,22 @@ class StoreMany:
                 self._failure = error
                 return
 
-    async def _drive_parallel(self, first: Lane, proposals: Sequence[Proposal], todo: Todo, count: int) -> None:
+    async def _drive_parallel(
+        self, standing: Sequence[Lane], proposals: Sequence[Proposal], todo: Todo, count: int
+    ) -> None:
         """The same with several associations, a task for each; they take from one list."""
 
         async def work(lane: Lane | None) -> None:
             with contextlib.suppress(*LOST):  # fewer associations than wished for; the others do the work
                 await self._drive(lane or await self._open(proposals), proposals, todo)
 
-        tasks = [asyncio.ensure_future(work(lane)) for lane in [first, *[None] * (count - 1)]]
+        tasks = [asyncio.ensure_future(work(lane)) for lane in [*standing, *[None] * (count - len(standing))]]
         try:
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        for lane in list(self._lanes):
-            await self._release(lane)
 
     # ------------------------------------------------------------------ associations
 
