@@ -26,7 +26,9 @@ from tests.node.hosting import (
 import dulcet
 from dulcet import Node, Status, uids
 from dulcet.errors import AssociationError, StatusError
+from dulcet.io.instances import examine
 from dulcet.node.requests import RetrieveRequest, StoreRequest
+from dulcet.services import invocations
 from dulcet.services.results import Retrieved
 from dulcet.upper_layer.negotiation import Proposal
 
@@ -169,6 +171,60 @@ def test_a_user_that_goes_away_in_a_get_ends_its_association_alone() -> None:
         assert closed.wait(PATIENCE)
         with calling(server, uids.VERIFICATION) as another:
             another.echo().check()
+
+
+def both_ways(server: Any, *classes: str) -> dulcet.Association:
+    """An association on which both sides may have several operations under way, everything received answered."""
+    config = dulcet.AssociationConfig(window_invoked=8, window_performed=8)
+    association = calling(server, *classes, config=config)
+    association.handler = lambda request: request.respond()
+    return association
+
+
+def begun(association: dulcet.Association, study: str = "1.2") -> Any:
+    """A C-GET under way."""
+    core = association._core
+    return association._invoke(invocations.get(core, None, {"StudyInstanceUID": study}, level="STUDY", model=None))
+
+
+def counted(association: dulcet.Association, operation: Any) -> tuple[int | None, ...]:
+    """Status and counters of the final response."""
+    while not (event := association._response_to(operation)).is_final:
+        pass
+    command = event.command
+    return command.status, command.number_of_completed_suboperations, command.number_of_failed_suboperations
+
+
+def test_both_sides_store_at_once_on_one_association(caplog: pytest.LogCaptureFixture) -> None:
+    """Answers of a pool's threads, sub-operations and large data sets that come in between, all in one stream."""
+    stored: list[str] = []
+    node = archive(lambda request: [instance(f"1.2.{number}", size=3_000) for number in range(200)])
+    node.config = dulcet.AssociationConfig(window_invoked=8)
+    node.on_store(lambda request: stored.append(request.sop_instance_uid))
+    with serving(node) as server, both_ways(server, CT, STUDY_GET) as association:
+        get = begun(association)
+        sources = [examine(instance(f"1.3.{number}", size=500_000)) for number in range(7)]
+        stores = [association._start_store(source)[0] for source in sources]
+        association._flush()
+        assert [association._response_to(store).command.status for store in stores] == [0] * 7
+        assert counted(association, get) == (0, 200, 0)
+    assert sorted(stored) == [f"1.3.{number}" for number in range(7)]
+    assert "answers no request" not in caplog.text
+
+
+def test_two_retrieves_at_once_on_one_association_count_each_for_itself() -> None:
+    sizes = {"1.2": 30, "1.3": 50}
+    node = archive(
+        lambda request: [
+            instance(f"{request.identifier.StudyInstanceUID}.{number}")
+            for number in range(sizes[request.identifier.StudyInstanceUID])
+        ]
+    )
+    node.config = dulcet.AssociationConfig(window_invoked=8)
+    with serving(node) as server, both_ways(server, CT, STUDY_GET) as association:
+        first, second = begun(association, "1.2"), begun(association, "1.3")
+        assert counted(association, first) == (0, 30, 0)
+        assert counted(association, second) == (0, 50, 0)
 
 
 # --- C-MOVE ----------------------------------------------------------------------------------------------------------
