@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["NodeThreads", "run"]
 
 log: Final = logging.getLogger("dulcet.node")
+
+LOOKS: Final = 0.002
+"""Seconds between two looks for a cancel while answers are given: a look costs as much as an answer."""
 
 POOL: Final = 16
 """Threads for requests that run at once within one association's window, started as they are needed; more wait."""
@@ -165,8 +169,9 @@ def _perform(node: Node, incoming: IncomingRequest, action: Action) -> Any:
         case Respond(status, data, elements):
             association._check_usable()
             incoming.respond(status, data, **elements)
-            if not incoming.answered and not incoming.deferred:
+            if not incoming.answered and not incoming.deferred and time.monotonic() >= association.look_again:
                 association._look()
+                association.look_again = time.monotonic() + LOOKS
         case Call(function, argument):
             return function(argument)
         case ReportHere(sop_class_uid, sop_instance_uid, event_type, dataset, context):
