@@ -17,10 +17,11 @@ from dulcet.blocking.serving import NESTED, serve_until
 from dulcet.config import AssociationConfig
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
-from dulcet.errors import AssociationAborted, StatusError
+from dulcet.errors import AssociationAborted, AssociationClosed, StatusError
 from dulcet.node.commitment import StorageCommitment
 from dulcet.node.courier import Courier, Report
 from dulcet.node.transactions import MemoryTransactions, SQLiteTransactions
+from dulcet.services.acceptance import AcceptancePolicy
 from dulcet.services.commitment import (
     COMMITMENT_PROPOSALS,
     SOP_CLASS,
@@ -33,6 +34,7 @@ from dulcet.services.identifiers import build_identifier
 from dulcet.services.proposals import proposals
 from dulcet.services.retrying import Backoff
 
+MPPS_EVENTS = uids.MODALITY_PERFORMED_PROCEDURE_STEP_NOTIFICATION
 CT = "1.2.840.10008.5.1.4.1.1.2"
 SAFE = Reference(CT, "1.2.1")
 LOST = Reference(CT, "1.2.2")
@@ -346,3 +348,78 @@ def test_a_user_that_asks_on_and_on_and_answers_nothing():
         association.n_action(SOP_CLASS, SOP_INSTANCE, 9)  # answered once all that came before was dealt with
         assert len(list(commitment.store.open())) == 40 - NESTED
         association.abort()
+
+
+def test_other_requests_on_the_association_go_where_they_went():
+    """Events of commitment are taken, everything else is handled as before."""
+    seen = []
+
+    def handler(request):
+        seen.append(request.name)
+        request.respond(Status.SUCCESS)
+
+    listener = dulcet.listen("ARCHIVE@127.0.0.1:0", policy=AcceptancePolicy(syntaxes={SOP_CLASS: (), MPPS_EVENTS: ()}))
+    statuses = []
+
+    def provide():
+        association = listener.accept(WAIT)
+        request = next(association.requests())
+        request.respond(Status.SUCCESS)
+        for sop_class, event, keys in (
+            (MPPS_EVENTS, 1, {}),
+            (SOP_CLASS, 7, {"TransactionUID": "9.9"}),
+            (SOP_CLASS, 1, {}),
+            (SOP_CLASS, 1, {"TransactionUID": "9.8"}),
+            (SOP_CLASS, 1, {"TransactionUID": "9.9"}),
+        ):
+            statuses.append(association.n_event_report(sop_class, SOP_INSTANCE, event, build_identifier(keys)).status)
+        named = {"AffectedSOPClassUID": SOP_CLASS, "AffectedSOPInstanceUID": SOP_INSTANCE, "EventTypeID": 1}
+        statuses.append(ask(association, CommandField.N_EVENT_REPORT_RQ, SOP_CLASS, GARBAGE, **named).status)
+        association.release()
+
+    with listener:
+        for chained in (True, False):
+            statuses.clear()
+            provider = threading.Thread(target=provide)
+            provider.start()
+            contexts = proposals([SOP_CLASS, MPPS_EVENTS], provider=True)
+            association = dulcet.associate(listener.address, contexts=contexts, handler=handler if chained else None)
+            results = []
+            pending = request_commitment(
+                association, [SAFE], transaction_uid="9.9", results=Commitments(on_result=results.append)
+            )
+            assert pending.wait(WAIT).transaction_uid == "9.9"
+            with pytest.raises(AssociationClosed):
+                serve_until(association, lambda: False, WAIT)
+            provider.join(WAIT)
+            assert statuses == [0x0000 if chained else 0x0122, 0x0113, 0x0115, 0x0000, 0x0000, 0x0110]
+            assert [result.transaction_uid for result in results] == ["9.8", "9.9"]
+            assert pending.wait(0.0) is results[1]
+    assert seen == ["N-EVENT-REPORT-RQ"]
+
+
+def test_a_result_that_cannot_come_any_more_is_not_waited_for():
+    with archive(report="other") as (address, _):
+        association = associate(address)
+        pending = request_commitment(association, [SAFE])
+        association.release()
+        with pytest.raises(AssociationClosed):
+            pending.wait(WAIT)
+        here = Commitments(dulcet.Node("MODALITY"))
+        with associate(address) as association:
+            pending = request_commitment(association, [SAFE], results=here)
+            association.abort()
+            assert pending.wait(0.01) is None  # it may come on another one
+
+
+def test_serving_the_same_node_twice_sends_nothing_twice():
+    node = dulcet.Node("ARCHIVE")
+    commitment = StorageCommitment(node, is_safe, backoff=QUICK, report="other")
+    with node.threads() as serving, associate(serving.address) as association:
+        request_commitment(association, [SAFE])
+    results = []
+    with modality(on_result=results.append) as (here, _):
+        node.peers["MODALITY"] = dulcet.Address.parse(here)
+        with node.threads():
+            assert commitment.courier.wait(WAIT)
+    assert len(results) == 1

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from dulcet.dimse.status import Status
 from dulcet.services.identifiers import build_identifier, decode_dataset, encode_dataset
 from dulcet.services.matching import Matcher, _glob, fold_name
-from dulcet.services.periods import read_date, read_datetime, read_time
+from dulcet.services.periods import Period, read_date, read_datetime, read_time
 from dulcet.services.refusals import Refused
 
 
@@ -377,3 +377,44 @@ def test_ignored_keys_are_answered_and_not_matched():
     matcher = Matcher(build_identifier({"TransactionUID": "1.2"}), ignored=("TransactionUID",))
     assert matcher.is_universal
     assert matcher.matches(build_identifier({"TransactionUID": "1.3"}))
+
+
+@pytest.mark.parametrize(
+    ("key", "candidate", "expected"),
+    [
+        ({"StudyDate": "2026-", "StudyTime": "10-"}, {}, None),  # not a range: refused
+        ({"ScheduledProcedureStepStartDate": "20260705-"}, {}, False),
+        (dict(zip(WHEN[0], ("20260705-", "10-"))), {}, False),
+        (dict(zip(WHEN[0], ("20260705-", "10-"))), {WHEN[0][0]: "someday"}, False),
+        (dict(zip(WHEN[0], ("20260705-", "10-"))), {WHEN[0][0]: "20260706"}, True),  # no time: the whole day
+        ({"SeriesNumber": "7"}, {"SeriesNumber": ""}, False),
+    ],
+)
+def test_candidates_that_lack_something(key, candidate, expected):
+    if expected is None:
+        with pytest.raises(Refused):
+            matches(key, candidate, combined=WHEN)
+    else:
+        assert matches(key, candidate, combined=WHEN) is expected
+
+
+def test_a_combined_range_that_does_not_read_is_refused():
+    with pytest.raises(Refused):
+        matches(dict(zip(WHEN[0], ("20260705-", "25-"))), {}, combined=WHEN)
+
+
+def test_numbers_that_are_none_do_not_match():
+    candidate = Dataset()
+    candidate.add_new(0x00200011, "LO", "seven")
+    assert not Matcher(build_identifier({"SeriesNumber": "7"})).matches(candidate)
+
+
+def test_an_hour_that_does_not_exist_is_no_moment():
+    assert read_datetime("2026070525") is None
+    assert read_datetime("20260705-2026070525") is None
+
+
+def test_an_open_value_lies_in_no_period():
+    period = read_date("20260101-")
+    assert period is not None
+    assert not period.holds(Period(None, 5))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
+from pydicom.dataset import FileMetaDataset
 
 from dulcet.services.identifiers import build_identifier, decode_dataset, encode_dataset
 from dulcet.services.print_management import (
@@ -124,6 +125,10 @@ def test_an_image_from_a_data_set():
     assert "PatientName" not in image
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelData = 16, 12, 11, bytes(6)
     assert grayscale_image(dataset).BitsStored == 12
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.2"
+    with pytest.raises(ValueError, match="big endian"):
+        grayscale_image(dataset)
 
 
 @pytest.mark.parametrize(

@@ -313,6 +313,15 @@ def test_changes_are_reported():
     assert kinds(modify(step, locked(ScheduledHumanPerformersSequence=[{}]), now=NOW)) == [5]
 
 
+def test_reports_say_how_their_text_is_encoded():
+    described = {"ProcedureStepProgressDescription": "hälfte"}
+    transition = modify(in_state("IN PROGRESS"), locked(ProcedureStepProgressInformationSequence=[described]), now=NOW)
+    assert transition.events[0][1].SpecificCharacterSet == "ISO_IR 192"
+    station = {**CODE, "CodeMeaning": "Gerät"}
+    transition = create(new_step(ScheduledStationNameCodeSequence=[station]), None, "1.1", now=NOW)
+    assert transition.events[1][1].SpecificCharacterSet == "ISO_IR 192"
+
+
 def test_the_lock_cannot_be_found_out_by_asking():
     matcher = step_matcher(build_identifier({"TransactionUID": LOCK, "ProcedureStepState": None}))
     assert matcher.is_universal

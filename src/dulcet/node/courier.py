@@ -99,7 +99,7 @@ class Courier:
         for thread in threads:
             thread.join(max(deadline - time.monotonic(), 0.0))
         with self._changed:
-            for association in self._open:
+            for association in list(self._open):
                 association.interrupt()
 
     def wait(self, timeout: float) -> bool:
