@@ -67,7 +67,7 @@ class Unfinished:
 
     __slots__ = ("_objects", "file", "path", "placed", "size")
 
-    def __init__(self, objects: FileObjects, file: int, path: Path) -> None:
+    def __init__(self, objects: FileObjects, file: int, path: str) -> None:
         self._objects = objects
         self.file = file
         self.path = path
@@ -115,16 +115,16 @@ class FileObjects:
         self._objects = self.root / "objects"
         self._partial = self.root / "partial"
         self._numbers = itertools.count()
-        self._folders: set[Path] = set()
+        self._folders: set[str] = set()
         """Folders that exist."""
-        self._changed: set[Path] = set()
+        self._changed: set[str] = set()
         """Folders whose entries are not yet on stable storage."""
         self._settling = threading.Lock()
         for folder in (self._objects, self._partial):
             folder.mkdir(parents=True, exist_ok=True)
         if durable:
             for folder in (self._objects, self._partial, self.root, *self.root.resolve().parents[:1]):
-                _sync_folder(folder)
+                _sync_folder(str(folder))
         self._prefix = f"{os.getpid()}-{os.urandom(4).hex()}"
         self.traceable = self._links()
 
@@ -144,7 +144,7 @@ class FileObjects:
 
     def begin(self) -> Unfinished:
         """A new object, to be written."""
-        path = self._partial / f"{self._prefix}-{next(self._numbers)}"
+        path = f"{self._partial}/{self._prefix}-{next(self._numbers)}"
         try:
             try:
                 file = os.open(path, NEW_FILE, 0o666)
@@ -157,9 +157,9 @@ class FileObjects:
 
     def place(self, unfinished: Unfinished, study: str, series: str, instance: str, mark: str = "") -> str | None:
         """Give a whole object its key; None when another object has it.  Not durable before `settle`."""
-        folder = self._objects / safe_name(study) / safe_name(series)
-        name = f"{safe_name(instance)}{'~' if mark else ''}{mark}{SUFFIX}"
-        target = folder / name
+        parent = f"{safe_name(study)}/{safe_name(series)}"
+        key = f"{parent}/{safe_name(instance)}{'~' if mark else ''}{mark}{SUFFIX}"
+        folder, target = f"{self._objects}/{parent}", f"{self._objects}/{key}"
         try:
             if folder not in self._folders:
                 self._make(folder)
@@ -174,14 +174,12 @@ class FileObjects:
             return None
         unfinished.placed = True
         self._changed.add(folder)
-        return f"{folder.parent.name}/{folder.name}/{name}"
+        return key
 
-    def _make(self, folder: Path) -> None:
-        study = folder.parent
-        if not study.is_dir():
-            study.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(exist_ok=True)
-        self._changed |= {study.parent, study}
+    def _make(self, folder: str) -> None:
+        study, objects = os.path.dirname(folder), str(self._objects)
+        os.makedirs(folder, exist_ok=True)
+        self._changed |= {objects, study}
         self._folders.add(folder)
 
     def settle(self, keys: Iterable[str]) -> None:
@@ -189,8 +187,8 @@ class FileObjects:
         if not self.durable:
             return
         with self._settling:
-            series = {(self._objects / key).parent for key in keys}
-            for folder in {*series, *(one.parent for one in series), self._objects}:
+            series = {f"{self._objects}/{os.path.dirname(key)}" for key in keys}
+            for folder in {*series, *map(os.path.dirname, series), str(self._objects)}:
                 if folder in self._changed:
                     self._changed.discard(folder)  # before: what is added from now on is for the next one
                     try:
@@ -228,7 +226,7 @@ class FileObjects:
         return ReceiveError(f"cannot write in {self.root}: {what}; {cure}", Status.OUT_OF_RESOURCES)
 
 
-def _link(path: Path, target: Path) -> bool:
+def _link(path: str, target: str) -> bool:
     """Give a file a second name; False when that is taken."""
     try:
         os.link(path, target)
@@ -244,7 +242,7 @@ def _link(path: Path, target: Path) -> bool:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: str) -> None:
     if os.name != "posix":
         return
     file = os.open(folder, os.O_RDONLY)

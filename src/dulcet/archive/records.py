@@ -17,6 +17,9 @@ from dulcet.services.periods import Period, read_date, read_datetime, read_time
 __all__ = ["Record", "comparable", "fold_groups"]
 
 READERS: Final[dict[str, Callable[[str], Period | None]]] = {"DA": read_date, "TM": read_time, "DT": read_datetime}
+ROWS: Final = tuple(
+    tuple((attribute, attribute.tag, attribute.temporal) for attribute in level) for level in COLUMNS
+)
 MAX_TEXT: Final = 10240
 """Characters of a value: LT has at most this many (PS3.5 Table 6.2-1)."""
 COMPONENTS: Final = 5
@@ -43,11 +46,13 @@ class Record:
     def values(self, level: int) -> list[str | int | None]:
         """The values of `COLUMNS[level]`, each date and time followed by the number it compares as."""
         found: list[str | int | None] = []
-        for attribute in COLUMNS[level]:
-            text = self.text(attribute)
+        header, sequences = self.header.values, self.header.sequences
+        for attribute, tag, temporal in ROWS[level]:
+            # Most attributes are absent from most instances.
+            text = self.text(attribute) if tag in header or tag in sequences else ""
             found.append(text)
-            if attribute.temporal:
-                found.append(comparable(attribute.vr, text))
+            if temporal:
+                found.append(comparable(attribute.vr, text) if text else None)
         return found
 
     def text(self, attribute: Attribute) -> str:
