@@ -362,6 +362,22 @@ def test_closing_aborts_what_nobody_took_and_leaves_the_rest_alone(monkeypatch: 
             thread.join(PATIENCE)
 
 
+def test_stopping_leaves_what_is_established_to_be_taken() -> None:
+    with dulcet.listen("A@127.0.0.1:0") as made:
+        waiting = [dulcet.associate(str(made.address), contexts=ECHO) for _ in range(3)]
+        made.stop()
+        with pytest.raises(dulcet.PeerUnreachable):
+            dulcet.associate(str(made.address), contexts=ECHO)
+        taken = list(made)
+        assert len(taken) == 3
+        threads = [threading.Thread(target=lambda one=one: list(one.requests())) for one in taken]
+        for thread, requestor in zip(threads, waiting):
+            thread.start()
+            requestor.release()
+            thread.join(PATIENCE)
+        assert [association.ending for association in taken] == ["released"] * 3
+
+
 def test_port_0_takes_a_free_one_and_says_which() -> None:
     with dulcet.listen("A@127.0.0.1:0") as one, dulcet.listen("A@127.0.0.1:0") as other:
         assert 0 not in (one.address.port, other.address.port)

@@ -176,12 +176,7 @@ class Listener:
 
     def close(self) -> None:
         """Accept nothing more; associations that were handed out go on, those that nobody took are aborted."""
-        with self._lock:
-            if self._closing:
-                return
-            self._closing = True
-        self._wake()
-        self._thread.join()
+        self.stop()
         untaken = []
         while True:
             try:
@@ -192,6 +187,16 @@ class Listener:
                 untaken.append(association)
         self._established.put(None)
         abort_all(untaken)
+
+    def stop(self) -> None:
+        """Accept nothing more; those that are established already can still be taken, and then comes the end."""
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+        self._wake()
+        self._thread.join()
+        self._established.put(None)
 
     @property
     def maximum_associations(self) -> int:

@@ -64,8 +64,9 @@ class Receiver:
 
         True when none had to be.
         """
+        self.listener.stop()
+        self._acceptor.join()  # takes those that are established already: they may have begun to send
         self.listener.close()
-        self._acceptor.join()
         deadline = time.monotonic() + seconds
         for thread in list(self._alive):
             thread.join(max(deadline - time.monotonic(), 0.0))

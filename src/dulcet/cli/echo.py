@@ -30,7 +30,7 @@ def echo(
     \b
     dulcet echo ARCHIVE@127.0.0.1:11112
     dulcet echo ARCHIVE@pacs:104 --aet WORKSTATION --count 10
-    dulcet echo ARCHIVE@pacs:2762 --tls-ca hospital-ca.pem --tls-cert our.pem --tls-key our.key
+    dulcet echo ARCHIVE@pacs:2762 --tls-ca ca.pem --tls-cert our.pem
     """
     from dulcet import uids
     from dulcet.blocking.association import associate

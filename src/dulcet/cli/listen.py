@@ -58,8 +58,8 @@ def listen(
 
     \b
     dulcet listen --dir incoming
-    dulcet listen --bind 0.0.0.0 --layout '{StudyInstanceUID}/{SOPInstanceUID}.dcm'
-    dulcet listen --bind 0.0.0.0 --tls-cert our.pem --tls-key our.key --tls-ca hospital-ca.pem
+    dulcet listen --bind '*' --layout '{PatientID}/{SOPInstanceUID}.dcm'
+    dulcet listen --bind '*' --tls-cert our.pem --tls-ca ca.pem
     """
     from dulcet.blocking.receiver import Receiver
     from dulcet.errors import LocalProtocolError
@@ -86,13 +86,14 @@ def listen(
         taker = _Taker(directory, json)
         policy = AcceptancePolicy.storage(None if any_aet else title, promiscuous=promiscuous)
         where = port if port is not None else PORT if tls is None else TLS_PORT
+        signals = _signals()
         try:
             receiver = Receiver(Address(title, bind, where, tls), taker, policy=policy)
         except OSError as error:
             complain(error.strerror or str(error))
             return USAGE
         _announce(receiver, directory, bind, json)
-        return _serve(receiver, taker, drain)
+        return _serve(receiver, taker, drain, signals)
 
 
 def _announce(receiver: Receiver, directory: StoreDirectory, bind: str, json: bool) -> None:
@@ -110,11 +111,16 @@ def _announce(receiver: Receiver, directory: StoreDirectory, bind: str, json: bo
     say(f"listening on {f'[{bind}]' if ':' in bind else bind}:{address.port} as {address.ae_title}")
 
 
-def _serve(receiver: Receiver, taker: _Taker, drain: float) -> int:
-    """Until the signal; then those who send may finish, unless a second one comes."""
+def _signals() -> queue.SimpleQueue[int]:
+    """Where SIGTERM and Ctrl-C go from now on."""
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()  # a handler may put into it, whatever it interrupts
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: signals.put(number))
+    return signals
+
+
+def _serve(receiver: Receiver, taker: _Taker, drain: float, signals: queue.SimpleQueue[int]) -> int:
+    """Until the signal; then those who send may finish, unless a second one comes."""
     signals.get()
     log.info("stopping; associations that stand have %g s", drain)
 
