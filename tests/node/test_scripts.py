@@ -322,3 +322,13 @@ def test_a_handler_that_reports_on_the_association_is_called_there_and_its_scrip
     kinds = [type(action) for action in driver.actions]
     assert kinds == [Call, Respond, ReportHere]
     assert told == [None]
+
+
+def test_what_fails_after_the_response_is_logged_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def then() -> Script:
+        yield ReportHere(COMMITMENT, "1.9", 1, None)
+        raise RuntimeError("boom")
+
+    node = node_with("on_n_action", lambda request: Answer(then=then))
+    assert only(node, asked(CommandField.N_ACTION_RQ, COMMITMENT)).status == 0
+    assert "boom" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -443,6 +444,21 @@ def test_a_handler_that_reports_on_the_association_stays_in_its_thread(window: i
     assert not threads[0].startswith("dulcet-node")
 
 
+def test_what_may_not_be_said_after_the_answer_ends_its_association_alone(caplog: pytest.LogCaptureFixture) -> None:
+    def then() -> Any:
+        yield dulcet.node.actions.Respond(Status.SUCCESS)
+
+    node = Node("NODE")
+    node.on_n_delete(lambda request: dulcet.Answer(then=then), classes=[MPPS])
+    with serving(node) as server, calling(server, MPPS, uids.VERIFICATION) as other:
+        association = calling(server, MPPS, window=8)
+        association.n_delete(MPPS, "1.2").check()
+        with pytest.raises(AssociationError):
+            list(iter(lambda: association.n_delete(MPPS, "1.2"), None))
+        other.echo().check()
+    assert "was answered already" in caplog.text
+
+
 # --- starting and stopping -------------------------------------------------------------------------------------------
 
 
@@ -512,6 +528,25 @@ def test_serve_drains_on_sigterm_and_puts_the_handlers_of_signals_back() -> None
     assert node.serve("127.0.0.1", port, drain=PATIENCE) is True
     visitor.join(PATIENCE)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_serve_takes_an_event_loop_for_async_handlers() -> None:
+    port, node = free_port(), Node("NODE")
+
+    @node.on_echo
+    async def slowly(request: EchoRequest) -> None:
+        await asyncio.sleep(0)
+
+    def visit() -> None:
+        wait_until(lambda: accepts(port), "it listens")
+        with dulcet.associate(f"NODE@127.0.0.1:{port}") as association:
+            association.echo().check()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    assert node.serve("127.0.0.1", port, drain=PATIENCE) is True
+    visitor.join(PATIENCE)
 
 
 def test_an_async_generator_in_disguise_is_a_failure_of_the_request() -> None:

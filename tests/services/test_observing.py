@@ -20,6 +20,7 @@ from dulcet.upper_layer.happenings import (
     AssociationRequested,
     ConnectionClosed,
     ConnectionOpened,
+    HandshakeFailed,
     Happening,
     MessageReceived,
     MessageSent,
@@ -75,6 +76,7 @@ EVERYTHING: list[Happening] = [
     AssociationAborted(2, 6, by_us=True, message="malformed"),
     ConnectionClosed(expected=True),
     ConnectionClosed(expected=False),
+    HandshakeFailed("TLS: the certificate is not trusted"),
 ]
 
 
@@ -176,6 +178,7 @@ def test_every_happening_has_a_sentence(caplog: pytest.LogCaptureFixture) -> Non
         (logging.INFO, "association aborted by us (2,6) malformed"),
         (logging.DEBUG, "connection closed"),
         (logging.DEBUG, "connection lost"),
+        (logging.INFO, "TLS: the certificate is not trusted"),
     ]
 
 
