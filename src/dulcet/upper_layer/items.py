@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from struct import Struct, error
+from sys import intern
 from typing import Final
 
 from dulcet.errors import LocalProtocolError, RemoteProtocolError
@@ -91,8 +92,11 @@ def encode_text(text: str) -> bytes:
 
 
 def decode_text(data: bytes) -> str:
-    """A UID or name without the NUL or space padding that some peers add; its characters are not judged here."""
-    return data.decode("latin-1").strip("\0 ")
+    """A UID or name without the NUL or space padding that some peers add; its characters are not judged here.
+
+    Interned: the same UIDs come with every association, and an idle one is to cost little.
+    """
+    return intern(data.decode("latin-1").strip("\0 "))
 
 
 @dataclass(frozen=True, slots=True)
