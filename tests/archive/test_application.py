@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Iterator
@@ -249,3 +250,20 @@ def test_nothing_of_the_patient_is_logged(address: str, caplog: pytest.LogCaptur
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("dulcet")]
     assert "planted" not in "\n".join(ours).casefold()
     assert "C-FIND at STUDY" in caplog.text
+
+
+def test_the_asyncio_face_runs_it_as_well(archive: Archive, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with archive.node("ARCHIVE").start() as server:
+            address = str(server.address)
+            async with dulcet.aio.associate(address) as association:
+                (await association.echo()).check()
+                for number in range(1, 6):
+                    (await association.store(data_set(number))).check()
+                found = [answer async for answer in association.find(level="STUDY", PatientName="doe*")]
+                assert [str(answer.StudyInstanceUID) for answer in found] == ["1.2.1"]
+                got = await association.get(level="STUDY", StudyInstanceUID="1.2.1", to=tmp_path / "got")
+                assert got.check().completed == 5
+
+    asyncio.run(main())
+    assert archive.counts().instances == 5
