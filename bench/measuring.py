@@ -39,6 +39,13 @@ METRICS: dict[str, tuple[str, float, bool]] = {
     "sender_cpu_seconds": ("s CPU", 1.0, False),
     "receiver_cpu_seconds": ("s CPU", 1.0, False),
     "others_share": ("of the machine", 1.0, False),
+    "associations_per_second": ("associations/s", 1.0, True),
+    "answers_per_second": ("answers/s", 1.0, True),
+    "first_seconds": ("ms (first answer)", 1e3, False),
+    "fairness": ("max/min", 1.0, False),
+    "association_bytes": ("kB each", 1e-3, False),
+    "idle_cpu": ("% of a core", 100.0, False),
+    "p99_growth": ("x p99 of alone", 1.0, False),
 }
 
 
@@ -54,7 +61,8 @@ class Size:
 
     @property
     def rounds(self) -> int:
-        return 3 if self.quick else 5
+        """Of the full suite; a scenario says itself how many its quick version has."""
+        return 5
 
     @property
     def attempts(self) -> int:
@@ -80,7 +88,7 @@ class Target:
     metric: str
     ours: str
     peer: str | None = None
-    at_least: float | None = None  # times as good as the peer
+    at_least: float | None = None  # times as good as the peer; without a peer an absolute bound, in SI units
     at_most: float | None = None  # an absolute bound, in SI units
 
 
@@ -108,6 +116,7 @@ class Scenario(ABC):
     metric: ClassVar[str]  # the one that the table of contestants shows
     limits: ClassVar[str]  # what limits us, from a profile
     targets: ClassVar[tuple[Target, ...]]
+    quick_rounds: ClassVar[int] = 3
 
     def __init__(self, size: Size) -> None:
         self.size = size
@@ -144,23 +153,33 @@ def output_folder(workspace: Path) -> Iterator[Path]:
 def measure(scenario: Scenario, say: Callable[[str], None]) -> dict[str, Row]:
     """Run all contestants of a scenario in turn, round by round."""
     with memory_workspace() as workspace:
-        scenario.prepare(workspace)
+        try:
+            scenario.prepare(workspace)
+        except Exception as failure:  # nor must one scenario's failure cost the others theirs
+            say(f"{scenario.id}: could not be prepared: {failure}")
+            return {"everybody": Row("everybody", failures=[f"could not be prepared: {failure}"])}
         contestants = scenario.contestants()
         rows = {contestant.name: Row(contestant.name) for contestant in contestants}
-        for number in range(scenario.size.rounds):
+        for number in range(scenario.quick_rounds if scenario.size.quick else scenario.size.rounds):
             for contestant in contestants:
-                row = rows[contestant.name]
-                if len(row.failures) > 1:
-                    continue  # twice is no accident: do not spend the deadline of every round on it
-                try:
-                    sample = undisturbed(contestant, workspace, scenario.size.attempts)
-                except Exception as failure:  # one contestant's failure must not cost the others their figures
-                    row.failures.append(f"{type(failure).__name__}: {failure}")
-                    say(f"{scenario.id} round {number + 1}: {contestant.name} FAILED: {str(failure)[:2000]}")
-                    continue
-                row.samples.append(sample)
-                say(f"{scenario.id} round {number + 1}: {contestant.name}: {shown(scenario.metric, sample)}")
+                _sample(scenario, contestant, workspace, number, rows[contestant.name], say)
     return rows
+
+
+def _sample(
+    scenario: Scenario, contestant: Contestant, workspace: Path, number: int, row: Row, say: Callable[[str], None]
+) -> None:
+    """One more sample of a contestant; twice failed is no accident, and not tried in every round."""
+    if len(row.failures) > 1:
+        return
+    try:
+        sample = undisturbed(contestant, workspace, scenario.size.attempts)
+    except Exception as failure:  # one contestant's failure must not cost the others their figures
+        row.failures.append(f"{type(failure).__name__}: {failure}")
+        say(f"{scenario.id} round {number + 1}: {contestant.name} FAILED: {str(failure)[:2000]}")
+        return
+    row.samples.append(sample)
+    say(f"{scenario.id} round {number + 1}: {contestant.name}: {shown(scenario.metric, sample)}")
 
 
 def undisturbed(contestant: Contestant, workspace: Path, attempts: int) -> dict[str, float]:
@@ -220,6 +239,8 @@ def judge(target: Target, rows: Mapping[str, Row]) -> Verdict:
     peer = rows[target.peer].median(target.metric) if target.peer and target.peer in rows else None
     if target.at_most is not None:
         return Verdict(target, ours, None, None, None if ours is None else ours <= target.at_most)
+    if target.peer is None and target.at_least is not None:
+        return Verdict(target, ours, None, None, None if ours is None else ours >= target.at_least)
     if ours is None or peer is None or not ours or not peer:
         return Verdict(target, ours, peer, None, None)
     more_is_better = METRICS[target.metric][2]

@@ -19,7 +19,7 @@ def ratios(scenarios: Mapping[str, type[Scenario]], results: Mapping[str, Mappin
     for identifier, rows in results.items():
         for target in scenarios[identifier].targets:
             verdict = judge(target, rows)
-            if verdict.ratio is not None and target.at_least is not None:
+            if verdict.ratio is not None and target.at_least is not None and target.peer is not None:
                 ours = "" if target.ours == "dulcet" else f" ({target.ours})"
                 bars.append((f"{identifier}{ours} : {target.peer}", verdict.ratio, target.at_least))
     return bars

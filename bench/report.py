@@ -40,6 +40,8 @@ def wanted(target: Target) -> str:
     """A target in words."""
     if target.at_most is not None:
         return f"<= {with_unit(target.metric, target.at_most)}"
+    if target.peer is None:
+        return f">= {with_unit(target.metric, target.at_least or 0.0)}"
     return f">= {target.at_least:g} x {target.peer}"
 
 

@@ -96,11 +96,11 @@ def descendants(pid: int) -> list[int]:
     """A process and all its children, as far as they still live."""
     found = [pid]
     for parent in found:
-        for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            try:
+        try:
+            for children in Path(f"/proc/{parent}/task").glob("*/children"):
                 found += [int(child) for child in children.read_text().split()]
-            except OSError:
-                continue
+        except OSError:  # it has just ended
+            continue
     return found
 
 
