@@ -91,6 +91,14 @@ def test_a_title_is_refused_for(case: str) -> None:
     assert why in (TABLE.objection(found, title) or "")
 
 
+def test_titles_that_no_entry_names_may_be_left_to_anybody_trusted() -> None:
+    table = CertificateTable({"ct1.example.org": "CT1"}, unlisted=True)
+    assert table.objection(certificate("DNS:x.example.org"), "WS") is None
+    assert table.objection(None, "WS") is None
+    assert "not in the table" in (table.objection(certificate("DNS:x.example.org"), "CT1") or "")
+    assert table.objection(certificate("DNS:ct1.example.org"), "CT1") is None
+
+
 @pytest.mark.parametrize("key", ["sha256:12ab", f"sha256:{'x' * 64}", "CN:ct1", "IP:somewhere"])
 def test_what_is_no_key_is_an_error(key: str) -> None:
     with pytest.raises(ValueError, match="is no "):

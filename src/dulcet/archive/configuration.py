@@ -11,7 +11,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,12 +20,14 @@ from dulcet.archive.events import Hook
 from dulcet.archive.index import INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE, Watch
 from dulcet.config import AssociationConfig, Timers
 from dulcet.errors import AddressError, DulcetError, LocalProtocolError
+from dulcet.io.certificates import CertificateTable
+from dulcet.io.tls import TLSConfig, password_from
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.negotiation import check_ae_title
 
-__all__ = ["Configuration", "ConfigurationError", "load", "open_archive", "parse", "render"]
+__all__ = ["Configuration", "ConfigurationError", "load", "open_archive", "parse", "render", "tls_config"]
 
-SECTIONS: Final = "[server], [storage], [limits], [events], [peers.TITLE]"
+SECTIONS: Final = "[server], [tls], [storage], [limits], [events], [peers.TITLE]"
 KINDS: Final = (INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE)
 
 
@@ -48,6 +50,21 @@ class Server:
     data: str = _value("dulcet-data", "the folder that holds everything")
     allow_any: bool = _value(False, "true admits AE titles that no [peers.…] table lists, for everything")
     drain: float = _value(10.0, "seconds that associations have to end by themselves after SIGTERM", low=0)
+
+
+@dataclass(slots=True)
+class Security:
+    """TLS; on where a certificate is named.  Its usual port is 2762."""
+
+    certificate: str = _value("", "our certificate, a file in PEM, behind it those up to the CA")
+    key: str = _value("", "its private key; empty where it is in the same file")
+    password_file: str = _value("", "a file whose first line opens the key; empty where it is not encrypted")
+    ca: str = _value("", "who vouches for peers: a file in PEM, or a folder of hashed names")
+    crl: str = _value("", "revocation lists, a file in PEM; empty for none")
+    profile: str = _value("b12", "PS3.15 B.12 (BCP 195) or B.13", choices=("b12", "b13"))
+    clients: str = _value(
+        "required", "whether those who call prove who they are", choices=("required", "optional", "none")
+    )
 
 
 @dataclass(slots=True)
@@ -87,6 +104,10 @@ class PeerTable:
 
     address: str = _value("", "host:port, where C-MOVE and commitment results go; empty for one that only calls")
     operations: tuple[str, ...] = _value(OPERATIONS, "what it may do besides C-ECHO", choices=OPERATIONS)
+    tls: bool = _value(False, "true calls it with TLS, by the files of [tls]")
+    certificates: tuple[str, ...] = _value(
+        (), "under [tls], who may call by this title: DNS:name, URI:…, IP:… or sha256: of the key; empty for anybody"
+    )
 
 
 @dataclass(slots=True)
@@ -94,6 +115,7 @@ class Configuration:
     """Everything that `dulcet serve` can be told."""
 
     server: Server = field(default_factory=Server)
+    tls: Security = field(default_factory=Security)
     storage: Storage = field(default_factory=Storage)
     limits: Limits = field(default_factory=Limits)
     events: Events = field(default_factory=Events)
@@ -122,7 +144,7 @@ def parse(text: str, name: str = "the configuration") -> Configuration:
     lines = _lines(text)
     found = Configuration()
     for key, table in tables.items():
-        if key not in ("server", "storage", "limits", "events", "peers"):
+        if key not in ("server", "tls", "storage", "limits", "events", "peers"):
             raise _wrong(name, lines, (key,), f"[{key}] is unknown; there are {SECTIONS}")
         if not isinstance(table, Mapping):
             raise _wrong(name, lines, (key,), f"{key} is a table: [{key}]")
@@ -133,6 +155,7 @@ def parse(text: str, name: str = "the configuration") -> Configuration:
                 _check_title(title, name, lines, ("peers", title))
                 found.peers[title] = _fill(PeerTable(), peer, ("peers", title), name, lines)
                 _address(title, found.peers[title], name, lines)
+                _certificates(title, found.peers[title], name, lines)
         else:
             _fill(getattr(found, key), table, (key,), name, lines)
     _check_title(found.server.ae_title, name, lines, ("server", "ae_title"))
@@ -181,11 +204,18 @@ def _check_title(title: str, name: str, lines: Any, where: tuple[str, ...]) -> N
         raise _wrong(name, lines, where, str(error)) from None
 
 
-def _address(title: str, peer: PeerTable, name: str, lines: Any) -> Address | None:
+def _certificates(title: str, peer: PeerTable, name: str, lines: Any) -> None:
+    try:
+        CertificateTable(dict.fromkeys(peer.certificates, title))
+    except ValueError as error:
+        raise _wrong(name, lines, ("peers", title, "certificates"), str(error)) from None
+
+
+def _address(title: str, peer: PeerTable, name: str, lines: Any, tls: TLSConfig | None = None) -> Address | None:
     if not peer.address:
         return None
     try:
-        return Address.parse(f"{title}@{peer.address}")
+        return Address.parse(f"{title}@{peer.address}", tls if peer.tls else None)
     except AddressError as error:
         raise _wrong(name, lines, ("peers", title, "address"), f"address reads host:port; {error}") from None
 
@@ -214,11 +244,43 @@ def _wrong(name: str, lines: Mapping[tuple[str, ...], int], where: tuple[str, ..
     return ConfigurationError(f"{name}{line}: {what}")
 
 
-def open_archive(configuration: Configuration) -> Archive:
-    """The archive that a configuration describes; FolderInUse, IndexDamaged, OSError."""
+def tls_config(configuration: Configuration, given: TLSConfig | None = None) -> TLSConfig | None:
+    """How connections are secured: by what is `given`, else by [tls]; with the certificates that peers are bound to.
+
+    ConfigurationError for a peer that wants TLS where there is none.
+    """
+    section, peers = configuration.tls, configuration.peers
+    if given is None and section.certificate:
+        folder = Path(section.ca).is_dir()
+        given = TLSConfig(
+            profile=section.profile,  # type: ignore[arg-type]  # one of the choices
+            ca_file=None if folder else section.ca or None,
+            ca_dir=section.ca if folder else None,
+            certificate=section.certificate,
+            key=section.key or None,
+            password=password_from(section.password_file) if section.password_file else None,
+            crl_file=section.crl or None,
+            client_certificates=section.clients,  # type: ignore[arg-type]
+        )
+    wanting = [title for title, peer in peers.items() if peer.tls or peer.certificates]
+    if given is None:
+        if wanting:
+            raise ConfigurationError(f"[peers.{wanting[0]}] speaks of TLS, but [tls] names no certificate of ours")
+        return None
+    bound: dict[str, list[str]] = {}
+    for title, peer in peers.items():
+        for key in peer.certificates:
+            bound.setdefault(key, []).append(title)
+    return replace(given, table=CertificateTable(bound, unlisted=True)) if bound else given
+
+
+def open_archive(configuration: Configuration, tls: TLSConfig | None = None) -> Archive:
+    """The archive that a configuration describes, its peers called with `tls` where they want it; FolderInUse,
+    IndexDamaged, OSError.
+    """
     events = configuration.events
     peers = {
-        title: Peer(_address(title, table, "the configuration", {}), frozenset(table.operations))
+        title: Peer(_address(title, table, "the configuration", {}, tls), frozenset(table.operations))
         for title, table in configuration.peers.items()
     }
     return Archive(

@@ -61,7 +61,15 @@ def serve(
     dulcet serve --data ./dulcet-data --allow-any
     dulcet serve --print-config > dulcet.toml;  dulcet serve --config dulcet.toml
     """
-    from dulcet.archive.configuration import Configuration, ConfigurationError, load, open_archive, parse, render
+    from dulcet.archive.configuration import (
+        Configuration,
+        ConfigurationError,
+        load,
+        open_archive,
+        parse,
+        render,
+        tls_config,
+    )
 
     try:
         configuration = load(config) if config is not None else Configuration()
@@ -69,6 +77,7 @@ def serve(
             port = TLS_PORT
         _override(configuration, aet, bind, port, data, allow_any, durability, drain)
         configuration = parse(render(configuration), "the command line")
+        tls = tls_config(configuration, tls)
     except ConfigurationError as error:
         complain(str(error))
         return USAGE
@@ -82,7 +91,7 @@ def serve(
     _hush_pydicom()
     server, limits = configuration.server, configuration.limits
     try:
-        archive = open_archive(configuration)
+        archive = open_archive(configuration, tls)
     except OSError as error:
         complain(f"cannot keep data in {server.data}: {error.strerror or error}; name a folder that can be written to")
         return USAGE

@@ -118,7 +118,7 @@ def _config(
     tls_name: str | None = None,
     tls_client: str | None = None,
 ) -> TLSConfig:
-    from dulcet.io.tls import TLSConfig
+    from dulcet.io.tls import TLSConfig, password_from
 
     folder = tls_ca is not None and tls_ca.is_dir()
     options: dict[str, Any] = {} if tls_profile is None else {"profile": tls_profile}
@@ -128,7 +128,7 @@ def _config(
         ca_dir=tls_ca if folder else None,
         certificate=tls_cert,
         key=tls_key,
-        password=_Password(tls_password_file),
+        password=_Asked() if tls_password_file is None else password_from(tls_password_file),
         crl_file=tls_crl,
         expected_name=tls_name,
         client_certificates=tls_client or ("none" if tls_ca is None else "required"),  # type: ignore[arg-type]
@@ -136,22 +136,15 @@ def _config(
     )
 
 
-class _Password:
-    """Asked for once, and only where the key is encrypted."""
+class _Asked:
+    """A password that is asked for once, and only where the key is encrypted."""
 
-    def __init__(self, file: Path | None) -> None:
-        self._file = file
+    def __init__(self) -> None:
         self._typed: str | None = None
 
     def __call__(self) -> str:
-        if self._file is not None:
-            try:
-                return self._file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-            except (OSError, UnicodeError) as error:
-                why = getattr(error, "strerror", None) or "no text"
-                raise TLSConfigError(f"{self._file} cannot be read: {why}", self._file) from error
         if self._typed is None:
             if not sys.stdin.isatty():
                 raise TLSConfigError("the key for TLS is encrypted: --tls-password-file FILE says its password")
-            self._typed = typer.prompt("Password of the key for TLS", hide_input=True, err=True)
-        return str(self._typed)
+            self._typed = str(typer.prompt("Password of the key for TLS", hide_input=True, err=True))
+        return self._typed

@@ -1,7 +1,7 @@
 """What a certificate says about who holds it, and which AE titles it may use (X.509, PS3.15 Annex B).
 
 Rules: a certificate is read only after OpenSSL accepted it; names count as the certificate has them, a common name
-never does; who is not in the table may use no AE title.
+never does; who is not in the table may use no AE title of it.
 """
 
 from __future__ import annotations
@@ -74,16 +74,23 @@ class CertificateTable:
     certificate may use what any of its keys allows.
     """
 
-    def __init__(self, entries: Mapping[str, str | Iterable[str]]) -> None:
-        """Raises ValueError for a key that is neither."""
+    def __init__(self, entries: Mapping[str, str | Iterable[str]], *, unlisted: bool = False) -> None:
+        """`unlisted` lets any trusted certificate use the AE titles that no entry names.
+
+        Raises ValueError for a key that is neither.
+        """
+        self._unlisted = unlisted
         self._allowed: dict[str, frozenset[str]] = {}
         for key, titles in entries.items():
             found = frozenset((titles,) if isinstance(titles, str) else titles)
             name = _key(key)
             self._allowed[name] = self._allowed.get(name, frozenset()) | found
+        self._titles = frozenset().union(*self._allowed.values())
 
     def objection(self, certificate: PeerCertificate | None, calling: str) -> str | None:
         """Why a peer with this certificate may not call itself so; None where it may."""
+        if self._unlisted and calling not in self._titles:
+            return None
         if certificate is None:
             return "it gave no certificate, and the table knows peers by theirs"
         keys = [PIN + certificate.pin, *certificate.names]

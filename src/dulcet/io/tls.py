@@ -20,7 +20,16 @@ from typing import Any, Final, Literal
 from dulcet.errors import TLSConfigError
 from dulcet.io.certificates import CertificateTable, validity
 
-__all__ = ["PORT", "PROFILES", "LiveContext", "TLSConfig", "client_context", "is_insecure", "server_context"]
+__all__ = [
+    "PORT",
+    "PROFILES",
+    "LiveContext",
+    "TLSConfig",
+    "client_context",
+    "is_insecure",
+    "password_from",
+    "server_context",
+]
 
 log: Final = logging.getLogger("dulcet.tls")
 
@@ -186,6 +195,20 @@ class TLSConfig:
             else:
                 problem = f"{key} has no private key that can be read, PEM expected"
             raise TLSConfigError(problem, culprit) from error
+
+
+def password_from(name: File) -> Callable[[], str]:
+    """Who reads the first line of a file when a key is to be opened; TLSConfigError when that is not possible."""
+
+    def password() -> str:
+        try:
+            with open(name, encoding="utf-8") as file:
+                return file.readline().rstrip("\r\n")
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or "no text"
+            raise TLSConfigError(f"{name} cannot be read: {why}", name) from error
+
+    return password
 
 
 def _readable(name: File) -> None:
