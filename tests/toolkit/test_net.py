@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import inspect
 import logging
@@ -9,6 +10,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +42,11 @@ from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status, StatusCategory
 from dulcet.errors import AssociationAborted, AssociationClosed, LocalProtocolError, PeerUnreachable
+from dulcet.io.sockets import listening_sockets
 from dulcet.toolkit import Associate, Net, shutdown, startup
+from dulcet.toolkit.io_thread import current
 from dulcet.toolkit.messages import ALL, Message
+from dulcet.upper_layer.items import ImplementationClassUID, ImplementationVersionName, MaximumLength, ProposedContext
 from dulcet.upper_layer.pdu import Abort, AssociateRJ, ReleaseRQ, decode
 
 
@@ -328,15 +333,43 @@ def everything_sent(parties: Parties) -> list[tuple[str, tuple[Any, ...]]]:
     return [call for net in (parties.user, parties.client) for call in net.calls if call[0] == "on_send"]
 
 
-def bad_associate() -> Associate:
-    made = asking()
-    made._calling = ""
-    return made
+def kept_as_it_came(**changes: Any) -> Associate:
+    """What a peer might have sent: it is kept, and may not be sent on."""
+    pdu = asking().to_pdu()
+    return Associate.from_pdu(replace(pdu, **changes))  # type: ignore[arg-type]
+
+
+PROPOSED = ProposedContext(1, CLASSES[0], (EXPLICIT,))
+CLASS = ImplementationClassUID("1.2.3")
+KEPT = {
+    "a blank title": {"calling_ae_title": ""},
+    "a title with a control": {"called_ae_title": "A\nB"},
+    "no context": {"presentation_contexts": ()},
+    "129 contexts": {"presentation_contexts": tuple(replace(PROPOSED, context_id=n) for n in range(129))},
+    "an even id": {"presentation_contexts": (replace(PROPOSED, context_id=2),)},
+    "an id twice": {"presentation_contexts": (PROPOSED, PROPOSED)},
+    "no transfer syntax": {"presentation_contexts": (replace(PROPOSED, transfer_syntaxes=()),)},
+    "no abstract syntax": {"presentation_contexts": (replace(PROPOSED, abstract_syntax=""),)},
+    "a maximum length of 7": {"user_information": (MaximumLength(7), CLASS)},
+    "a long version": {"user_information": (CLASS, ImplementationVersionName("V" * 17))},
+    "no implementation class": {"user_information": ()},
+}
+
+
+@pytest.mark.parametrize("wrong", KEPT)
+def test_a_request_that_may_not_be_sent_is_not_sent(wrong: str) -> None:
+    parties = connected(Recorded(), Recorded(), Recorded(on_receive_associate_request=accept_all))
+    with pytest.raises(ValueError):
+        parties.user.send_associate_request(kept_as_it_came(**KEPT[wrong]))
+    assert parties.user.queued_bytes == 0
+    assert everything_sent(parties) == []
+    parties.user.send_associate_request(asking())
+    parties.user.wait("on_receive_associate_accept")
+    assert [call[1][0] for call in everything_sent(parties)][:1] == [1]
 
 
 BEFORE: dict[str, Callable[[Parties], object]] = {
     "an accept as a request": lambda parties: parties.user.send_associate_request(Associate.default(request=False)),
-    "a request that may not be sent": lambda parties: parties.user.send_associate_request(bad_associate()),
     "a request from an acceptor": lambda parties: parties.client.send_associate_request(asking()),
     "a request as an accept": lambda parties: parties.client.send_associate_accept(asking()),
     "an accept before a request": lambda parties: parties.client.send_associate_accept(
@@ -540,18 +573,13 @@ def test_another_application_context_is_rejected_by_the_protocol() -> None:
 
 
 def test_both_release_at_once() -> None:
+    """On the I/O thread, so that neither request leaves before the other is asked for."""
     parties = associated()
-    barrier = threading.Barrier(2)
-
-    def release(net: Net) -> None:
-        barrier.wait(10)
-        net.send_release_request()
-
-    threads = [threading.Thread(target=release, args=(net,)) for net in (parties.user, parties.client)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join(10)
+    parties.user.scripts["on_receive_c_echo_response"] = lambda *_: (
+        parties.client.send_release_request(),
+        parties.user.send_release_request(),
+    )
+    parties.user.send_c_echo_request(1, None, CLASSES[0])
     for net in (parties.user, parties.client):
         net.wait("on_receive_release_response")
         net.wait("on_receive_release_request")
@@ -638,6 +666,112 @@ def test_it_listens_where_it_is_told(host: str, ip: Any) -> None:
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", port), timeout=10)
     server.listen("127.0.0.1", port)
+
+
+def test_out_of_descriptors_is_told_and_gets_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(sock: socket.socket) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    server = Recorded(on_accept=lambda net, error: None if error else net.accept(Recorded()))
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "accept", exhausted)
+        port = server.listen("127.0.0.1")
+        with socket.create_connection(("127.0.0.1", port), timeout=10):
+            (error,) = server.wait("on_accept")
+            assert error.errno == errno.EMFILE
+            patch.undo()
+            assert server.wait("on_accept", 2) == (None,)
+
+
+def test_a_peer_that_resets_while_it_is_sent_to_is_one_on_close() -> None:
+    user, peer = stuck_user()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1, 0, 0, 0, 0, 0, 0, 0)))
+    peer.close()
+    error, net = user.wait("on_close")
+    assert isinstance(error, AssociationClosed)
+    assert net is user
+    assert user.names().count("on_close") == 1
+
+
+def test_an_address_that_is_none_is_told_to_on_connect() -> None:
+    user = Recorded()
+    user.connect("127.0.0.1", 70000)
+    assert isinstance(user.wait("on_connect")[0], PeerUnreachable)
+
+
+def test_closing_while_connecting_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dulcet.toolkit import net as module
+
+    going = threading.Event()
+
+    def slow(host: str, port: int, deadline: float) -> socket.socket:
+        going.wait(10)
+        return socket.create_connection((host, port))
+
+    monkeypatch.setattr(module, "connect", slow)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        user = Recorded()
+        user.connect(*server.getsockname())
+        user.close()
+        going.set()
+        peer, _ = server.accept()
+        with peer:
+            peer.settimeout(10)
+            assert peer.recv(1) == b""
+    assert user.names() == []
+
+
+def test_a_file_is_converted_where_the_context_has_another_syntax(tmp_path: Path) -> None:
+    path = make_instance(tmp_path / "one.dcm", 2048, sop_class_uid=CT)
+    client = Recorded(on_receive_associate_request=accept_all)
+    parties = connected(Recorded(), Recorded(), client)
+    request = asking()
+    request.set_transfer(3, 0, IMPLICIT)
+    parties.user.send_associate_request(request)
+    parties.user.wait("on_receive_associate_accept")
+    parties.user.send_c_store_request(3, None, CT, INSTANCE, data_set=path)
+    data_set = client.wait("on_receive_c_store_request")[-1]
+    assert data_set.transfer_syntax == IMPLICIT
+    assert data_set.dataset().PatientID == pydicom.dcmread(path).PatientID
+
+
+def test_port_0_is_one_port_in_both_protocols(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dulcet.toolkit import door
+
+    tried: list[int] = []
+
+    def taken_at_first(host: str, port: int, **options: Any) -> list[socket.socket]:
+        tried.append(port)
+        if host == "::1" and len(tried) < 4:
+            raise OSError(errno.EADDRINUSE, "in use")
+        if host == "::1":
+            raise OSError(errno.EADDRNOTAVAIL, "no such protocol")
+        return listening_sockets(host, port, **options)
+
+    monkeypatch.setattr(door, "listening_sockets", taken_at_first)
+    server = Net()
+    assert server.listen("", 0) == tried[-1] != tried[1]
+    assert server.host_info == ("127.0.0.1", tried[-1])
+    with pytest.raises(OSError, match="no such protocol"):
+        Net().listen("", 0, ip="v6")
+
+
+def test_whatever_goes_wrong_with_one_the_others_go_on(caplog: Any) -> None:
+    current().post(lambda: 1 / 0)
+    parties = associated()
+    assert "unexpected" in caplog.text
+    assert parties.user.is_associated
+
+
+def test_an_aborted_association_can_be_left_without_a_word() -> None:
+    """The peer aborts, and the callback closes: nothing is told twice."""
+    parties = associated()
+    parties.user.scripts["on_receive_abort"] = lambda net, *_: net.close()
+    parties.client.send_abort()
+    parties.server.wait("on_close")
+    parties.user.wait("on_receive_abort")
+    parties.user.close()
+    assert "on_close" not in parties.user.names()
 
 
 def test_a_port_that_is_taken_is_an_error_at_once() -> None:

@@ -28,12 +28,12 @@ def store_response(net: Net, presentation_id: int, message_id: int, class_uid: s
     net.send_c_store_response(presentation_id, message_id, class_uid, instance_uid, Status.SUCCESS)
 
 
-def begin(on_receive_associate_request: Any = accept_all) -> Parties:
+def begin(on_receive_associate_request: Any = accept_all, **user_scripts: Any) -> Parties:
     """Steps 1 to 5."""
     client = Recorded(
         on_receive_associate_request=on_receive_associate_request, on_receive_c_store_request=store_response
     )
-    user = Recorded(on_receive_release_response=lambda net: net.close())
+    user = Recorded(on_receive_release_response=lambda net: net.close(), **user_scripts)
     parties = connected(user, Recorded(), client)
     parties.user.send_associate_request(asking())
     return parties
@@ -109,9 +109,8 @@ def test_the_twelve_steps_with_release() -> None:
 
 def test_the_twelve_steps_with_abort() -> None:
     parties = begin()
+    parties.user.scripts["on_receive_c_store_response"] = lambda net, *_: (net.send_abort(2, 5), net.close())
     store(parties)
-    parties.user.send_abort(2, 5)
-    parties.user.close()
     error, peer = parties.server.wait("on_close")
     assert isinstance(error, AssociationAborted)
     assert peer is parties.client
@@ -132,11 +131,13 @@ TRIPLES = [
 
 @pytest.mark.parametrize("triple", TRIPLES, ids=str)
 def test_the_twelve_steps_with_reject(triple: tuple[int, int, int]) -> None:
-    parties = begin(lambda net, associate: net.send_associate_reject(*triple))
+    parties = begin(
+        lambda net, associate: net.send_associate_reject(*triple),
+        on_receive_associate_reject=lambda net, *_: net.close(),
+    )
     assert parties.user.wait("on_receive_associate_reject") == triple
-    parties.user.close()
     assert parties.server.wait("on_close") == (None, parties.client)
-    assert [shown(call) for call in parties.user.calls][:4] == [
+    assert [shown(call) for call in parties.user.calls] == [
         ("on_connect", None),
         ("on_send", RQ),
         ("on_receive", RJ),

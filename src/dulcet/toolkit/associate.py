@@ -8,13 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final, NoReturn, TypeVar
+from typing import Final, TypeVar
 
 from dulcet import uids
 from dulcet.config import AssociationConfig
-from dulcet.errors import LocalProtocolError, RemoteProtocolError
+from dulcet.toolkit.limits import (
+    InvalidAssociate,
+    check_id,
+    check_index,
+    check_length,
+    check_result,
+    check_title,
+    check_uid,
+    check_version,
+    encodable,
+    is_of,
+    refuse,
+    user_item,
+)
 from dulcet.upper_layer.items import (
-    USER_ITEMS,
     AsynchronousOperationsWindow,
     ContextResult,
     ExtendedNegotiation,
@@ -26,13 +38,12 @@ from dulcet.upper_layer.items import (
     UnknownItem,
     UserItem,
 )
-from dulcet.upper_layer.negotiation import MAX_CONTEXTS, Offer, accept, check_ae_title
+from dulcet.upper_layer.negotiation import MAX_CONTEXTS, Offer, accept
 from dulcet.upper_layer.pdu import DICOM_APPLICATION_CONTEXT, AssociateAC, AssociateRQ
 
 __all__ = ["Associate", "InvalidAssociate"]
 
 ACCEPTANCE: Final = 0
-RESULTS: Final = range(5)  # PS3.8 Table 9-18
 NAMED_ITEMS: Final = (
     MaximumLength,
     ImplementationClassUID,
@@ -45,10 +56,6 @@ NAMED_ITEMS: Final = (
 
 Item = TypeVar("Item", bound=UserItem)
 Keyed = TypeVar("Keyed", RoleSelection, ExtendedNegotiation)
-
-
-class InvalidAssociate(LocalProtocolError, ValueError):
-    """A value that may not be sent; nothing went on the wire."""
 
 
 @dataclass(slots=True)
@@ -151,22 +158,22 @@ class Associate:
     def check(self) -> None:
         """InvalidAssociate unless it may be sent; an accept is also held against its request when it is sent."""
         if self.request:
-            _title(self._called, "called AE title")
-            _title(self._calling, "calling AE title")
+            check_title(self._called, "called AE title")
+            check_title(self._calling, "calling AE title")
             if not self._contexts:
-                _refuse("no presentation context is proposed; add one")
+                refuse("no presentation context is proposed; add one")
         if len(self._contexts) > MAX_CONTEXTS:
-            _refuse(f"{len(self._contexts)} presentation contexts; at most {MAX_CONTEXTS} have an id")
+            refuse(f"{len(self._contexts)} presentation contexts; at most {MAX_CONTEXTS} have an id")
         for index, context in enumerate(self._contexts):
-            _check_id(context.id, [other.id for other in self._contexts[:index]])
+            check_id(context.id, [other.id for other in self._contexts[:index]])
             if self.request and not (context.abstract and context.transfer):
-                _refuse(f"context {context.id} needs an abstract syntax and at least one transfer syntax")
+                refuse(f"context {context.id} needs an abstract syntax and at least one transfer syntax")
             if not self.request and context.result == ACCEPTANCE and not (context.transfer and context.transfer[0]):
-                _refuse(f"context {context.id} is accepted; it needs its one transfer syntax")
-        _check_length(self.max_length)
-        _check_version(self.implementation_version)
+                refuse(f"context {context.id} is accepted; it needs its one transfer syntax")
+        check_length(self.max_length)
+        check_version(self.implementation_version)
         if not self.implementation_class_uid:
-            _refuse("the implementation class UID is mandatory (PS3.7 D.3.3.2)")
+            refuse("the implementation class UID is mandatory (PS3.7 D.3.3.2)")
         self.to_pdu().encode()
 
     def __eq__(self, other: object) -> bool:
@@ -188,7 +195,7 @@ class Associate:
     @version.setter
     def version(self, value: int) -> None:
         if not 0 <= value <= 0xFFFF:
-            _refuse(f"version {value} does not fit its 16 bits")
+            refuse(f"version {value} does not fit its 16 bits")
         self._version = value
 
     @property
@@ -198,7 +205,7 @@ class Associate:
 
     @called.setter
     def called(self, value: str) -> None:
-        self._called = _title(value, "called AE title")
+        self._called = check_title(value, "called AE title")
 
     @property
     def calling(self) -> str:
@@ -207,7 +214,7 @@ class Associate:
 
     @calling.setter
     def calling(self, value: str) -> None:
-        self._calling = _title(value, "calling AE title")
+        self._calling = check_title(value, "calling AE title")
 
     @property
     def application_context(self) -> str:
@@ -216,7 +223,7 @@ class Associate:
 
     @application_context.setter
     def application_context(self, value: str) -> None:
-        self._application_context = _uid(value)
+        self._application_context = check_uid(value)
 
     # ------------------------------------------------------------------ presentation contexts
 
@@ -231,22 +238,24 @@ class Associate:
 
     def presentation(self, index: int) -> int:
         """The id at an index; IndexError beyond the last."""
-        return self._contexts[_check_index(index, len(self._contexts))].id
+        return self._contexts[check_index(index, len(self._contexts))].id
 
     def set_presentation(self, index: int, id: int) -> None:
         """Give the context at an index another id; its role and extended data stay with it."""
-        context = self._contexts[_check_index(index, len(self._contexts))]
-        _check_id(id, [other.id for other in self._contexts if other is not context])
+        context = self._contexts[check_index(index, len(self._contexts))]
+        check_id(id, [other.id for other in self._contexts if other is not context])
         context.id = id
 
     def add_presentation(self, id: int, result: int = 0, abstract: str = "", transfer: Iterable[str] = ()) -> int:
         """Add a context; odd ids from 1 to 255, each once.  `result` counts in an accept alone.  Its id."""
         if len(self._contexts) >= MAX_CONTEXTS:
-            _refuse(f"{MAX_CONTEXTS} presentation contexts are there already: the ids are used up")
-        _check_id(id, self.presentation_ids)
-        made = _Context(id, _uid(abstract) if abstract else "", _check_result(result), [_uid(uid) for uid in transfer])
+            refuse(f"{MAX_CONTEXTS} presentation contexts are there already: the ids are used up")
+        check_id(id, self.presentation_ids)
+        made = _Context(
+            id, check_uid(abstract) if abstract else "", check_result(result), [check_uid(uid) for uid in transfer]
+        )
         if not self.request and len(made.transfer) > 1:
-            _refuse("an accepted context has exactly one transfer syntax")
+            refuse("an accepted context has exactly one transfer syntax")
         self._contexts.append(made)
         return id
 
@@ -255,14 +264,14 @@ class Associate:
         context = self._context(id)
         self._contexts.remove(context)
         if context.abstract and all(one.abstract != context.abstract for one in self._contexts):
-            self._items = [item for item in self._items if not _is_of(item, context.abstract)]
+            self._items = [item for item in self._items if not is_of(item, context.abstract)]
 
     def result(self, id: int) -> int:
         """0 accepted, 1 user rejection, 2 no reason, 3 unknown class, 4 known class with no common transfer syntax."""
         return self._context(id).result
 
     def set_result(self, id: int, result: int) -> None:
-        self._context(id).result = _check_result(result)
+        self._context(id).result = check_result(result)
 
     def abstract(self, id: int) -> str:
         """The abstract syntax; empty in an accept that was not joined with its request."""
@@ -271,7 +280,7 @@ class Associate:
     def set_abstract(self, id: int, uid: str) -> None:
         """Change the class; role and extended data come along unless contexts of the new class have their own."""
         context = self._context(id)
-        before, context.abstract = context.abstract, _uid(uid)
+        before, context.abstract = context.abstract, check_uid(uid)
         if before != uid:
             self._move(RoleSelection, before, uid)
             self._move(ExtendedNegotiation, before, uid)
@@ -295,22 +304,22 @@ class Associate:
     def transfer(self, id: int, index: int = 0) -> str:
         """A transfer syntax, in the order of preference; not significant in a context that was not accepted."""
         syntaxes = self._context(id).transfer
-        return syntaxes[_check_index(index, len(syntaxes))]
+        return syntaxes[check_index(index, len(syntaxes))]
 
     def set_transfer(self, id: int, index: int, uid: str) -> None:
         syntaxes = self._context(id).transfer
-        syntaxes[_check_index(index, len(syntaxes))] = _uid(uid)
+        syntaxes[check_index(index, len(syntaxes))] = check_uid(uid)
 
     def add_transfer(self, id: int, uid: str) -> None:
         """One more; an accept takes exactly one."""
         context = self._context(id)
         if not self.request and context.transfer:
-            _refuse(f"context {id} has its transfer syntax: an accepted context has exactly one")
-        context.transfer.append(_uid(uid))
+            refuse(f"context {id} has its transfer syntax: an accepted context has exactly one")
+        context.transfer.append(check_uid(uid))
 
     def delete_transfer(self, id: int, index: int) -> None:
         syntaxes = self._context(id).transfer
-        del syntaxes[_check_index(index, len(syntaxes))]
+        del syntaxes[check_index(index, len(syntaxes))]
 
     # ------------------------------------------------------------------ user information with a name
 
@@ -322,7 +331,7 @@ class Associate:
 
     @max_length.setter
     def max_length(self, value: int | None) -> None:
-        _check_length(value)
+        check_length(value)
         self._set(MaximumLength, None if value is None else MaximumLength(value))
 
     @property
@@ -333,7 +342,7 @@ class Associate:
 
     @implementation_class_uid.setter
     def implementation_class_uid(self, value: str | None) -> None:
-        self._set(ImplementationClassUID, None if value is None else ImplementationClassUID(_uid(value)))
+        self._set(ImplementationClassUID, None if value is None else ImplementationClassUID(check_uid(value)))
 
     @property
     def implementation_version(self) -> str | None:
@@ -343,7 +352,7 @@ class Associate:
 
     @implementation_version.setter
     def implementation_version(self, value: str | None) -> None:
-        _check_version(value)
+        check_version(value)
         self._set(ImplementationVersionName, None if value is None else ImplementationVersionName(value))
 
     @property
@@ -355,7 +364,7 @@ class Associate:
     @async_operations.setter
     def async_operations(self, value: tuple[int, int] | None) -> None:
         if value is not None and not all(0 <= count <= 0xFFFF for count in value):
-            _refuse(f"operations {value}: 0 (any number) to 65535")
+            refuse(f"operations {value}: 0 (any number) to 65535")
         self._set(AsynchronousOperationsWindow, None if value is None else AsynchronousOperationsWindow(*value))
 
     def has_role(self, id: int) -> bool:
@@ -388,7 +397,7 @@ class Associate:
         uid = self._class_of(id)
         item = None if data is None else ExtendedNegotiation(uid, bytes(data))
         if item is not None:
-            _encodable(item)
+            encodable(item)
         self._put(item, self._of_class(ExtendedNegotiation, uid))
 
     # ------------------------------------------------------------------ any other user information
@@ -400,28 +409,28 @@ class Associate:
 
     def add_user_info(self, type: int, data: bytes) -> None:
         """One more sub-item, up to 65535 bytes; 51H to 56H have names."""
-        self._items.append(_other(type, data))
+        self._items.append(user_item(type, data))
 
     def set_user_info(self, index: int, type: int, data: bytes) -> None:
         others = self._others()
-        self._put(_other(type, data), others[_check_index(index, len(others))])
+        self._put(user_item(type, data), others[check_index(index, len(others))])
 
     def delete_user_info(self, index: int) -> None:
         others = self._others()
-        self._put(None, others[_check_index(index, len(others))])
+        self._put(None, others[check_index(index, len(others))])
 
     # ------------------------------------------------------------------ how it is kept
 
     def _context(self, id: int) -> _Context:
         found = next((context for context in self._contexts if context.id == id), None)
         if found is None:
-            _refuse(f"there is no presentation context {id}; there are {self.presentation_ids}")
+            refuse(f"there is no presentation context {id}; there are {self.presentation_ids}")
         return found
 
     def _class_of(self, id: int) -> str:
         uid = self._context(id).abstract
         if not uid:
-            _refuse(f"context {id} has no abstract syntax yet: roles and extended data go by it")
+            refuse(f"context {id} has no abstract syntax yet: roles and extended data go by it")
         return uid
 
     def _matches(self, context: _Context, uid: str, transfer: str | None) -> bool:
@@ -454,73 +463,3 @@ class Associate:
         """Put an item where an old one is, or at the end; None takes the old one away."""
         place = next((index for index, found in enumerate(self._items) if found is old), len(self._items))
         self._items[place : place + 1] = [] if item is None else [item]
-
-
-def _refuse(message: str) -> NoReturn:
-    raise InvalidAssociate(message)
-
-
-def _title(value: str, what: str) -> str:
-    try:
-        return check_ae_title(value, what)
-    except LocalProtocolError as error:
-        raise InvalidAssociate(str(error)) from None
-
-
-def _uid(value: str) -> str:
-    if not 1 <= len(value) <= 64 or not value.isascii() or not value.isprintable() or " " in value:
-        _refuse(f"{value!r} is no UID: 1 to 64 characters")
-    return value
-
-
-def _check_id(id: int, taken: Iterable[int]) -> None:
-    if not 1 <= id <= 255 or not id & 1:
-        _refuse(f"presentation context id {id}: odd numbers from 1 to 255 are allowed")
-    if id in taken:
-        _refuse(f"presentation context id {id} is taken")
-
-
-def _check_result(result: int) -> int:
-    if result not in RESULTS:
-        _refuse(f"presentation context result {result}: 0 to 4 are known (PS3.8 Table 9-18)")
-    return result
-
-
-def _check_index(index: int, count: int) -> int:
-    if not 0 <= index < count:
-        raise IndexError(f"index {index}: there are {count}")
-    return index
-
-
-def _check_length(value: int | None) -> None:
-    if value is not None and (1 <= value <= 7 or not 0 <= value <= 0xFFFF_FFFF):
-        _refuse(f"maximum length {value}: 0 (no limit) or 8 to 4294967295; 1 to 7 can carry nothing")
-
-
-def _check_version(value: str | None) -> None:
-    if value is not None and not (1 <= len(value) <= 16 and value.isascii() and value.isprintable()):
-        _refuse(f"implementation version {value!r}: 1 to 16 characters of ASCII")
-
-
-def _is_of(item: UserItem, uid: str) -> bool:
-    return isinstance(item, RoleSelection | ExtendedNegotiation) and item.sop_class_uid == uid
-
-
-def _encodable(item: UserItem) -> UserItem:
-    try:
-        item.encode()
-    except LocalProtocolError as error:
-        raise InvalidAssociate(str(error)) from None
-    return item
-
-
-def _other(type: int, data: bytes) -> UserItem:
-    """A sub-item made by hand: as the value it is, where its bytes read as one, so that its repr hides secrets."""
-    if 0x51 <= type <= 0x56:
-        _refuse(f"user information {type:02X}H has methods of its own; use those")
-    made = _encodable(UnknownItem(type, bytes(data)))
-    try:
-        known = USER_ITEMS[type](bytes(data))
-    except (KeyError, RemoteProtocolError):
-        return made
-    return known if known.encode() == made.encode() else made

@@ -20,22 +20,19 @@ from typing import Any, Final, Literal, NamedTuple
 from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association
 from dulcet.dimse.command import Command
-from dulcet.dimse.events import CancelReceived, DataReceived, RequestReceived, ResponseReceived, StrayResponse
 from dulcet.dimse.messages import CommandField
-from dulcet.dimse.operations import Request
 from dulcet.dimse.status import Status
-from dulcet.errors import DulcetError, LocalProtocolError, PeerUnreachable, ReceiveError
+from dulcet.errors import DulcetError, LocalProtocolError, PeerUnreachable
 from dulcet.io.instances import Instance
-from dulcet.io.one_file import OneFile
 from dulcet.io.sockets import BACKLOG, connect
-from dulcet.services.endings import ENDINGS, ending
 from dulcet.toolkit.associate import Associate
 from dulcet.toolkit.callbacks import Callbacks
 from dulcet.toolkit.door import Door, listening
 from dulcet.toolkit.io_thread import IOThread, current
 from dulcet.toolkit.link import Link
-from dulcet.toolkit.messages import BY_FIELD, DataSet, DataSetSource, Message, encoded
-from dulcet.toolkit.storing import Memory, Storing
+from dulcet.toolkit.messages import DataSet, DataSetSource, Message, encoded
+from dulcet.toolkit.receiving import FAILED, handle
+from dulcet.toolkit.storing import Storing
 from dulcet.upper_layer import events
 from dulcet.upper_layer.negotiation import check_abort, check_answer
 from dulcet.upper_layer.pdu import AssociateAC, AssociateRQ
@@ -44,8 +41,6 @@ __all__ = ["Associates", "Net"]
 
 log: Final = logging.getLogger("dulcet.toolkit")
 
-FAILED: Final = object()
-"""What a callback gave that raised."""
 MEMORY_LIMIT: Final = 64 * 1024 * 1024
 
 
@@ -98,6 +93,7 @@ class Net(Callbacks):
         self._collision: events.ReleaseRequested | None = None
         self._storing: Storing | None = None
         self._closed_here = False
+        self._ending: Exception | None = None  # how the association ended, unless in order
 
     # ------------------------------------------------------------------ connections
 
@@ -350,7 +346,7 @@ class Net(Callbacks):
         if self._io is not None:
             raise LocalProtocolError("this object listens or is connected already; close it, or take another one")
         self._io = current()
-        self._closed_here = False
+        self._closed_here, self._ending = False, None
         return self._io
 
     def _connect(self, io: IOThread, host: str, port: int) -> None:
@@ -459,170 +455,12 @@ class Net(Callbacks):
         if server is not None:
             if self in server._clients:
                 server._clients.remove(self)
-            server._call("on_close", link.error, self)
+            server._call("on_close", link.error or self._ending, self)
         elif link.error is not None or not self._closed_here:
-            self._call("on_close", link.error, self)
+            self._call("on_close", link.error or self._ending, self)
 
     def _handle(self, event: Any) -> None:
-        """One event of the core."""
-        kind = type(event)
-        if kind in ENDINGS:
-            self._ended(event)
-        HANDLERS[kind](self, event)
-
-    def _ended(self, event: Any) -> None:
-        assert self._core is not None
-        assert self._link is not None
-        word, error = ending(event, self.peer, self._core)
-        in_order = word == "released" or (isinstance(event, events.Closed) and event.expected)
-        if not in_order and self._link.error is None and not self._closed_here:
-            self._link.error = error
-
-    # ------------------------------------------------------------------ one method an event
-
-    def _associate_requested(self, event: events.AssociateRequested) -> None:
-        limit = None if self.server is None else self.server.max_clients
-        if self.server is not None and limit is not None and self.server._admissions() >= limit:
-            self.send_associate_reject(2, 3, 2)
-            return
-        self._admitted = True
-        self._owe()
-        if self._call("on_receive_associate_request", Associate.from_pdu(event.request)) is FAILED:
-            self._answer_late("associate")
-
-    def _release_requested(self, event: events.ReleaseRequested) -> None:
-        assert self._core is not None
-        if self._core.owes != "release":
-            self._collision = event  # the requestor answers first (PS3.8 section 7.2.1); ours is due after that
-            return
-        self._owe()
-        if self._call("on_receive_release_request") is FAILED:
-            self._answer_late("release")
-
-    def _admissions(self) -> int:
-        return sum(client._admitted for client in self._clients)
-
-    def _owe(self) -> None:
-        self._answer_by = time.monotonic() + self.answer_timeout
-
-    def _answer_late(self, what: str) -> None:
-        """The callback that should have answered raised."""
-        assert self._core is not None
-        if self._core.owes == what:
-            self._do(lambda core: core.reject(1, 1, 1) if what == "associate" else core.release_response())
-
-    def _associate_accepted(self, event: events.AssociateAccepted) -> None:
-        self._call("on_receive_associate_accept", self.associate.accept)
-
-    def _associate_rejected(self, event: events.AssociateRejected) -> None:
-        reject = event.reject
-        self._call("on_receive_associate_reject", reject.result, reject.source, reject.reason)
-
-    def _release_confirmed(self, event: events.ReleaseConfirmed) -> None:
-        self._call("on_receive_release_response")
-        if self._collision is not None:
-            self._release_requested(self._collision)
-
-    def _aborted(self, event: events.Aborted) -> None:
-        if event.by_us:
-            log.warning("%s: %s", self.peer, event.message)
-        else:
-            self._call("on_receive_abort", event.source, event.reason)
-
-    def _nothing_to_tell(self, event: Any) -> None:
-        """`on_close` tells it."""
-
-    def _request_received(self, event: RequestReceived) -> None:
-        request = event.request
-        if not request.streams:
-            data = DataSet(request.data, request.context.transfer_syntax) if request.data is not None else None
-            self._serve(request, data)
-            return
-        path = self._call("on_store_setup", request.context.context_id, request.command)
-        if path is FAILED:
-            self._storing = Storing(None, ReceiveError("on_store_setup failed", Status.PROCESSING_FAILURE))
-        elif path is None:
-            self._storing = Storing(Memory(self.memory_limit))
-        else:
-            command, context = request.command, request.context
-            try:
-                uids = command.sop_class_uid or context.abstract_syntax, command.sop_instance_uid or ""
-                calling = self._core.request.calling if self._core and self._core.request else ""
-                file = OneFile(path).begin(*uids, context.transfer_syntax, source_ae_title=calling)
-                self._storing = Storing(file)
-            except ReceiveError as error:
-                self._storing = Storing(None, error)
-
-    def _data_received(self, event: DataReceived) -> None:
-        storing, request = self._storing, event.request
-        assert storing is not None
-        storing.write(event.data)
-        if not event.is_last:
-            return
-        self._storing = None
-        try:
-            kept = storing.commit()
-        except ReceiveError as error:
-            log.error("%s: refused %s with %04XH: %s", self.peer, request.command.name, error.status, error)
-            self._do(partial(Association.respond_status, request=request, status=error.status))
-            return
-        syntax = request.context.transfer_syntax
-        self._serve(request, DataSet(kept, syntax) if isinstance(kept, bytes) else DataSet(None, syntax, kept))
-
-    def _serve(self, request: Request, data_set: DataSet | None) -> None:
-        told = self._tell(request.context.context_id, request.command, None, data_set)
-        if not told and not request.answered and self.is_associated:
-            self._do(lambda core: core.respond_status(request, Status.PROCESSING_FAILURE))
-
-    def _tell(self, context_id: int, command: Command, asked: Command | None, data_set: DataSet | None) -> bool:
-        """`on_receive_data`, then the callback of the message; False when one of them raised."""
-        message = BY_FIELD.get(command.field)
-        well = self._call("on_receive_data", context_id, command, data_set) is not FAILED
-        if message is None or (message.is_response and asked is None):
-            return self._call("on_receive_unknown", context_id, command, data_set) is not FAILED and well
-        arguments = message.arguments(command, asked, data_set)
-        return self._call(f"on_receive_{message.name}", context_id, *arguments) is not FAILED and well
-
-    def _response_received(self, event: ResponseReceived) -> None:
-        operation = event.operation
-        asked = Command.make(operation.field, validate=False)
-        asked.elements.update({0x0002: operation.sop_class_uid, 0x1000: operation.sop_instance_uid})
-        if event.is_final and isinstance(operation.owner, Instance) and operation.departed:
-            operation.owner.close()
-            self._files.discard(operation.owner)
-        data = DataSet(event.data, operation.context.transfer_syntax) if event.data is not None else None
-        self._tell(operation.context.context_id, event.command, asked, data)
-        core = self._core
-        with self._lock:
-            while core is not None and self._waiting and core.can_invoke():
-                context_id, command, source, instance = self._waiting.popleft()
-                core.send(context_id, command, source, owner=instance)
-
-    def _cancel_received(self, event: CancelReceived) -> None:
-        self._tell(event.context_id, event.command, None, None)
-
-    def _stray_response(self, event: StrayResponse) -> None:
-        assert self._core is not None
-        syntax = self._core.contexts[event.context_id].transfer_syntax
-        data = DataSet(event.data, syntax) if event.data is not None else None
-        self._tell(event.context_id, event.command, None, data)
-
-
-HANDLERS: Final[dict[type[Any], Callable[[Net, Any], None]]] = {
-    events.AssociateRequested: Net._associate_requested,
-    events.AssociateAccepted: Net._associate_accepted,
-    events.AssociateRejected: Net._associate_rejected,
-    events.ReleaseRequested: Net._release_requested,
-    events.ReleaseConfirmed: Net._release_confirmed,
-    events.Aborted: Net._aborted,
-    events.TimedOut: Net._nothing_to_tell,
-    events.Closed: Net._nothing_to_tell,
-    RequestReceived: Net._request_received,
-    DataReceived: Net._data_received,
-    ResponseReceived: Net._response_received,
-    CancelReceived: Net._cancel_received,
-    StrayResponse: Net._stray_response,
-}
+        handle(self, event)
 
 
 def _nobody(happening: Any, association: Any) -> None:
