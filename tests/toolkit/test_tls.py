@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.corpus import make_instance
 from tests.toolkit.recording import CLASSES, CT, INSTANCE, Recorded, accept_all, asking, running
 
 from dulcet.config import AssociationConfig, Timers
 from dulcet.errors import PeerUnreachable
+from dulcet.toolkit import Delivery, Requester, StorageListener
 
 # Made for these tests, of use for nothing else; for localhost and 127.0.0.1.
 PEM = """
@@ -112,7 +115,7 @@ def test_a_peer_without_tls_ends_it(server_side: ssl.SSLContext) -> None:
 
 @pytest.mark.parametrize("silent", ["user", "server"])
 def test_a_silent_peer_meets_a_deadline(silent: str, server_side: ssl.SSLContext, user_side: ssl.SSLContext) -> None:
-    config = AssociationConfig(timers=Timers(artim=0.05, connect=0.3))
+    config = AssociationConfig(timers=Timers(tls=0.1))
     if silent == "user":
         server = Recorded(config=config, tls=server_side, on_accept=lambda net, error: net.accept(Recorded()))
         with socket.create_connection(("127.0.0.1", server.listen("127.0.0.1")), timeout=10) as peer:
@@ -146,3 +149,20 @@ def test_the_last_shutdown_ends_a_handshake(user_side: ssl.SSLContext) -> None:
         shutdown()
         startup()
     user.wait("on_close")
+
+
+def test_the_storage_listener_and_the_requester(
+    server_side: ssl.SSLContext, user_side: ssl.SSLContext, tmp_path: Path
+) -> None:
+    with StorageListener("RECEIVER", tls=server_side, in_memory=True) as listener:
+        requester = Requester(f"RECEIVER@127.0.0.1:{listener.port}", tls=user_side)
+        sent: list[Delivery] = []
+        path = make_instance(tmp_path / "one.dcm", 100_000, sop_class_uid=CT)
+        thread = threading.Thread(target=lambda: sent.append(requester.send(path)))
+        thread.start()
+        assert listener.wait_for_connection(20)
+        while listener.wait_for_command(20):
+            pass
+        thread.join(20)
+        assert len(sent[0].succeeded) == 1
+        assert listener.take_stored_object()

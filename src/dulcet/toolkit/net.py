@@ -125,7 +125,7 @@ class Net(Callbacks):
         self._clients.append(new)
         new._attach(io, waiting, requestor=False)
         assert new._link is not None
-        new._link.begin(new.tls, None, self.config.timers.artim)
+        new._link.begin(new.tls, None, self.config.timers.tls)
 
     def connect(self, host: str, port: int) -> None:
         """Connect; `on_connect(error)` tells how that went."""
@@ -373,7 +373,7 @@ class Net(Callbacks):
         self._attach(io, sock, requestor=True)
         assert self._link is not None
         self._call("on_connect", None)
-        self._link.begin(self.tls, host, self.config.timers.connect)
+        self._link.begin(self.tls, host, self.config.timers.tls)
 
     def _attach(self, io: IOThread, sock: socket.socket, *, requestor: bool) -> None:
         config = self.config if self.config.observers else replace(self.config, observers=(_nobody,))

@@ -23,7 +23,11 @@ from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.negotiation import Proposal
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from pydicom.dataset import Dataset
+
+    from dulcet.io.tls import TLSConfig
 
 __all__ = ["Delivery", "Requester"]
 
@@ -47,13 +51,14 @@ class Requester(Keeper):
         association_timeout: float = 30.0,
         command_timeout: float = 120.0,
         config: AssociationConfig | None = None,
+        tls: TLSConfig | SSLContext | None = None,
         **keeping: Any,
     ) -> None:
         """`association_timeout` bounds connecting, negotiating and releasing, `command_timeout` the wait for each
-        response, both in seconds.  `keeping` is as for `Keeper`.
+        response, both in seconds.  `tls` secures the connections.  `keeping` is as for `Keeper`.
         """
         super().__init__(**keeping)
-        self.address = Address.parse(address)
+        self.address = Address.parse(address, tls)
         self.calling_ae_title = calling_ae_title
         self.association_timeout = association_timeout
         self.command_timeout = command_timeout

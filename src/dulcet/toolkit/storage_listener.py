@@ -37,7 +37,11 @@ from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.pdu import AssociateRQ
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from pydicom.dataset import Dataset
+
+    from dulcet.io.tls import TLSConfig
 
 __all__ = ["Outcome", "StorageListener"]
 
@@ -80,18 +84,20 @@ class StorageListener(Keeper):
         policy: AcceptancePolicy | None = None,
         config: AssociationConfig | None = None,
         reject: tuple[int, int, int] = (1, 1, 1),
+        tls: TLSConfig | SSLContext | None = None,
         **keeping: Any,
     ) -> None:
         """An empty `ae_title` answers to any; port 0 takes a free one with the first wait, `port` tells which.
 
         `policy` says what is accepted, by default storage, verification, and what callbacks are overridden for.
-        `reject` answers those whom `on_connection` refuses.  `keeping` is as for `Keeper`.
+        `reject` answers those whom `on_connection` refuses.  `tls` secures the port.  `keeping` is as for `Keeper`.
         """
         super().__init__(**keeping)
         self.ae_title = ae_title
         self.host = host
         self.config = config or AssociationConfig()
         self.reject = reject
+        self._tls = tls
         self._port = port
         self._policy = policy
         self._doorman: _Doorman | None = None
@@ -198,7 +204,7 @@ class StorageListener(Keeper):
 
     def _open(self) -> _Doorman:
         if self._doorman is None:
-            self._doorman = _Doorman.at(Address(self.ae_title or "ANY", self.host, self._port), self.config)
+            self._doorman = _Doorman.at(Address(self.ae_title or "ANY", self.host, self._port, self._tls), self.config)
             self._port = self._doorman.address.port
         return self._doorman
 
