@@ -242,6 +242,7 @@ def test_values_match_as_their_vr_says(archive: Parts, keys: dict[str, Any], exp
     [
         ({"InstanceNumber": "2"}, "2"),
         ({"InstanceNumber": "1"}, "1"),
+        ({"Rows": 7}, ""),
         ({"Rows": 512}, "1"),
         ({"ImageType": "DERIVED"}, "2"),
         ({"ImageType": ["DERIVED", "ORIGINAL"]}, "12"),

@@ -323,6 +323,82 @@ def test_one_that_cannot_be_indexed_fails_alone(tmp_path: Path, monkeypatch: pyt
         assert len(archive.files()) == 2
 
 
+def test_what_an_earlier_failure_left_in_both_places_is_replaced(tmp_path: Path) -> None:
+    with parts(tmp_path) as archive:
+        first = send(archive.ingest, data_set(1))
+        other = send(archive.ingest, data_set(1, PatientName="Roe"))
+        for table in ("beside", "instance"):
+            archive.index._connection.execute(f"DELETE FROM {table}")
+        again = send(archive.ingest, data_set(1, PatientName="Roe"))
+        assert again.new
+        assert again.path == other.path
+        assert archive.index.known("1.2.9.1") == [again.kept]
+        assert len(archive.files()) == 2
+        assert first.path.exists()
+
+
+def test_what_is_in_the_way_and_cannot_be_removed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with parts(tmp_path) as archive:
+        monkeypatch.setattr(archive.objects, "place", lambda *_: None)
+        with pytest.raises(ReceiveError, match="in the way") as caught:
+            send(archive.ingest, data_set(1))
+        assert caught.value.status == 0xA700
+        assert archive.files() == []
+
+
+def test_who_waits_too_long_is_told_and_the_object_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with parts(tmp_path) as archive:
+        add = archive.index.add
+        held = threading.Event()
+        done = threading.Event()
+
+        def slow(records: Any) -> None:
+            assert held.wait(10)
+            add(records)
+            done.set()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(archive.index, "add", slow)
+            patch.setattr("dulcet.archive.ingest.PATIENCE", 0.01)
+            with pytest.raises(IndexTrouble, match="did not commit within"):
+                send(archive.ingest, data_set(1))
+            held.set()
+            assert done.wait(10)
+        assert archive.files() == [FIRST]
+        assert not send(archive.ingest, data_set(1)).new
+
+
+def test_an_error_of_the_disk_while_reading_is_a700(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = data_set(1)
+    long.add_new(0x00091001, "OB", b"x" * 2 * HELD)
+    with parts(tmp_path) as archive:
+
+        def fail(file: int, size: int) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "read", fail)
+            with pytest.raises(ReceiveError, match="Input/output error") as caught:
+                send(archive.ingest, long)
+        assert caught.value.status == 0xA700
+        assert archive.files() == []
+
+
+def test_closing_commits_what_waits(tmp_path: Path) -> None:
+    with parts(tmp_path) as archive:
+        archive.ingest._queue.put(None)  # hold the thread back
+        archive.ingest._thread.join()
+        sender = threading.Thread(target=send, args=(archive.ingest, data_set(1)))
+        sender.start()
+        while not archive.ingest._queue.qsize():
+            sender.join(0.001)
+        archive.ingest._thread = threading.Thread(target=archive.ingest._commit_groups)
+        archive.ingest._queue.put(None)
+        archive.ingest._thread.start()
+        sender.join()
+        assert archive.index.counts().instances == 1
+
+
 def test_after_the_end_nothing_is_taken(tmp_path: Path) -> None:
     with parts(tmp_path) as archive:
         archive.ingest.close()
@@ -442,7 +518,7 @@ def test_an_unfinished_name_whose_object_does_not_read_is_counted(
     assert "does not read" in caplog.text
 
 
-def test_an_index_is_made_from_the_objects(tmp_path: Path) -> None:
+def test_an_index_is_made_from_the_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with parts(tmp_path) as archive:
         for number in range(1, 6):
             send(archive.ingest, with_pixels(number, 100))
@@ -452,8 +528,11 @@ def test_an_index_is_made_from_the_objects(tmp_path: Path) -> None:
     bad = data_set(9, StudyInstanceUID="odd")
     bad.save_as(tmp_path / "objects" / "bad.dcm", implicit_vr=False, little_endian=True)
     (tmp_path / "objects" / "README").write_text("not an object")
+    monkeypatch.setattr("dulcet.archive.sweep.AT_ONCE", 2)
+    told: list[int] = []
     with parts(tmp_path) as archive:
-        swept = adopt_all(archive.objects, archive.index)
+        swept = adopt_all(archive.objects, archive.index, told=told.append)
+        assert told == [2, 4, 6]
         assert (swept.adopted, swept.unreadable) == (6, 2)
         assert {uid: archive.index.known(uid) for uid in before} == before
         assert archive.index.known("1.2.9.1")[1] == beside.kept

@@ -110,8 +110,9 @@ def serve(
         except OSError as error:
             complain(error.strerror or str(error))
             return USAGE
+        signals = _signals()
         _announce(archive, running, configuration, json)
-        _run(running, server.drain)
+        _run(running, signals, server.drain)
         counts = archive.ingest.counts
         _tell(json, "stopped", {what: counts[what] for what in ("stored", "again", "beside", "refused")})
     return 0
@@ -172,11 +173,16 @@ def _tell(json: bool, event: str, values: dict[str, Any]) -> None:
         say(f"{event}{': ' if values else ''}{', '.join(f'{value} {name}' for name, value in values.items())}")
 
 
-def _run(running: NodeThreads, drain: float) -> None:
-    """Until the signal; then those who are at it may finish, unless a second one comes."""
+def _signals() -> queue.SimpleQueue[int]:
+    """Where signals go from now on: it has to be so before anybody is told that we listen."""
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()  # a handler may put into it, whatever it interrupts
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: signals.put(number))
+    return signals
+
+
+def _run(running: NodeThreads, signals: queue.SimpleQueue[int], drain: float) -> None:
+    """Until the signal; then those who are at it may finish, unless a second one comes."""
     signals.get()
     log.info("stopping; associations that stand have %g s", drain)
 
