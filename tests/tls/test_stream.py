@@ -6,6 +6,7 @@ import re
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -259,6 +260,30 @@ def test_the_host_that_was_called_is_in_the_certificate(party: Party, host: str)
         assert client.established
     else:
         fails(client, server, PeerNotTrusted, match)
+
+
+def test_a_session_that_is_resumed_does_not_outlive_the_certificate(
+    party: Party, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = limited(party.client, V12), party.server.server_context()
+
+    def again(session: ssl.SSLSession | None) -> tuple[SecureStream, SecureStream]:
+        client, server = client_of(ours), server_of(theirs)
+        if session is not None:
+            client._object.session = session
+        shake(client, server)
+        return client, server
+
+    first = again(None)
+    client, server = again(first[0]._object.session)
+    assert server._object.session_reused
+    assert server.session == first[1].session
+    later = datetime.now(UTC) + timedelta(days=31)
+    monkeypatch.setattr("dulcet.io.secure_stream._now", lambda: later)
+    with pytest.raises(PeerNotTrusted, match="it has expired"):
+        again(first[0]._object.session)
+    again(None)
+    assert client.established
 
 
 def test_another_name_may_be_expected_or_none(party: Party) -> None:

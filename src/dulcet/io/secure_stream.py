@@ -1,4 +1,4 @@
-"""TLS between a face and its socket: bytes of the wire in and out, bytes of DICOM out and in; no socket, no clock.
+"""TLS between a face and its socket: bytes of the wire in and out, bytes of DICOM out and in; no socket, no timer.
 
 Rules: what is not TLS is told from its first byte and never reaches OpenSSL; every failure is a sentence that says what
 to change; many PDUs become one piece of ciphertext.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from dulcet.errors import CertificateRefused, PeerNotTrusted, TLSError
@@ -112,8 +113,8 @@ class SecureStream:
             return False
         except OSError as error:
             raise self._explain(error) from error
-        self.established = self.has_unread = True
         self.session = self._agreed()
+        self.established = self.has_unread = True
         return True
 
     def objection(self, calling: str) -> str | None:
@@ -128,6 +129,11 @@ class SecureStream:
         der, fields = self._object.getpeercert(True), self._object.getpeercert()
         # Fields are there only where the certificate was verified.
         certificate = PeerCertificate.read(der, fields) if der and fields else None
+        if certificate is not None and self._object.session_reused and certificate.expires < _now():
+            # TLS 1.2: OpenSSL verified it when the session was new.
+            raise PeerNotTrusted(
+                f"{self.peer}: its certificate is not accepted, {CURES[10]}", "CERTIFICATE_HAS_EXPIRED"
+            )
         return Session(self._object.version() or "?", cipher[0] if cipher else "?", certificate)
 
     # ------------------------------------------------------------------ DICOM's side
@@ -222,6 +228,10 @@ class SecureStream:
         if self.established:
             return TLSError(f"{self.peer}: the TLS connection broke: {_words(error)}", reason)
         return TLSError(f"{self.peer}: no TLS handshake: {FAULTS.get(reason, _words(error))}", reason)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _words(error: OSError) -> str:

@@ -123,7 +123,7 @@ class TLSConfig:
             raise TLSConfigError("a server needs a certificate for TLS (certificate, --tls-cert)")
         context = self._context(ssl.PROTOCOL_TLS_SERVER)
         context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
-        context.num_tickets = 0  # a session that is resumed would not be verified again
+        context.num_tickets = 0  # OpenSSL does not verify again whom it knows from a ticket
         asks = not self.insecure and self.client_certificates != "none"
         if self.table is not None and not asks:
             raise TLSConfigError("a table says what client certificates may do, but none are asked for")
