@@ -73,9 +73,9 @@ class IOThread:
             if self._ended:
                 return False
             self._calls.append(call)
-        if not self.is_here:
-            with contextlib.suppress(BlockingIOError):  # it has been woken often enough
-                self._bell.send(b"\0")
+            if not self.is_here:
+                with contextlib.suppress(BlockingIOError):  # it has been woken often enough
+                    self._bell.send(b"\0")  # under the lock: once the thread has ended, the bell is gone
         return True
 
     def watch(self, sock: socket.socket, mask: int, whose: Attended) -> None:
