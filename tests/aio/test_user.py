@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import dulcet
 import dulcet.aio
 from dulcet import AcceptancePolicy, AssociationConfig, Status, Timers, uids
 from dulcet.aio import mailbox
+from dulcet.aio.sending import StoreMany
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
 from dulcet.io.train import FileFailed
@@ -575,3 +578,21 @@ async def test_parallel_associations_are_used_again_for_the_next_batch(
         async with dulcet.aio.associate(str(server.address), contexts=contexts, config=config) as association:
             assert sum([sent.ok async for sent in association.store_many(files, associations=3)]) == 300
     assert most <= 4
+
+
+@on_each_loop
+async def test_a_peer_that_serves_one_association_at_a_time_delays_nothing(tmp_path: Path) -> None:
+    """The others are not answered before the first is released, and all was sent by then."""
+    files = make_folder(tmp_path / "some", 12, 1_000)
+    turn = threading.Lock()
+
+    def in_turn(wire: Wire) -> None:
+        with turn, contextlib.suppress(OSError):  # those that come too late are given up
+            wire.accept()
+            wire.serve()
+
+    config = AssociationConfig(timers=Timers(associate=10.0))
+    with peer(in_turn) as made:
+        job = StoreMany(dulcet.Address.parse(made.address), calling_ae_title="ME", config=config, associations=3)
+        async with asyncio.timeout(5):
+            assert sum([sent.ok async for sent in job.run(files)]) == 12

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -263,7 +264,7 @@ def test_parallel_batches_do_not_pile_up_associations(files: list[Path], monkeyp
     monkeypatch.setattr(sending, "BATCH", 3)
     with provider(maximum_associations=2) as made:
         assert failed(send(made.address, files, associations=2)) == {}
-        assert len(made.associations) == 2
+        assert len(made.associations) <= 2
 
 
 def test_parallel_associations_that_do_not_carry_the_next_batch_are_released(
@@ -275,16 +276,18 @@ def test_parallel_associations_that_do_not_carry_the_next_batch_are_released(
         assert failed(send(made.address, [*files[:3], *others, *files[3:6]], associations=2)) == {}
         made.join()
         assert made.endings == ["released"] * len(made.associations)
-        assert len(made.associations) == 6
+        assert 3 <= len(made.associations) <= 6
 
 
 def test_an_idle_parallel_association_that_was_closed_costs_nothing(
     files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sending, "BATCH", 6)
+    both = threading.Barrier(2)
 
     def until_closed(wire: Wire) -> None:
         wire.accept()
+        both.wait(20)
         assert wire.serve() is None
 
     def source() -> Iterator[Path]:
@@ -302,7 +305,21 @@ def test_an_idle_parallel_association_that_was_closed_costs_nothing(
 def test_fewer_associations_than_wished_for_do_the_work(files: list[Path]) -> None:
     with provider(maximum_associations=2) as made:
         assert failed(send(made.address, files, associations=6)) == {}
-        assert len(made.associations) <= 2
+
+
+def test_a_peer_that_serves_one_association_at_a_time_delays_nothing(files: list[Path]) -> None:
+    """The others are not answered before the first is released, and all was sent by then."""
+    turn = threading.Lock()
+
+    def in_turn(wire: Wire) -> None:
+        with turn:
+            serve(wire)
+
+    config = dulcet.AssociationConfig(timers=Timers(associate=10.0))
+    with peer(in_turn) as made:
+        began = time.monotonic()
+        assert failed(send(made.address, files, associations=3, config=config)) == {}
+        assert time.monotonic() - began < 5.0
 
 
 def test_one_of_several_associations_that_is_lost_leaves_the_rest_to_the_others(tmp_path: Path) -> None:

@@ -194,14 +194,26 @@ class StoreMany:
         self, standing: Sequence[Lane], proposals: Sequence[Proposal], todo: Todo, count: int
     ) -> None:
         """The same with several associations, a task for each; they take from one list."""
+        opening: set[asyncio.Task[None] | None] = set()
 
         async def work(lane: Lane | None) -> None:
             with contextlib.suppress(*LOST):  # fewer associations than wished for; the others do the work
-                await self._drive(lane or await self._open(proposals), proposals, todo)
+                if lane is None:
+                    opening.add(task := asyncio.current_task())
+                    try:
+                        lane = await self._open(proposals)
+                    finally:
+                        opening.discard(task)
+                await self._drive(lane, proposals, todo)
 
         tasks = [asyncio.ensure_future(work(lane)) for lane in [*standing, *[None] * (count - len(standing))]]
+        pending = set(tasks)
         try:
-            await asyncio.gather(*tasks)
+            # A peer that serves one association at a time answers the others once the first is released: too late.
+            while pending and (todo or not pending <= opening):
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
         finally:
             for task in tasks:
                 task.cancel()

@@ -47,6 +47,9 @@ FRUITLESS: Final = 3
 IDLE_LANES: Final = 4
 """Associations of our own that stay open for the next batch; peers have limits."""
 
+LATE: Final = 0.5
+"""Seconds for the answers to requests for associations that nobody needs any more, so that they can be released."""
+
 TOGETHER_BYTES: Final = 64 * 1024
 """Queued bytes that are sent without waiting for more."""
 
@@ -67,6 +70,10 @@ class _Todo:
     def __init__(self, instances: Iterable[Instance]) -> None:
         self._waiting = deque(instances)
         self.stopped = False
+        self.opening = 0
+        """Associations on their way that are to take from here."""
+        self.over = False
+        """True when all is answered: an association that comes later is too late."""
 
     def __iter__(self) -> Iterator[Instance]:
         while not self.stopped:
@@ -238,6 +245,7 @@ class StoreMany:
         self._lanes: list[_Lane] = []
         self._lock = threading.Lock()
         self._opened = False
+        self._late: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._failure: DulcetError | None = None
         """Why the last association was given up, and with it what is still to be sent."""
@@ -291,7 +299,7 @@ class StoreMany:
             count = min(self.associations, len(todo))
             standing = self._make_room(pairs)
             try:
-                lanes = standing or [self._open(proposals)]
+                lanes = standing or [self._open(proposals, todo)]
             except LOST as error:
                 if not self._opened and self._given is None:
                     raise
@@ -347,7 +355,7 @@ class StoreMany:
             if fruitless >= (1 if isinstance(failure, DimseTimeout) else FRUITLESS):
                 return
             try:
-                lane = self._open(proposals)
+                lane = self._open(proposals, todo)
             except LOST as error:
                 self._failure = error
                 return
@@ -360,7 +368,7 @@ class StoreMany:
 
         def work(lane: _Lane | None) -> None:
             try:
-                for sent in self._drive(lane or self._open(proposals), proposals, todo):
+                for sent in self._drive(lane or self._open(proposals, todo), proposals, todo):
                     results.put(sent)
             except LOST:
                 pass  # fewer associations than wished for; the others do the work
@@ -371,19 +379,25 @@ class StoreMany:
 
         threads = [
             threading.Thread(target=work, args=(lane,), name=f"dulcet-store-{index}", daemon=True)
-            for index, lane in enumerate([*standing, *[None] * (count - len(standing))])
+            for index, lane in enumerate([*standing, *[None] * (count - len(standing) - self._count_late())])
         ]
-        running = len(threads)
+        running, unanswered = len(threads), len(todo)
         try:
             for thread in threads:
                 thread.start()
             while running:
+                if not unanswered and self._is_over(todo, running):
+                    # A peer that serves one association at a time answers the others once the first is released.
+                    self._late += threads
+                    threads, running = [], 0
+                    break
                 result = results.get()
                 if result is None:
                     running -= 1
                 elif isinstance(result, BaseException):
                     raise result
                 else:
+                    unanswered -= 1
                     yield result
         finally:
             if running:
@@ -393,20 +407,44 @@ class StoreMany:
                 if thread.ident is not None:
                     thread.join(max(deadline - time.monotonic(), 0.0))
 
+    def _count_late(self) -> int:
+        """Threads that still wait for an association that nobody needs any more."""
+        self._late = [thread for thread in self._late if thread.is_alive()]
+        return len(self._late)
+
+    def _is_over(self, todo: _Todo, running: int) -> bool:
+        """True when everything is answered and those who still run only wait for an association."""
+        with self._lock:
+            todo.over = running == todo.opening
+            return todo.over
+
     # ------------------------------------------------------------------ associations
 
-    def _open(self, proposals: Sequence[Proposal]) -> _Lane:
+    def _open(self, proposals: Sequence[Proposal], todo: _Todo) -> _Lane:
         assert self.address is not None
-        association = associate(
-            self.address, calling_ae_title=self.calling_ae_title, contexts=proposals, config=self.config
-        )
+        with self._lock:
+            if not todo:
+                raise AssociationError("nothing is left to be sent")
+            todo.opening += 1
+        try:
+            association = associate(
+                self.address, calling_ae_title=self.calling_ae_title, contexts=proposals, config=self.config
+            )
+        except BaseException:
+            with self._lock:
+                todo.opening -= 1
+            raise
         lane = _Lane(association, self.originator)
         with self._lock:
-            if not self._stopping.is_set():
+            todo.opening -= 1
+            if not (self._stopping.is_set() or todo.over):
                 self._opened = True
                 self._lanes.append(lane)
                 return lane
-        association.abort()
+        if todo.over:
+            association.release()
+        else:
+            association.abort()
         raise AssociationError("no more is to be sent")
 
     def _lost(self, lane: _Lane, todo: _Todo, error: DulcetError) -> Iterator[Sent]:
@@ -458,6 +496,9 @@ class StoreMany:
             elif lane is not given:
                 with contextlib.suppress(DulcetError):
                     lane.association.release()
+        deadline = time.monotonic() + LATE
+        for thread in self._late:
+            thread.join(max(deadline - time.monotonic(), 0.0))
 
 
 def _failed(instance: Instance, error: DulcetError) -> Sent:
