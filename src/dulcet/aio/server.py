@@ -23,9 +23,9 @@ from dulcet.errors import DulcetError, InstanceError, TLSError
 from dulcet.io.deciding import Deciders
 from dulcet.io.sockets import format_address, listening_sockets
 from dulcet.services.acceptance import AcceptancePolicy
-from dulcet.services.admission import CROWDED, UNDECIDED, Admission
+from dulcet.services.admission import CROWDED, UNDECIDED, Admission, log_event, log_parting
 from dulcet.upper_layer.address import Address
-from dulcet.upper_layer.events import Aborted, AssociateRequested, TimedOut
+from dulcet.upper_layer.events import AssociateRequested
 from dulcet.upper_layer.happenings import HandshakeFailed
 from dulcet.upper_layer.pdu import AssociateRQ
 
@@ -62,6 +62,7 @@ def serve(
     config: AssociationConfig | None = None,
     maximum_associations: int = 500,
     maximum_per_host: int = 100,
+    maximum_per_ae: int | None = None,
     tls: TLSConfig | SSLContext | None = None,
 ) -> Server:
     """A server on `AET@host:port`; port 0 takes a free one, host `*` all addresses.  Await it, or enter it.
@@ -69,7 +70,8 @@ def serve(
     `handler` answers every request, each in a task of its own, a plain function in a thread; without one, take the
     associations with `accept()` or `async for`.
     `policy` says which SOP classes, transfer syntaxes and AE titles are accepted; by default verification and every
-    storage class, from anybody who calls us by our AE title.  `tls` secures its connections; the address may bring it
+    storage class, from anybody who calls us by our AE title.  `maximum_per_ae` bounds the associations of one calling AE
+    title, which anybody may claim: it keeps a peer that leaks them from taking all.  `tls` secures its connections; the address may bring it
     along.  Raises AddressError, TLSConfigError, and OSError when it cannot listen.
     """
     return Server(
@@ -79,6 +81,7 @@ def serve(
         config=config,
         maximum_associations=maximum_associations,
         maximum_per_host=maximum_per_host,
+        maximum_per_ae=maximum_per_ae,
     )
 
 
@@ -94,6 +97,7 @@ class Server:
         config: AssociationConfig | None = None,
         maximum_associations: int = 500,
         maximum_per_host: int = 100,
+        maximum_per_ae: int | None = None,
     ) -> None:
         self.config = config or AssociationConfig()
         self.policy = policy or AcceptancePolicy.storage(address.ae_title)
@@ -109,6 +113,7 @@ class Server:
             self.config,
             maximum_associations=maximum_associations,
             maximum_per_host=maximum_per_host,
+            maximum_per_ae=maximum_per_ae,
         )
         self._sockets: list[socket.socket] = []
         self._closing = False
@@ -130,6 +135,11 @@ class Server:
     def maximum_per_host(self) -> int:
         """The same from one host."""
         return self._admission.maximum_per_host
+
+    @property
+    def maximum_per_ae(self) -> int | None:
+        """The same of one calling AE title; None for any number."""
+        return self._admission.maximum_per_ae
 
     @property
     def count(self) -> int:
@@ -301,11 +311,11 @@ class Server:
 
     def _hand_out(self, guest: _Guest) -> None:
         self._guests.pop(guest, None)
-        self._admission.came(guest.host)
+        self._admission.came(guest.host, guest._calling)
         association = Association(guest.wire.core, guest.wire, peer=guest.peer)
         association._tasks = self._tasks
         start = self._loop.time()
-        association._on_lost = lambda: self._gone(association, guest.host, self._loop.time() - start)
+        association._on_lost = lambda: self._gone(association, guest, self._loop.time() - start)
         self._alive.add(association)
         if self.handler is not None:
             association.handler = self.handler
@@ -313,9 +323,10 @@ class Server:
             self._untaken.add(association)
             self._established.put_nowait(association)
 
-    def _gone(self, association: Association, host: str, seconds: float) -> None:
+    def _gone(self, association: Association, guest: _Guest, seconds: float) -> None:
         self._alive.discard(association)
-        self._admission.gone(host)
+        self._admission.gone(guest.host, guest._calling)
+        log_parting(guest.wire.core, guest.peer)
         if self.handler is not None:
             who = f"{association.peer} {association.calling_ae_title!a}"
             if association.ending != "released":
@@ -364,10 +375,8 @@ class _Guest:
                 self._answer(self._decide(event.request))
             else:
                 self._ask(event.request)
-        elif isinstance(event, Aborted) and event.by_us:
-            log.warning("%s: %s", self.peer, event.message)
-        elif isinstance(event, TimedOut) and self.wire.core.connection.bytes_received:
-            log.warning("%s: no whole A-ASSOCIATE-RQ within %g s", self.peer, self.server.config.timers.artim)
+        else:
+            log_event(event, self.wire.core, self.peer)
 
     def _decide(self, request: AssociateRQ) -> Any:
         return self.server._admission.decide(request, self.peer, self.host, self.wire.objection)
@@ -400,7 +409,7 @@ class _Guest:
         core, server = self.wire.core, self.server
         if isinstance(answer, tuple):
             core.reject(*answer)
-        elif server._admission.is_crowded(self.host):  # others came while it was being decided about
+        elif server._admission.is_crowded(self.host, self._calling):  # others came while it was being decided about
             core.reject(*CROWDED)
         else:
             try:
@@ -451,6 +460,12 @@ class _Guest:
             self._timer.cancel()
             self._timer = None
         self.server._guests.pop(self, None)
+        log_parting(self.wire.core, self.peer)
+
+    @property
+    def _calling(self) -> str:
+        request = self.wire.core.request
+        return "" if request is None else request.calling
 
 
 async def _abort_all(associations: list[Association]) -> None:

@@ -29,10 +29,10 @@ from dulcet.errors import DulcetError, TLSError
 from dulcet.io.deciding import Deciders
 from dulcet.io.sockets import format_address, listening_sockets
 from dulcet.services.acceptance import AcceptancePolicy
-from dulcet.services.admission import CROWDED, UNDECIDED, Admission
+from dulcet.services.admission import CROWDED, UNDECIDED, Admission, log_event, log_parting
 from dulcet.services.observing import Reporter
 from dulcet.upper_layer.address import Address
-from dulcet.upper_layer.events import NEED_DATA, PAUSED, Aborted, AssociateRequested, TimedOut
+from dulcet.upper_layer.events import NEED_DATA, PAUSED, AssociateRequested
 from dulcet.upper_layer.happenings import HandshakeFailed
 from dulcet.upper_layer.negotiation import Offer
 from dulcet.upper_layer.pdu import AssociateRQ
@@ -94,12 +94,14 @@ def listen(
     config: AssociationConfig | None = None,
     maximum_associations: int = 500,
     maximum_per_host: int = 100,
+    maximum_per_ae: int | None = None,
     tls: TLSConfig | SSLContext | None = None,
 ) -> Listener:
     """A listener on `AET@host:port`; port 0 takes a free one, host `*` all addresses.  Use it as a context manager.
 
     `policy` says which SOP classes, transfer syntaxes and AE titles are accepted; by default verification and every
-    storage class, from anybody who calls us by our AE title.  `tls` secures its connections; the address may bring it
+    storage class, from anybody who calls us by our AE title.  `maximum_per_ae` bounds the associations of one calling AE
+    title, which anybody may claim: it keeps a peer that leaks them from taking all.  `tls` secures its connections; the address may bring it
     along.  Raises AddressError, TLSConfigError, and OSError when it cannot listen.
     """
     return Listener(
@@ -108,6 +110,7 @@ def listen(
         config=config,
         maximum_associations=maximum_associations,
         maximum_per_host=maximum_per_host,
+        maximum_per_ae=maximum_per_ae,
     )
 
 
@@ -122,6 +125,7 @@ class Listener:
         config: AssociationConfig | None = None,
         maximum_associations: int = 500,
         maximum_per_host: int = 100,
+        maximum_per_ae: int | None = None,
     ) -> None:
         self.config = config or AssociationConfig()
         self.policy = policy or AcceptancePolicy.storage(address.ae_title)
@@ -138,6 +142,7 @@ class Listener:
             self.config,
             maximum_associations=maximum_associations,
             maximum_per_host=maximum_per_host,
+            maximum_per_ae=maximum_per_ae,
         )
         self._decided: queue.SimpleQueue[tuple[_Guest, Answer]] = queue.SimpleQueue()
         self._sockets = listening_sockets(address.host, address.port)
@@ -207,6 +212,11 @@ class Listener:
     def maximum_per_host(self) -> int:
         """The same from one host."""
         return self._admission.maximum_per_host
+
+    @property
+    def maximum_per_ae(self) -> int | None:
+        """The same of one calling AE title; None for any number."""
+        return self._admission.maximum_per_ae
 
     @property
     def count(self) -> int:
@@ -405,10 +415,8 @@ class Listener:
         while not core.is_established and (event := core.next_event()) is not NEED_DATA and event is not PAUSED:
             if isinstance(event, AssociateRequested):
                 self._answer(guest, event)
-            elif isinstance(event, Aborted) and event.by_us:
-                log.warning("%s: %s", guest.peer, event.message)
-            elif isinstance(event, TimedOut) and core.connection.bytes_received:
-                log.warning("%s: no whole A-ASSOCIATE-RQ within %g s", guest.peer, self.config.timers.artim)
+            else:
+                log_event(event, core, guest.peer)
         sent = self._speak(guest)
         if guest.reporter is not None and not core.is_established:
             guest.reporter.report(core, guest, time.monotonic())
@@ -462,11 +470,12 @@ class Listener:
         if isinstance(answer, tuple):
             guest.core.reject(*answer)
             return
+        calling = guest.core.request.calling if guest.core.request is not None else ""
         with self._lock:
-            if self._admission.is_crowded(guest.host):  # others came while it was being decided about
+            if self._admission.is_crowded(guest.host, calling):  # others came while it was being decided about
                 guest.core.reject(*CROWDED)
                 return
-            self._admission.came(guest.host)
+            self._admission.came(guest.host, calling)
         guest.counted = True
         try:
             guest.core.accept(answer)
@@ -497,12 +506,13 @@ class Listener:
             self._selector.unregister(guest.sock)
         del self._guests[guest.sock]
         guest.transport.close()
+        log_parting(guest.core, guest.peer)
         if guest.counted:
-            self._gone(guest.host)
+            self._gone(guest.host, guest.core)
 
-    def _gone(self, host: str) -> None:
+    def _gone(self, host: str, core: Core) -> None:
         with self._lock:
-            self._admission.gone(host)
+            self._admission.gone(host, core.request.calling if core.request is not None else "")
 
 
 class _Accepted(Association):
@@ -515,4 +525,5 @@ class _Accepted(Association):
         super()._finish(deadline)
         listener, self._listener = self._listener, None
         if listener is not None:
-            listener._gone(self._host)
+            listener._gone(self._host, self._core)
+            log_parting(self._core, self.peer)

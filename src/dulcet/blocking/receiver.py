@@ -42,6 +42,7 @@ class Receiver:
         config: AssociationConfig | None = None,
         maximum_associations: int = 500,
         maximum_per_host: int = 100,
+        maximum_per_ae: int | None = None,
         tls: TLSConfig | SSLContext | None = None,
     ) -> None:
         """Listen at `AET@host:port`; raises AddressError, TLSConfigError, and OSError when it cannot listen."""
@@ -51,6 +52,7 @@ class Receiver:
             config=config,
             maximum_associations=maximum_associations,
             maximum_per_host=maximum_per_host,
+            maximum_per_ae=maximum_per_ae,
         )
         self.address = self.listener.address
         """Where it listens, the port that was taken included."""

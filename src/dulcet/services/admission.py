@@ -1,4 +1,4 @@
-"""Whether an association is taken: by its policy, and by how many stand already, in all and from one host.
+"""Whether an association is taken: by its policy, and by how many stand already, in all, from one host, of one title.
 
 Rules: one table for one server; who calls it from several threads brings the lock; an application whose judge or
 verifier fails refuses, and lives; what these say when they fail is not logged, for it may hold a passcode.
@@ -12,12 +12,14 @@ from collections.abc import Callable
 from typing import Final
 
 from dulcet.config import AssociationConfig
-from dulcet.errors import LocalProtocolError
+from dulcet.dimse.association import Association as Core
+from dulcet.errors import LocalProtocolError, RemoteProtocolError
 from dulcet.services.acceptance import CALLING_NOT_RECOGNIZED, AcceptancePolicy
-from dulcet.upper_layer.negotiation import Offer
-from dulcet.upper_layer.pdu import AssociateRQ
+from dulcet.upper_layer.events import Aborted, Closed, TimedOut
+from dulcet.upper_layer.negotiation import Offer, check_context_ids, reject_reason
+from dulcet.upper_layer.pdu import AssociateRJ, AssociateRQ
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "log_event", "log_parting"]
 
 log: Final = logging.getLogger("dulcet.listener")
 
@@ -33,19 +35,31 @@ class Admission:
     """Counts the associations that stand, and decides about the next one."""
 
     def __init__(
-        self, policy: AcceptancePolicy, config: AssociationConfig, *, maximum_associations: int, maximum_per_host: int
+        self,
+        policy: AcceptancePolicy,
+        config: AssociationConfig,
+        *,
+        maximum_associations: int,
+        maximum_per_host: int,
+        maximum_per_ae: int | None = None,
     ) -> None:
         self.policy = policy
         self.config = config
         self.maximum_associations = maximum_associations
         self.maximum_per_host = maximum_per_host
+        self.maximum_per_ae = maximum_per_ae
         self.count = 0
         """Associations that stand."""
         self._hosts: dict[str, int] = {}
+        self._titles: dict[str, int] = {}
 
-    def is_crowded(self, host: str) -> bool:
-        """True when one more from there would be one too many."""
-        return self.count >= self.maximum_associations or self._hosts.get(host, 0) >= self.maximum_per_host
+    def is_crowded(self, host: str, calling: str = "") -> bool:
+        """True when one more from there, or of that calling AE title, would be one too many."""
+        return (
+            self.count >= self.maximum_associations
+            or self._hosts.get(host, 0) >= self.maximum_per_host
+            or (self.maximum_per_ae is not None and self._titles.get(calling, 0) >= self.maximum_per_ae)
+        )
 
     def decide(
         self, request: AssociateRQ, peer: str, host: str, objection: Callable[[str], str | None] | None = None
@@ -54,7 +68,7 @@ class Admission:
 
         `objection` says why the peer's certificate does not allow an AE title.  Never raises.
         """
-        if self.is_crowded(host):
+        if self.is_crowded(host, request.calling):
             log.warning("%s: refused %s, too many associations", peer, ascii(request.calling))
             return CROWDED
         why = None if objection is None else objection(request.calling)
@@ -66,6 +80,11 @@ class Admission:
             log.warning(
                 "%s: refused %s calling %s: (%d,%d,%d)", peer, ascii(request.calling), ascii(request.called), *answer
             )
+        else:
+            try:
+                check_context_ids(request)
+            except RemoteProtocolError as error:
+                log.warning("%s: %s; taken all the same, strict=True aborts", peer, error)
         return answer
 
     def _asked(self, request: AssociateRQ, peer: str) -> Offer | tuple[int, int, int]:
@@ -82,16 +101,46 @@ class Admission:
             )  # fmt: skip
             return UNDECIDED
 
-    def came(self, host: str) -> None:
+    def came(self, host: str, calling: str = "") -> None:
         """One more stands."""
         self.count += 1
         self._hosts[host] = self._hosts.get(host, 0) + 1
+        self._titles[calling] = self._titles.get(calling, 0) + 1
 
-    def gone(self, host: str) -> None:
+    def gone(self, host: str, calling: str = "") -> None:
         """One less."""
         self.count -= 1
-        left = self._hosts.get(host, 1) - 1
-        if left:
-            self._hosts[host] = left
-        else:
-            self._hosts.pop(host, None)
+        for counts, key in ((self._hosts, host), (self._titles, calling)):
+            left = counts.get(key, 1) - 1
+            if left:
+                counts[key] = left
+            else:
+                counts.pop(key, None)
+
+
+def log_event(event: object, core: Core, peer: str) -> None:
+    """A line about what came of a connection before it was an association; one that never said anything is worth none."""
+    if isinstance(event, Aborted) and event.by_us:
+        log.warning("%s: %s", peer, event.message)
+    elif isinstance(event, TimedOut) and core.connection.bytes_received:
+        log.warning("%s: no whole A-ASSOCIATE-RQ within %g s", peer, core.config.timers.artim)
+    elif isinstance(event, Closed) and not event.expected:
+        log.warning("%s: closed the connection before there was an association", peer)
+
+
+def log_parting(core: Core, peer: str) -> None:
+    """A line about a connection that is over where the protocol refused it, or where it was more patient than it had to."""
+    oversized = core.connection.oversized_pdus
+    if oversized:
+        announced = core.config.maximum_length
+        log.warning(
+            "%s: %d P-DATA-TF were longer than the %d bytes announced; taken all the same, strict=True aborts",
+            peer, oversized, announced,
+        )  # fmt: skip
+    if core.request is not None and isinstance(core.answer, AssociateRJ):
+        reject = reject_reason(core.request)
+        if reject is not None:
+            log.warning(
+                "%s: refused %s, it speaks another protocol: (%d,%d,%d)",
+                peer, ascii(core.request.calling), reject.result, reject.source, reject.reason,
+            )  # fmt: skip
