@@ -379,6 +379,7 @@ class PynetdicomArchive:
                 self.cancelled.set()
                 yield 0xFE00, None
                 return
+            self.cancelled.wait(0.001)  # its thread that reads is of this process too, and has to come to it
             yield 0xFF00, match(number)
 
     def _get(self, event: Any) -> Iterator[Any]:
