@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from tests.archive.making import CT, MR, Parts, data_set, parts, send
 
 from dulcet import uids
 from dulcet.archive import sqlite
 from dulcet.archive.answers import Answers
+from dulcet.archive.attributes import ATTRIBUTES, LEVELS
 from dulcet.archive.index import IndexTrouble
 from dulcet.archive.matching import read_query, read_retrieve
 from dulcet.services.extended import QueryOptions
@@ -498,3 +501,36 @@ def test_after_the_end_the_index_says_so(tmp_path: Path) -> None:
         pass
     with pytest.raises(IndexTrouble, match="closed"):
         archive.index.known("1.2")
+
+
+# ---------------------------------------------------------------------- whatever comes
+
+TEXT = st.text(alphabet="*?\\-^= 0123456789ADdeoö[]%_'\"+:.山", max_size=40)
+KEYS = st.dictionaries(st.sampled_from(sorted(ATTRIBUTES)), TEXT, max_size=6)
+
+
+@given(level=st.sampled_from(LEVELS), keys=KEYS, flags=st.tuples(*[st.booleans()] * 4), zone=TEXT)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.filterwarnings("ignore")
+def test_any_query_is_answered_or_refused(
+    archive: Parts, level: str, keys: dict[str, str], flags: tuple[bool, bool, bool, bool], zone: str
+) -> None:
+    identifier = Dataset()
+    identifier.QueryRetrieveLevel = level
+    identifier.SpecificCharacterSet = "ISO_IR 192"
+    identifier.TimezoneOffsetFromUTC = zone
+    for keyword, text in keys.items():
+        vr = ATTRIBUTES[keyword].vr
+        value: Any = [_item({"RequestedProcedureID": text})] if vr == "SQ" else len(text) if vr == "US" else text
+        try:
+            identifier.add_new(ATTRIBUTES[keyword].tag, vr, value)
+            _ = str(identifier[keyword].value)
+        except (ValueError, OverflowError, TypeError):
+            identifier.pop(keyword, None)  # no data set that decodes holds it
+    options = QueryOptions(*flags)
+    try:
+        answers = find(archive, level, model="patient", options=options, identifier=identifier)
+    except Refused:
+        return
+    assert len(answers) <= 6
+    assert all(answer.QueryRetrieveLevel == level for answer in answers)
