@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from tests.archive.making import CT, MR, data_set
 
 import dulcet
@@ -267,3 +269,28 @@ def test_the_asyncio_face_runs_it_as_well(archive: Archive, tmp_path: Path) -> N
 
     asyncio.run(main())
     assert archive.counts().instances == 5
+
+
+def test_compressed_instances_go_decompressed_to_who_takes_nothing_else(archive: Archive, tmp_path: Path) -> None:
+    file = get_testdata_file("MR_small_RLE.dcm")
+    plain = dulcet.Node("PLAIN", store_to=tmp_path / "moved", durability="none")
+    plain.on_store(lambda request: None)
+    plain.extra_syntaxes[MR] = (uids.EXPLICIT_VR_LITTLE_ENDIAN,)
+    with plain.threads() as workstation:
+        archive.peers["PLAIN"] = Peer(workstation.address)
+        with archive.node("ARCHIVE").threads() as running:
+            with dulcet.associate(running.address) as association:
+                (sent,) = association.store_many([file])
+                assert sent.transfer_syntax == uids.RLE_LOSSLESS
+                study = {"StudyInstanceUID": str(dcmread(file).StudyInstanceUID)}
+                assert association.move(level="STUDY", destination="PLAIN", **study).check().completed == 1
+            contexts = [
+                dulcet.Proposal(STUDY_GET, (uids.EXPLICIT_VR_LITTLE_ENDIAN,)),
+                dulcet.Proposal(MR, (uids.IMPLICIT_VR_LITTLE_ENDIAN,), provider=True),
+            ]
+            with dulcet.associate(running.address, contexts=contexts) as association:
+                got = association.get(level="STUDY", to=tmp_path / "got", **study).check()
+                assert got.completed == 1
+    for folder in ("moved", "got"):
+        (path,) = (tmp_path / folder).glob("*.dcm")
+        assert (dcmread(path).pixel_array == dcmread(get_testdata_file("MR_small.dcm")).pixel_array).all()

@@ -21,6 +21,7 @@ from dulcet.config import AssociationConfig
 from dulcet.dimse.command import MEDIUM
 from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceError
 from dulcet.io.instances import Instance, InstanceSource
+from dulcet.io.pixels import decompressible
 from dulcet.io.train import FileFailed
 from dulcet.services.proposals import plan_storage
 from dulcet.services.results import Sent
@@ -124,7 +125,7 @@ class StoreMany:
             waiting.setdefault((instance.sop_class_uid, instance.transfer_syntax), []).append(instance)
         if self.associations == 1:
             await self._use_standing(waiting)
-        for proposals in plan_storage(waiting):
+        for proposals in plan_storage(waiting, decompressible()):
             classes = {proposal.abstract_syntax for proposal in proposals}
             pairs = [pair for pair in waiting if pair[0] in classes]
             todo = Todo([instance for pair in pairs for instance in waiting.pop(pair)])

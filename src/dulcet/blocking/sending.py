@@ -25,6 +25,7 @@ from dulcet.dimse.operations import Operation
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceError, PeerUnreachable
 from dulcet.io.instances import Instance, InstanceSource, examine
+from dulcet.io.pixels import decompressible
 from dulcet.io.train import FileFailed
 from dulcet.services.proposals import plan_storage
 from dulcet.services.results import Sent
@@ -292,7 +293,7 @@ class StoreMany:
             waiting.setdefault((instance.sop_class_uid, instance.transfer_syntax), []).append(instance)
         if self.associations == 1:
             yield from self._use_standing(waiting)
-        for proposals in plan_storage(waiting):
+        for proposals in plan_storage(waiting, decompressible()):
             classes = {proposal.abstract_syntax for proposal in proposals}
             pairs = [pair for pair in waiting if pair[0] in classes]
             todo = _Todo(instance for pair in pairs for instance in waiting.pop(pair))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 from dulcet import uids
 from dulcet.dimse.source import FileSpan
 from dulcet.errors import InstanceError, NotDicom
+from dulcet.io.pixels import decompress, decompressible
 from dulcet.part10.convert import convert
 from dulcet.part10.location import Location, check_whole, locate
 from dulcet.services.identifiers import encode_dataset
@@ -117,6 +118,8 @@ class Instance:
 
     def converted(self, accepted: Sequence[str]) -> tuple[memoryview, str]:
         """The data set in one of the accepted syntaxes, and which; CannotConvert when there is no way."""
+        if self.transfer_syntax in decompressible() and not uids.UNCOMPRESSED.isdisjoint(accepted):
+            return self._decompressed(accepted)
         if self.data is None and isinstance(self.origin, str | os.PathLike):
             data, syntax = convert(self.origin, self.location, accepted)
             return memoryview(data), syntax
@@ -127,6 +130,22 @@ class Instance:
             self.close()
         try:
             data, syntax = convert(bytes(whole), replace(self.location, offset=0, length=len(whole)), accepted)
+        except InstanceError as error:
+            error.path = self.origin
+            raise
+        return memoryview(data), syntax
+
+    def _decompressed(self, accepted: Sequence[str]) -> tuple[memoryview, str]:
+        source = self.open()
+        try:
+            whole = _read_span(source.file, source.offset, source.length) if isinstance(source, FileSpan) else source
+        finally:
+            self.close()
+        try:
+            plain = decompress(bytes(whole), self.transfer_syntax)
+            syntax = uids.EXPLICIT_VR_LITTLE_ENDIAN
+            location = replace(self.location, transfer_syntax=syntax, offset=0, length=len(plain))
+            data, syntax = convert(plain, location, accepted)
         except InstanceError as error:
             error.path = self.origin
             raise

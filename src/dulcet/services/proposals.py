@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from dulcet import uids
@@ -130,11 +130,13 @@ def retrieval_proposals(syntaxes: Sequence[str] = ()) -> list[Proposal]:
     return (services + storage)[:MAX_CONTEXTS]
 
 
-def plan_storage(wanted: Iterable[tuple[str, str]]) -> list[list[Proposal]]:
+def plan_storage(
+    wanted: Iterable[tuple[str, str]], decompressible: Collection[str] = ()
+) -> list[list[Proposal]]:
     """The contexts for instances of these (SOP class, transfer syntax) pairs, in lists that fit one association each.
 
-    A context for each pair, so that every file can travel as it is; and for each class with uncompressed files one
-    with the syntaxes that they can be converted to.
+    A context for each pair, so that every file can travel as it is; and for each class with files that are
+    uncompressed, or `decompressible`, one with the syntaxes that they can be converted to.
     """
     by_class: dict[str, list[str]] = {}
     for sop_class, syntax in wanted:
@@ -144,7 +146,7 @@ def plan_storage(wanted: Iterable[tuple[str, str]]) -> list[list[Proposal]]:
     associations: list[list[Proposal]] = [[]]
     for sop_class, syntaxes in by_class.items():
         group = [Proposal(sop_class, (syntax,)) for syntax in syntaxes]
-        if any(syntax in CONVERTIBLE for syntax in syntaxes):
+        if any(syntax in CONVERTIBLE or syntax in decompressible for syntax in syntaxes):
             fallback = tuple(uid for uid in UNCOMPRESSED_PREFERENCE if uid not in syntaxes)
             if fallback:
                 group.append(Proposal(sop_class, fallback))
