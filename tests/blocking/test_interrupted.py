@@ -8,11 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 
 import pytest
+from tests.blocking.interruptible import Stopped, without_coverage
 from tests.blocking.providing import provider
 from tests.blocking.scripted import PATIENCE, Message, Wire, aborts, peer
 from tests.corpus import CT_IMAGE, make_folder, make_instance
@@ -23,6 +22,7 @@ from dulcet.upper_layer.items import AsynchronousOperationsWindow
 from dulcet.upper_layer.pdu import Abort, PDataTF
 
 TRIES = 100
+PROGRAM = (sys.executable, "-m", "tests.blocking.interruptible")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -45,8 +45,8 @@ def files(tmp_path: Path) -> list[Path]:
 
 def ends_quickly(moment: Moment, address: str, verb: str, *files: Path) -> None:
     """Run the program, press Ctrl-C when the moment has come, and see it end."""
-    command = [sys.executable, "-m", "tests.blocking.interruptible", address, verb, *map(str, files)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    command = [*PROGRAM, address, verb, *map(str, files)]
+    process = subprocess.Popen(command, cwd=ROOT, env=without_coverage(), stderr=subprocess.PIPE, text=True)
     try:
         assert moment.come.wait(PATIENCE)
         start = time.monotonic()
@@ -140,50 +140,23 @@ def test_with_several_associations_and_a_peer_that_has_stopped_answering(moment:
         ends_quickly(moment, made.address, "parallel", *files)
 
 
-class Stopped(BaseException):
-    """What the handler raises, as Python's own for SIGINT does."""
-
-
-@pytest.fixture
-def alarm() -> Iterator[Callable[[float], None]]:
-    """Have `Stopped` raised wherever the main thread is, some seconds from now."""
-
-    def ring(number: int, frame: FrameType | None) -> None:
-        raise Stopped
-
-    before = signal.signal(signal.SIGALRM, ring)
-    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds) and None
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
-
-
-def test_at_any_moment(tmp_path: Path, alarm: Callable[[float], None]) -> None:
+def test_at_any_moment(tmp_path: Path) -> None:
     """Many tries at random moments: the stream is whole PDUs up to the A-ABORT, each time."""
     large = make_instance(tmp_path / "large.dcm", 8 << 20, sop_class_uid=CT_IMAGE)
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
-    aborted = 0
 
     def reads(wire: Wire) -> None:
         wire.accept(maximum_length=chance.choice([0, 4096, 16384]))
         wire.serve()
 
     with peer(reads) as made:
-        for _ in range(TRIES):
-            association = dulcet.associate(made.address, contexts=proposals([CT_IMAGE]))
-            try:
-                with association:
-                    alarm(chance.uniform(0.0001, 0.012))
-                    try:
-                        while True:
-                            association.store(large)
-                    finally:
-                        alarm(0)
-            except Stopped:
-                pass
-            aborted += association.ending == "aborted"
+        done = subprocess.run(
+            [*PROGRAM, made.address, "at_any_moment", str(large), str(TRIES), str(seed)],
+            cwd=ROOT, env=without_coverage(), stdout=subprocess.PIPE, timeout=60, check=True,
+        )  # fmt: skip
         made.join()
-        assert aborted == TRIES, f"seed {seed}"
+        assert int(done.stdout) == TRIES, f"seed {seed}"
         for wire in made.wires:
             assert "Abort" in wire.pdus, f"seed {seed}: {wire.pdus[-3:]}"
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.blocking.interruptible import without_coverage
+
 PATIENCE = 30.0
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -137,8 +139,9 @@ class Running:
 @contextmanager
 def going_on(*arguments: object, env: Mapping[str, str] = {}) -> Iterator[Running]:
     """Start a command; on leaving it is gone, one way or the other."""
+    surroundings = environment(env) if arguments[0] == "listen" else without_coverage(environment(env))
     popen = subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(env), cwd=ROOT
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=surroundings, cwd=ROOT
     )
     running = Running(popen)
     running.follow(popen.stdout, running.output)
