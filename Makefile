@@ -9,13 +9,14 @@ CYCLES ?= 1000
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench bench-quick crash clean dcmtk orthanc
+.PHONY: help serve test check bench bench-quick bench-check bench-growth crash clean dcmtk orthanc
 
 help:
 	@echo "make serve        the archive: AE title ARCHIVE on 127.0.0.1:11112, everything in ./dulcet-data"
 	@echo "make test         all checks and tests, with DCMTK and pynetdicom as peers, and the coverage report"
 	@echo "make check        ruff, mypy --strict, generated files, import law"
-	@echo "make bench        the benchmarks against DCMTK and pynetdicom; bench-quick: a small version"
+	@echo "make bench        the benchmarks against DCMTK, pynetdicom, Orthanc; bench-quick: a small version;"
+	@echo "                  bench-growth: how cost grows; bench-check: has anything become slower?"
 	@echo "make crash        kill the archive under 8 senders, CYCLES=1000 times, and look for what was lost"
 	@echo "make clean        remove what the tools leave behind; keeps $(VENV) and dulcet-data"
 
@@ -32,11 +33,19 @@ check: $(VENV)/.dev
 test: dcmtk orthanc check
 	DULCET_REQUIRE_INTEROP=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --cov --cov-report=term
 
-bench: $(VENV)/.dev dcmtk
-	$(BIN)/python -m bench
+bench: $(VENV)/.dev dcmtk orthanc
+	$(BIN)/python -m bench --docs
+	$(BIN)/python -m bench --pictures
 
-bench-quick: $(VENV)/.dev dcmtk
+bench-quick: $(VENV)/.dev dcmtk orthanc
 	$(BIN)/python -m bench --quick
+
+bench-growth: $(VENV)/.dev
+	$(BIN)/python -m bench --growth --docs
+
+# Ratios to peers against those in bench/committed.json; no part of the tests, for machines differ.
+bench-check: $(VENV)/.dev dcmtk orthanc
+	$(BIN)/python -m bench --check
 
 crash: $(VENV)/.dev
 	$(BIN)/python -m tests.archive.crashing --cycles $(CYCLES)

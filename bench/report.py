@@ -9,7 +9,8 @@ from typing import Any
 
 from bench.measuring import METRICS, Row, Scenario, Target, Verdict, judge, with_unit
 
-BEGIN, END = "<!-- figures: written by `python -m bench --docs` -->", "<!-- end of figures -->"
+FIGURES = "<!-- figures: written by `python -m bench --docs` -->", "<!-- end of figures -->"
+GROWTH = "<!-- growth: written by `python -m bench --growth --docs` -->", "<!-- end of growth -->"
 
 Results = dict[str, dict[str, Row]]
 
@@ -129,10 +130,11 @@ def markdown(known: Mapping[str, object], scenarios: Mapping[str, type[Scenario]
     return "\n\n".join([host, target_table(scenarios, results), *details])
 
 
-def write_into(page: Path, text: str) -> None:
-    """Replace what stands between the two marks of a page."""
-    head, _, rest = page.read_text().partition(BEGIN)
-    _, mark, tail = rest.partition(END)
+def write_into(page: Path, text: str, marks: tuple[str, str] = FIGURES) -> None:
+    """Replace what stands between two marks of a page."""
+    begin, end = marks
+    head, _, rest = page.read_text().partition(begin)
+    _, mark, tail = rest.partition(end)
     if not mark:
-        raise ValueError(f"{page} has no place for figures: {BEGIN} ... {END}")
-    page.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}")
+        raise ValueError(f"{page} has no place for figures: {begin} ... {end}")
+    page.write_text(f"{head}{begin}\n\n{text}\n\n{end}{tail}")
