@@ -10,6 +10,8 @@ from tests.corpus import IMPLICIT, UNCOMPRESSED, Instance
 from tests.interop import peers
 from tests.interop.comparing import Arrived, arrived
 
+from dulcet.io.pixels import decompressible
+
 DATA_SET_PADDING = 0xFFFCFFFC
 
 
@@ -60,11 +62,25 @@ def test_compressed_files_fail_alone_and_say_what_to_do(
     run: tuple[peers.Finished, dict[str, Arrived]], sent: list[Instance]
 ) -> None:
     finished, received = run
-    compressed = [instance for instance in sent if instance.transfer_syntax not in UNCOMPRESSED]
+    compressed = [
+        instance for instance in sent if instance.transfer_syntax not in UNCOMPRESSED | decompressible()
+    ]
     assert compressed
     assert finished.returncode == 1
     assert not received.keys() & {instance.sop_instance_uid for instance in compressed}
     assert all(instance.name in finished.output for instance in compressed)
+
+
+def test_what_can_be_decompressed_arrives_with_the_same_pixels(
+    run: tuple[peers.Finished, dict[str, Arrived]], sent: list[Instance]
+) -> None:
+    _, received = run
+    compressed = [instance for instance in sent if instance.transfer_syntax in decompressible()]
+    assert compressed  # run-length encoding needs no more than numpy
+    for instance in compressed:
+        got = received[instance.sop_instance_uid]
+        assert got.transfer_syntax == IMPLICIT
+        assert (dcmread(got.path).pixel_array == dcmread(instance.path).pixel_array).all(), instance.name
 
 
 def test_files_that_are_implicit_already_are_sent_untouched(
