@@ -18,8 +18,9 @@ import dulcet
 from dulcet import uids
 from dulcet.archive.application import RUNNING, Archive, FolderInUse, Peer, rebuild
 from dulcet.archive.index import IndexDamaged
+from dulcet.blocking.commitment import request_commitment
 from dulcet.part10.location import locate_path
-from dulcet.services.commitment import Reference
+from dulcet.services.commitment import COMMITMENT_PROPOSALS, Reference
 from dulcet.services.extended import QueryOptions, RetrieveOptions
 from dulcet.upper_layer.address import Address
 
@@ -154,10 +155,19 @@ def test_a_peer_does_what_its_table_allows_and_nothing_else(tmp_path: Path, allo
         assert {name for name, status in refused.items() if status == 0x0124} == set(refused) - {allowed}
 
 
-def test_commitment_is_for_those_who_may(archive: Archive) -> None:
+def test_commitment_is_for_those_who_may(archive: Archive, address: str) -> None:
     archive.peers["NOT"] = Peer(operations=frozenset(("find",)))
-    assert not archive.may("NOT", "commit")
-    assert archive.may("ANYBODY", "commit")
+    with dulcet.associate(address) as association:
+        association.store(data_set(1)).check()
+    with dulcet.associate(address, calling_ae_title="NOT", contexts=COMMITMENT_PROPOSALS) as association:
+        with pytest.raises(dulcet.StatusError) as caught:
+            request_commitment(association, [Reference(CT, "1.2.9.1")])
+        assert caught.value.status == 0x0124
+    with dulcet.associate(address, contexts=COMMITMENT_PROPOSALS) as association:
+        result = request_commitment(association, [Reference(CT, "1.2.9.1"), Reference(CT, "1.2.9.2")]).wait(20)
+    assert result is not None
+    assert result.committed == (Reference(CT, "1.2.9.1"),)
+    assert result.failed == ((Reference(CT, "1.2.9.2"), 0x0112),)
 
 
 # ---------------------------------------------------------------------- commitment

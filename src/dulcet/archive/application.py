@@ -6,6 +6,7 @@ set holds gets into a log.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,11 +26,13 @@ from dulcet.archive.retrieve import Shipment
 from dulcet.archive.sqlite import SqliteIndex
 from dulcet.archive.sweep import Swept, adopt_all, sweep
 from dulcet.config import AssociationConfig
+from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
 from dulcet.node.application import Node
 from dulcet.node.commitment import StorageCommitment
-from dulcet.node.requests import FindRequest, RetrieveRequest
+from dulcet.node.requests import EchoRequest, FindRequest, NormalizedRequest, RetrieveRequest
 from dulcet.node.transactions import SQLiteTransactions
+from dulcet.services.commitment import SOP_CLASS as COMMITMENT
 from dulcet.services.commitment import Reference
 from dulcet.services.extended import QueryOptions, RetrieveOptions
 from dulcet.services.models import MODELS
@@ -105,6 +108,7 @@ class Archive:
         self.ingest = Ingest(self.objects, self.index, allows=lambda title: self.may(title, "store"))
         self.events = Events(self.index, handlers)
         self.ingest.after = self.events.wake if handlers else None
+        self._transactions: list[SQLiteTransactions] = []
 
     def _sweep(self) -> Swept:
         swept = sweep(self.objects, self.index)
@@ -140,7 +144,9 @@ class Archive:
             node.extended[model.find or ""] = QUERY_OPTIONS
             node.extended[model.get or ""] = node.extended[model.move or ""] = RETRIEVE_OPTIONS
         transactions = SQLiteTransactions(self.folder / "commitment.sqlite")
+        self._transactions.append(transactions)
         StorageCommitment(node, self.committed, store=transactions, retrieve_ae_title=ae_title)
+        self._guard_commitment(node)
         node.companions.append(self.events)
         return node
 
@@ -183,7 +189,19 @@ class Archive:
         log.info("%s: %s of %d instances", request.requestor.peer, request.command.name, len(shipment))
         return shipment
 
-    def _check(self, request: FindRequest, operation: str) -> None:
+    def _guard_commitment(self, node: Node) -> None:
+        """Commitment is for those who may."""
+        commit = node.handler_for(CommandField.N_ACTION_RQ, COMMITMENT)
+        assert commit is not None
+
+        @functools.wraps(commit)
+        def guarded(request: NormalizedRequest) -> Any:
+            self._check(request, "commit")
+            return commit(request)
+
+        node.on_n_action(guarded, classes=(COMMITMENT,))
+
+    def _check(self, request: EchoRequest, operation: str) -> None:
         title = request.requestor.calling_ae_title
         if not self.may(title, operation):
             raise Refused(Status.NOT_AUTHORIZED, f"this AE title may not {operation} here")
@@ -200,6 +218,8 @@ class Archive:
             self.events.stop(2.0)
             self.ingest.close()
             self.index.close()
+            for transactions in self._transactions:
+                transactions.disconnect()
             self._lock.release(clean=True)
 
     def __enter__(self) -> Self:
