@@ -33,6 +33,8 @@ log: Final = logging.getLogger("dulcet.index")
 STUDIES_AT_ONCE: Final = 64
 """Studies whose series are read together."""
 ROWS_AT_ONCE: Final = 500
+LOG_PAGES: Final = 4000
+"""Pages of the log, 16 MB, after which it is carried over into the index: each time costs two waits for the disk."""
 SPARE_READERS: Final = 16
 """Read connections kept open: about 100 kB each once used."""
 BUSY: Final = 5.0
@@ -71,6 +73,7 @@ class SqliteIndex:
             self._connection = self._connect()
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
             if check and not self.made:
                 self._check()
             _migrate(self._connection)
@@ -245,19 +248,22 @@ class SqliteIndex:
 
     def settle(self, now: float) -> float | None:
         """Note the series and studies that have become stable; when the next one may, None for none waiting."""
-        quiet = (("series", self.watch.series_quiet), ("study", self.watch.study_quiet))
-        with self._reading() as connection:
-            waiting = [
-                connection.execute(f"SELECT min(changed) FROM {table} WHERE stable = 0").fetchone()[0]
-                for table, _ in quiet
-            ]
-        nexts = [oldest + seconds for oldest, (_, seconds) in zip(waiting, quiet) if oldest is not None]
-        if not nexts or min(nexts) > now:
-            return min(nexts, default=None)
+        upcoming = self._next_stable()
+        if upcoming is None or upcoming > now:
+            return upcoming
         with self._transaction():
-            for table, seconds in quiet:
-                self._writer.settle(table, now - seconds, now)
-        return self.settle(now)
+            self._writer.settle("series", now - self.watch.series_quiet, now)
+            self._writer.settle("study", now - self.watch.study_quiet, now)
+        return self._next_stable()
+
+    def _next_stable(self) -> float | None:
+        waiting = []
+        with self._reading() as connection:
+            for table, quiet in (("series", self.watch.series_quiet), ("study", self.watch.study_quiet)):
+                (oldest,) = connection.execute(f"SELECT min(changed) FROM {table} WHERE stable = 0").fetchone()
+                if oldest is not None:
+                    waiting.append(oldest + quiet)
+        return min(waiting, default=None)
 
     def due(self, now: float, limit: int) -> list[Event]:
         """Events to be told by now, the oldest first."""
