@@ -82,8 +82,8 @@ def provider(
             for association in listener:
                 made.associations.append(association)
                 thread = threading.Thread(target=serve, args=(association,), daemon=True)
-                made.threads.append(thread)
                 thread.start()
+                made.threads.append(thread)
 
         accepting = threading.Thread(target=accept, daemon=True)
         accepting.start()

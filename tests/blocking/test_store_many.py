@@ -198,16 +198,27 @@ def test_a_peer_without_a_window_gets_one_after_the_other(files: list[Path]) -> 
         assert failed(send(made.address, files)) == {}
 
 
-def test_another_operation_under_way_is_waited_for(files: list[Path]) -> None:
+@pytest.mark.parametrize("window", [None, WINDOW], ids=["one", "eight"])
+def test_another_operation_under_way_is_waited_for_or_left_aside(
+    files: list[Path], window: AsynchronousOperationsWindow | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def late(wire: Wire) -> None:
-        wire.accept()
+        wire.accept(window=window)
         echo = wire.message()
         assert isinstance(echo, Message)
-        wire.answer(echo)
+        if window is not None:
+            store = wire.message()
+            assert isinstance(store, Message)
+            wire.answer(echo)
+            wire.answer(store)
+        else:
+            wire.answer(echo)
         wire.serve()
 
     contexts = proposals([uids.VERIFICATION, CT_IMAGE])
-    with peer(late) as made, dulcet.associate(made.address, contexts=contexts) as association:
+    config = dulcet.AssociationConfig(window_invoked=8)
+    monkeypatch.setattr(dulcet.Association, "_catch_up", lambda self: None)  # it might be answered too soon
+    with peer(late) as made, dulcet.associate(made.address, contexts=contexts, config=config) as association:
         operation = association._invoke(invocations.echo(association._core))
         assert failed(list(association.store_many(files))) == {}
         assert association._response_to(operation).command.status == 0

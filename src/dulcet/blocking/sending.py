@@ -140,8 +140,6 @@ class _Lane:
                 _, flight.transfer_syntax, flight.size = association._start_store(
                     instance, priority=priority, originator=self.originator, owner=flight
                 )
-            except LOST:
-                raise
             except DulcetError as error:  # this one alone: it cannot be read, or not be converted
                 instance.close()
                 self._unsent = None
