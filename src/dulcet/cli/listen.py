@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import signal
 import threading
 from pathlib import Path
@@ -17,6 +16,7 @@ from dulcet.cli.tls_options import TLS_PORT, listens_with_tls
 if TYPE_CHECKING:
     from dulcet.blocking.receiver import Receiver
     from dulcet.blocking.requests import IncomingRequest
+    from dulcet.io.signals import Signals
     from dulcet.io.store_directory import StoreDirectory
     from dulcet.io.tls import TLSConfig
 
@@ -63,6 +63,7 @@ def listen(
     """
     from dulcet.blocking.receiver import Receiver
     from dulcet.errors import LocalProtocolError
+    from dulcet.io.signals import Signals
     from dulcet.io.store_directory import StoreDirectory
     from dulcet.services.acceptance import AcceptancePolicy
     from dulcet.upper_layer.address import Address
@@ -86,14 +87,14 @@ def listen(
         taker = _Taker(directory, json)
         policy = AcceptancePolicy.storage(None if any_aet else title, promiscuous=promiscuous)
         where = port if port is not None else PORT if tls is None else TLS_PORT
-        signals = _signals()
-        try:
-            receiver = Receiver(Address(title, bind, where, tls), taker, policy=policy)
-        except OSError as error:
-            complain(error.strerror or str(error))
-            return USAGE
-        _announce(receiver, directory, bind, json)
-        return _serve(receiver, taker, drain, signals)
+        with Signals(signal.SIGTERM, signal.SIGINT) as signals:  # from before anybody is told that we listen
+            try:
+                receiver = Receiver(Address(title, bind, where, tls), taker, policy=policy)
+            except OSError as error:
+                complain(error.strerror or str(error))
+                return USAGE
+            _announce(receiver, directory, bind, json)
+            return _serve(receiver, taker, drain, signals)
 
 
 def _announce(receiver: Receiver, directory: StoreDirectory, bind: str, json: bool) -> None:
@@ -111,25 +112,17 @@ def _announce(receiver: Receiver, directory: StoreDirectory, bind: str, json: bo
     say(f"listening on {f'[{bind}]' if ':' in bind else bind}:{address.port} as {address.ae_title}")
 
 
-def _signals() -> queue.SimpleQueue[int]:
-    """Where SIGTERM and Ctrl-C go from now on."""
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()  # a handler may put into it, whatever it interrupts
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: signals.put(number))
-    return signals
-
-
-def _serve(receiver: Receiver, taker: _Taker, drain: float, signals: queue.SimpleQueue[int]) -> int:
+def _serve(receiver: Receiver, taker: _Taker, drain: float, signals: Signals) -> int:
     """Until the signal; then those who send may finish, unless a second one comes."""
-    signals.get()
+    signals.wait()
     log.info("stopping; associations that stand have %g s", drain)
 
     def stop() -> None:
         receiver.stop(drain)
-        signals.put(0)
+        signals.wake()
 
     threading.Thread(target=stop, name="dulcet-stop", daemon=True).start()
-    while signals.get():  # 0 is the end
+    while signals.wait():  # 0 is the end
         receiver.interrupt()
     taker.summary()
     return 0

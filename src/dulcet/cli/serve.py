@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import signal
 import threading
 from pathlib import Path
@@ -17,6 +16,7 @@ from dulcet.cli.tls_options import TLS_PORT, listens_with_tls
 if TYPE_CHECKING:
     from dulcet.archive.application import Archive
     from dulcet.archive.configuration import Configuration
+    from dulcet.io.signals import Signals
     from dulcet.io.tls import TLSConfig
     from dulcet.node.threads import NodeThreads
 
@@ -70,6 +70,7 @@ def serve(
         render,
         tls_config,
     )
+    from dulcet.io.signals import Signals
 
     try:
         configuration = load(config) if config is not None else Configuration()
@@ -110,9 +111,9 @@ def serve(
         except OSError as error:
             complain(error.strerror or str(error))
             return USAGE
-        signals = _signals()
-        _announce(archive, running, configuration, json)
-        _run(running, signals, server.drain)
+        with Signals(signal.SIGTERM, signal.SIGINT) as signals:  # from before anybody is told that we listen
+            _announce(archive, running, configuration, json)
+            _run(running, signals, server.drain)
         counts = archive.ingest.counts
         _tell(json, "stopped", {what: counts[what] for what in ("stored", "again", "beside", "refused")})
     return 0
@@ -173,23 +174,15 @@ def _tell(json: bool, event: str, values: dict[str, Any]) -> None:
         say(f"{event}{': ' if values else ''}{', '.join(f'{value} {name}' for name, value in values.items())}")
 
 
-def _signals() -> queue.SimpleQueue[int]:
-    """Where signals go from now on: it has to be so before anybody is told that we listen."""
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()  # a handler may put into it, whatever it interrupts
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: signals.put(number))
-    return signals
-
-
-def _run(running: NodeThreads, signals: queue.SimpleQueue[int], drain: float) -> None:
+def _run(running: NodeThreads, signals: Signals, drain: float) -> None:
     """Until the signal; then those who are at it may finish, unless a second one comes."""
-    signals.get()
+    signals.wait()
     log.info("stopping; associations that stand have %g s", drain)
 
     def stop() -> None:
         running.stop(drain)
-        signals.put(0)
+        signals.wake()
 
     threading.Thread(target=stop, name="dulcet-stop", daemon=True).start()
-    while signals.get():  # 0 is the end
+    while signals.wait():  # 0 is the end
         running.interrupt()

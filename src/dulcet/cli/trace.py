@@ -40,6 +40,7 @@ def trace(
     dulcet trace 127.0.0.1:11112 --port 11114 --record session.jsonl
     dulcet trace session.jsonl --datasets
     """
+    from dulcet.io.signals import Signals
     from dulcet.trace.proxy import Fault, Proxy
     from dulcet.trace.recording import Recorder, play, read_capture, read_recording
 
@@ -69,19 +70,18 @@ def trace(
     except FileExistsError:
         complain(f"{record} is there already; a recording is never written over")
         return USAGE
-    stop = threading.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stop.set())
 
     def watch(connection: int, direction: Any, data: bytes) -> None:
         if recorder is not None:
             recorder(connection, direction, data)
         printer(connection, direction, data)
 
-    with Proxy((host, number), host=bind, port=port, faults=faults, watch=watch) as proxy:
+    with (
+        Signals(signal.SIGTERM, signal.SIGINT) as signals,
+        Proxy((host, number), host=bind, port=port, faults=faults, watch=watch) as proxy,
+    ):
         say(f"listening on {bind}:{proxy.port}, passing on to {what}")
-        while not stop.wait(3600):
-            pass
+        signals.wait()
     if recorder is not None:
         recorder.close()
     return 0

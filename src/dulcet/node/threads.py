@@ -22,6 +22,7 @@ from dulcet.blocking.serving import report_in_turn
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
 from dulcet.errors import DulcetError, ReceiveError
+from dulcet.io.signals import Signals
 from dulcet.node.actions import END, Action, Call, Close, Forward, Next, Receive, ReportHere, Respond, SendHere
 from dulcet.node.requests import EchoRequest, Requestor
 from dulcet.node.scripts import Script, answer
@@ -236,16 +237,7 @@ def _sync(items: Any) -> Iterable[Any] | Iterator[Any]:
 
 def serve_threads(node: Node, host: str, port: int, drain: float, tls: TLSConfig | SSLContext | None) -> bool:
     """`Node.serve` with threads."""
-    stop = threading.Event()
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            before[number] = signal.signal(number, lambda *_: stop.set())
-    try:
+    with Signals(signal.SIGTERM, signal.SIGINT) as signals:
         server = node.threads(host, port, tls=tls)
-        while not stop.wait(3600):
-            pass
+        signals.wait()
         return server.stop(drain)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
