@@ -10,40 +10,37 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, Final
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from dulcet.blocking.association import Association
 from dulcet.blocking.serving import serve_until, take_events
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationError, DimseTimeout
 from dulcet.io.identity import new_uid
-from dulcet.io.instances import examine
+from dulcet.io.references import reference
 from dulcet.services.commitment import (
     REQUEST_STORAGE_COMMITMENT,
     SOP_CLASS,
     SOP_INSTANCE,
     CommitmentResult,
-    Reference,
     action_information,
     read_report,
 )
+from dulcet.services.listening import EventListener
 from dulcet.services.refusals import Refused
 
+if TYPE_CHECKING:
+    from dulcet.blocking.requests import IncomingRequest
+
 __all__ = ["Commitments", "PendingCommitment", "request_commitment"]
-
-
-class _Listening(Protocol):
-    """What a node offers to those who want to hear events."""
-
-    def on_n_event_report(self, handler: Any, *, classes: Iterable[str]) -> Any: ...
 
 
 class Commitments:
     """The transactions that are waited for, and the results that came; may be used from any thread."""
 
     def __init__(
-        self, node: _Listening | None = None, *, on_result: Callable[[CommitmentResult], object] | None = None
+        self, node: EventListener | None = None, *, on_result: Callable[[CommitmentResult], object] | None = None
     ) -> None:
         """`node` listens for results that providers report on associations of their own.  `on_result` gets each result,
         those of transactions of a former run too; without it these are answered with 0115H.
@@ -62,12 +59,13 @@ class Commitments:
     def _resolve(self, result: CommitmentResult) -> bool:
         """Give a result to who waits for it; False when nobody does."""
         with self._changed:
-            pending = self._pending.pop(result.transaction_uid, None)
-            if pending is None:
-                return False
+            pending = self._pending.get(result.transaction_uid)
+        if pending is None:
+            return False
         if self.on_result is not None:
-            self.on_result(result)
+            self.on_result(result)  # where it raises, the provider reports again
         with self._changed:
+            self._pending.pop(result.transaction_uid, None)
             pending.result = result
             pending._wake()
             self._changed.notify_all()
@@ -86,8 +84,18 @@ def _take(registries: Sequence[Commitments], event_type: int | None, dataset: An
     raise Refused(Status.INVALID_ARGUMENT_VALUE, "no such transaction")
 
 
-_heard: Final[WeakKeyDictionary[Association, list[Commitments]]] = WeakKeyDictionary()
-"""Who waits for results that come on an association."""
+class _Heard:
+    """Who waits for results that come on an association; kept by its handler, so that both go together."""
+
+    def __init__(self) -> None:
+        self.own = Commitments()  # of those who brought none
+        self.registries = [self.own]
+
+    def take(self, request: IncomingRequest, dataset: Any) -> None:
+        _take(self.registries, request.command.event_type_id, dataset)
+
+
+_heard: Final[WeakKeyDictionary[Association, ReferenceType[_Heard]]] = WeakKeyDictionary()
 
 
 class PendingCommitment:
@@ -138,14 +146,13 @@ def request_commitment(
     `results` is needed where the peer reports on an association of its own.  Raises StatusError when it refuses,
     NoPresentationContext unless the association was made with `COMMITMENT_PROPOSALS`.
     """
-    references = list(dict.fromkeys(_reference(instance) for instance in instances))
+    references = list(dict.fromkeys(reference(instance) for instance in instances))
     uid = transaction_uid or new_uid()
-    commitments = Commitments() if results is None else results
+    commitments = _hear(association, results)
     pending = PendingCommitment(uid, commitments, association)
     with commitments._changed:
         commitments._pending[uid] = pending
     association._transport.share()  # so that a result that comes elsewhere ends a wait here
-    _hear(association, commitments)
     try:
         association.n_action(
             SOP_CLASS, SOP_INSTANCE, REQUEST_STORAGE_COMMITMENT, action_information(uid, references)
@@ -157,29 +164,16 @@ def request_commitment(
     return pending
 
 
-def _hear(association: Association, commitments: Commitments) -> None:
+def _hear(association: Association, commitments: Commitments | None) -> Commitments:
     """Have the results that come on an association given to those who asked on it."""
-    registries = _heard.get(association)
-    if registries is None:
-        registries = _heard[association] = []
-        take_events(
-            association,
-            frozenset((SOP_CLASS,)),
-            lambda request, dataset: _take(_heard[association], request.command.event_type_id, dataset),
-        )
-    if commitments not in registries:
-        registries.append(commitments)
-
-
-def _reference(instance: Any) -> Reference:
-    if isinstance(instance, Reference):
-        return instance
-    if isinstance(instance, tuple):
-        return Reference(*map(str, instance))
-    if getattr(instance, "sop_instance_uid", ""):
-        return Reference(instance.sop_class_uid, instance.sop_instance_uid)
-    if getattr(instance, "SOPInstanceUID", ""):
-        return Reference(str(instance.SOPClassUID), str(instance.SOPInstanceUID))
-    examined = examine(instance)
-    examined.close()
-    return Reference(examined.sop_class_uid, examined.sop_instance_uid)
+    known = _heard.get(association)
+    heard = None if known is None else known()
+    if heard is None:
+        heard = _Heard()
+        _heard[association] = ref(heard)
+        take_events(association, frozenset((SOP_CLASS,)), heard.take)
+    if commitments is None:
+        return heard.own
+    if commitments not in heard.registries:
+        heard.registries.append(commitments)
+    return commitments

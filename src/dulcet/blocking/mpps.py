@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from dulcet.errors import DulcetError
 from dulcet.io.identity import new_uid
 from dulcet.services.identifiers import attribute_tags, build_identifier
-from dulcet.services.mpps import COMPLETED, DISCONTINUED, FINAL, IN_PROGRESS, RETRIEVE, SOP_CLASS
+from dulcet.services.mpps import (
+    COMPLETED,
+    DISCONTINUED,
+    FINAL,
+    IN_PROGRESS,
+    RETRIEVE,
+    SOP_CLASS,
+    begin_from_worklist,
+    ending,
+    performed_series,
+)
 from dulcet.services.results import Response
 
 if TYPE_CHECKING:
@@ -28,22 +38,7 @@ __all__ = ["ProcedureStep", "get_procedure_step", "perform_procedure_step", "ste
 
 log: Final = logging.getLogger("dulcet.association")
 
-# What every step says, if only that it does not know (PS3.4 Table F.7.2-1, type 2).
-UNKNOWN: Final = (
-    "PatientName PatientID PatientBirthDate PatientSex ReferencedPatientSequence PerformedStationName "
-    "PerformedLocation PerformedProcedureStepDescription PerformedProcedureTypeDescription ProcedureCodeSequence "
-    "PerformedProcedureStepEndDate PerformedProcedureStepEndTime "
-    "PerformedProcedureStepDiscontinuationReasonCodeSequence StudyID PerformedProtocolCodeSequence "
-    "PerformedSeriesSequence"
-).split()
-UNKNOWN_OF_STEP: Final = (
-    "ReferencedStudySequence AccessionNumber RequestedProcedureID RequestedProcedureDescription "
-    "ScheduledProcedureStepID ScheduledProcedureStepDescription ScheduledProtocolCodeSequence"
-).split()
-UNKNOWN_OF_SERIES: Final = (
-    "PerformingPhysicianName OperatorsName SeriesDescription RetrieveAETitle ReferencedImageSequence "
-    "ReferencedNonImageCompositeSOPInstanceSequence"
-).split()
+NOW: Final = "%Y%m%d%H%M%S"
 
 
 def step_from_worklist(item: Dataset, **keys: Any) -> Dataset:
@@ -51,29 +46,7 @@ def step_from_worklist(item: Dataset, **keys: Any) -> Dataset:
 
     Start date and time are those of now, status is IN PROGRESS.
     """
-    scheduled = (item.get("ScheduledProcedureStepSequence") or [item])[0]
-    of_step = {keyword: item.get(keyword, scheduled.get(keyword)) for keyword in ("StudyInstanceUID", *UNKNOWN_OF_STEP)}
-    of_patient = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
-    values = {
-        **dict.fromkeys(UNKNOWN),
-        **{keyword: item.get(keyword) for keyword in of_patient},
-        "ScheduledStepAttributesSequence": [of_step],
-        "PerformedProcedureStepID": scheduled.get("ScheduledProcedureStepID") or "1",
-        "PerformedStationAETitle": scheduled.get("ScheduledStationAETitle"),
-        "PerformedStationName": scheduled.get("ScheduledStationName"),
-        "PerformedLocation": scheduled.get("ScheduledProcedureStepLocation"),
-        "PerformedProcedureStepDescription": scheduled.get("ScheduledProcedureStepDescription"),
-        "PerformedProtocolCodeSequence": scheduled.get("ScheduledProtocolCodeSequence"),
-        "ProcedureCodeSequence": item.get("RequestedProcedureCodeSequence"),
-        "PerformedProcedureStepStartDate": time.strftime("%Y%m%d"),
-        "PerformedProcedureStepStartTime": time.strftime("%H%M%S"),
-        "PerformedProcedureStepStatus": IN_PROGRESS,
-        "Modality": scheduled.get("Modality"),
-        **keys,
-    }
-    if "SpecificCharacterSet" in item:
-        values.setdefault("SpecificCharacterSet", item.SpecificCharacterSet)
-    return build_identifier(values)
+    return begin_from_worklist(item, time.strftime(NOW), keys)
 
 
 def perform_procedure_step(
@@ -111,9 +84,7 @@ class ProcedureStep:
 
     def add_series(self, series: Dataset | None = None, **keys: Any) -> Dataset:
         """Note a series for the end: at least SeriesInstanceUID and ProtocolName (PS3.4 Table F.7.2-1)."""
-        added = build_identifier({**dict.fromkeys(UNKNOWN_OF_SERIES), **keys})
-        if series is not None:
-            added.update(series)
+        added = performed_series(series, keys)
         self.series.append(added)
         return added
 
@@ -134,14 +105,7 @@ class ProcedureStep:
         return self._end(DISCONTINUED, changes, keys)
 
     def _end(self, status: str, changes: Dataset | None, keys: dict[str, Any]) -> Response:
-        ending = {
-            "PerformedProcedureStepStatus": status,
-            "PerformedProcedureStepEndDate": time.strftime("%Y%m%d"),
-            "PerformedProcedureStepEndTime": time.strftime("%H%M%S"),
-            "PerformedSeriesSequence": self.series,
-            **keys,
-        }
-        response = self._set(changes, ending)
+        response = self._set(changes, ending(status, time.strftime(NOW), self.series, keys))
         self.status = status
         return response
 

@@ -12,19 +12,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from dulcet.errors import DulcetError
 from dulcet.io.identity import new_uid
 from dulcet.services.identifiers import build_identifier
+from dulcet.services.listening import EventListener
 from dulcet.services.ups import (
     CANCELED,
     CHANGE_STATE,
     COMPLETED,
     EVENT,
-    FILTERED,
     FINAL,
     GLOBAL,
     IN_PROGRESS,
@@ -36,6 +35,15 @@ from dulcet.services.ups import (
     UNSUBSCRIBE,
     WATCH,
     scheduled_step,
+)
+from dulcet.services.ups_requests import (
+    StepEvent,
+    cancel_information,
+    canceled_item,
+    choose_context,
+    performed_item,
+    read_event,
+    subscription,
 )
 
 if TYPE_CHECKING:
@@ -59,40 +67,12 @@ __all__ = [
 
 log: Final = logging.getLogger("dulcet.association")
 
-EVENTS: Final = {1: "state", 2: "cancel requested", 3: "progress", 4: "provider status", 5: "assigned"}
-"""Words for the Event Type IDs of PS3.4 Table CC.2.4-1."""
 
-
-@dataclass(frozen=True, slots=True)
-class StepEvent:
-    """What a provider told of a step."""
-
-    kind: str
-    """One of EVENTS."""
-    sop_instance_uid: str
-    dataset: Dataset
-    provider: str
-    """AE title of who told it."""
-
-    @property
-    def state(self) -> str:
-        """Procedure Step State of a "state" event, "" of others."""
-        return str(self.dataset.get("ProcedureStepState") or "")
-
-
-class _Listening(Protocol):
-    """What a node offers to those who want to hear events."""
-
-    def on_n_event_report(self, handler: Any, *, classes: Sequence[str]) -> Any: ...
-
-
-def watch_steps(node: _Listening, hear: Callable[[StepEvent], object]) -> None:
+def watch_steps(node: EventListener, hear: Callable[[StepEvent], object]) -> None:
     """Have a node hear events of steps; who is to send them is told by `subscribe`."""
 
     def handle(request: Any) -> None:
-        kind = EVENTS.get(request.event_type, f"event {request.event_type}")
-        provider = request.requestor.calling_ae_title
-        hear(StepEvent(kind, request.sop_instance_uid, request.dataset, provider))
+        hear(read_event(request))
 
     node.on_n_event_report(handle, classes=(PUSH, EVENT))
 
@@ -106,7 +86,7 @@ def create_step(
     """
     uid = sop_instance_uid or new_uid()
     step = scheduled_step(**keys) if dataset is None else dataset
-    response = association.n_create(PUSH, uid, step, context=_context(association, PUSH)).check()
+    response = association.n_create(PUSH, uid, step, context=choose_context(association.contexts, PUSH)).check()
     return response.command.affected_sop_instance_uid or uid
 
 
@@ -114,7 +94,7 @@ def get_step(association: Association, sop_instance_uid: str, attributes: Sequen
     """A step as the peer knows it (N-GET, section CC.2.7); StatusError when it does not."""
     import pydicom
 
-    context = _context(association, PULL, WATCH, PUSH)
+    context = choose_context(association.contexts, PULL, WATCH, PUSH)
     response = association.n_get(PUSH, sop_instance_uid, attributes, context=context).check()
     return response.dataset() or pydicom.Dataset()
 
@@ -129,13 +109,7 @@ def request_step_cancel(
     contact_uri: str | None = None,
 ) -> Response:
     """Ask for a step to be canceled (N-ACTION 2, section CC.2.2); who performs it may go on all the same."""
-    keys: dict[str, Any] = {
-        "ReasonForCancellation": reason,
-        "ProcedureStepDiscontinuationReasonCodeSequence": None if code is None else [code],
-        "ContactDisplayName": contact_name,
-        "ContactURI": contact_uri,
-    }
-    information = build_identifier({keyword: value for keyword, value in keys.items() if value is not None})
+    information = cancel_information(reason, code, contact_name, contact_uri)
     return _act(association, sop_instance_uid, REQUEST_CANCEL, information, PUSH, WATCH)
 
 
@@ -151,9 +125,8 @@ def subscribe(
 
     `deletion_lock` keeps steps from being deleted; `only` are matching keys for a filtered global subscription.
     """
-    keys = {**(only or {}), "ReceivingAE": receiving_ae, "DeletionLock": "TRUE" if deletion_lock else "FALSE"}
-    uid = FILTERED if only is not None and sop_instance_uid == GLOBAL else sop_instance_uid
-    return _act(association, uid, SUBSCRIBE, build_identifier(keys), WATCH)
+    uid, information = subscription(receiving_ae, sop_instance_uid, deletion_lock, only)
+    return _act(association, uid, SUBSCRIBE, information, WATCH)
 
 
 def unsubscribe(association: Association, receiving_ae: str, sop_instance_uid: str = GLOBAL) -> Response:
@@ -199,7 +172,7 @@ class StepPerformance:
         dataset = build_identifier({**keys, "TransactionUID": self.transaction_uid})
         if changes is not None:
             dataset.update(changes)
-        context = _context(self.association, PULL)
+        context = choose_context(self.association.contexts, PULL)
         return self.association.n_set(PUSH, self.sop_instance_uid, dataset, context=context).check()
 
     def progress(self, percent: float, description: str = "", **keys: Any) -> Response:
@@ -216,23 +189,13 @@ class StepPerformance:
     def complete(self, **keys: Any) -> Response:
         """Set what was done, and end it COMPLETED; StatusError (C304H) when something is lacking."""
         self.performed(**keys)
-        item = {
-            "PerformedProcedureStepStartDateTime": self.started,
-            "PerformedProcedureStepEndDateTime": _now(),
-            "OutputInformationSequence": [],
-            **self._performed,
-        }
+        item = performed_item(self.started, _now(), self._performed)
         self.update(UnifiedProcedureStepPerformedProcedureSequence=[item])
         return self._change_state(COMPLETED)
 
     def cancel(self, reason: str | None = None, code: Mapping[str, Any] | None = None) -> Response:
         """End it CANCELED; `code` is a reason of CID 9300."""
-        item: dict[str, Any] = {"ProcedureStepCancellationDateTime": _now()}
-        if reason is not None:
-            item["ReasonForCancellation"] = reason
-        if code is not None:
-            item["ProcedureStepDiscontinuationReasonCodeSequence"] = [code]
-        self.update(ProcedureStepProgressInformationSequence=[item])
+        self.update(ProcedureStepProgressInformationSequence=[canceled_item(_now(), reason, code)])
         return self._change_state(CANCELED)
 
     def _change_state(self, state: str) -> Response:
@@ -259,13 +222,8 @@ class StepPerformance:
 
 
 def _act(association: Association, uid: str, action: int, information: Dataset, *contexts: str) -> Response:
-    return association.n_action(PUSH, uid, action, information, context=_context(association, *contexts)).check()
-
-
-def _context(association: Association, *candidates: str) -> str:
-    """The first of these SOP classes that was accepted: all of them work on instances of UPS Push (section CC.3.1)."""
-    accepted = {context.abstract_syntax for context in association.contexts}
-    return next((candidate for candidate in candidates if candidate in accepted), candidates[0])
+    context = choose_context(association.contexts, *contexts)
+    return association.n_action(PUSH, uid, action, information, context=context).check()
 
 
 def _now() -> str:

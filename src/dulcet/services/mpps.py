@@ -1,16 +1,18 @@
 """Modality performed procedure step (PS3.4 Annex F): what a step must hold, and how it may change.
 
 Rules: a step begins IN PROGRESS and ends COMPLETED or DISCONTINUED; what has ended stays as it is; a step is a data
-set, and each change makes a new one.
+set, and each change makes a new one.  Reads no clock: `now` is YYYYMMDDHHMMSS.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from dulcet import uids
 from dulcet.dimse.status import Status
 from dulcet.services.attributes import check, forbid, merge, read_rules
+from dulcet.services.identifiers import build_identifier
 from dulcet.services.proposals import proposals
 from dulcet.services.refusals import Refused
 
@@ -22,9 +24,12 @@ __all__ = [
     "DISCONTINUED",
     "IN_PROGRESS",
     "MPPS_PROPOSALS",
+    "begin_from_worklist",
     "change",
     "check_creation",
+    "ending",
     "event_type",
+    "performed_series",
     "status_of",
 ]
 
@@ -113,6 +118,23 @@ EVENT_TYPES: Final = {IN_PROGRESS: 1, COMPLETED: 2, DISCONTINUED: 3}
 UPDATED: Final = 4
 DELETED: Final = 5
 
+# What every step says, if only that it does not know (PS3.4 Table F.7.2-1, type 2).
+UNKNOWN: Final = (
+    "PatientName PatientID PatientBirthDate PatientSex ReferencedPatientSequence PerformedStationName "
+    "PerformedLocation PerformedProcedureStepDescription PerformedProcedureTypeDescription ProcedureCodeSequence "
+    "PerformedProcedureStepEndDate PerformedProcedureStepEndTime "
+    "PerformedProcedureStepDiscontinuationReasonCodeSequence StudyID PerformedProtocolCodeSequence "
+    "PerformedSeriesSequence"
+).split()
+UNKNOWN_OF_STEP: Final = (
+    "ReferencedStudySequence AccessionNumber RequestedProcedureID RequestedProcedureDescription "
+    "ScheduledProcedureStepID ScheduledProcedureStepDescription ScheduledProtocolCodeSequence"
+).split()
+UNKNOWN_OF_SERIES: Final = (
+    "PerformingPhysicianName OperatorsName SeriesDescription RetrieveAETitle ReferencedImageSequence "
+    "ReferencedNonImageCompositeSOPInstanceSequence"
+).split()
+
 
 def check_creation(dataset: Dataset, *, strict: bool = False) -> None:
     """Refused unless a step may begin like this: 0120H, 0121H, and 0106H when it is not IN PROGRESS (F.7.2.1.3).
@@ -149,3 +171,49 @@ def event_type(before: Dataset | None, after: Dataset) -> int:
     if before is not None and status_of(before) == status_of(after):
         return UPDATED
     return EVENT_TYPES[status_of(after)]
+
+
+def begin_from_worklist(item: Dataset, now: str, keys: Mapping[str, Any]) -> Dataset:
+    """The N-CREATE data set of a step that performs an item of a worklist; `keys` add to it and replace."""
+    scheduled = (item.get("ScheduledProcedureStepSequence") or [item])[0]
+    of_step = {keyword: item.get(keyword, scheduled.get(keyword)) for keyword in ("StudyInstanceUID", *UNKNOWN_OF_STEP)}
+    of_patient = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
+    values = {
+        **dict.fromkeys(UNKNOWN),
+        **{keyword: item.get(keyword) for keyword in of_patient},
+        "ScheduledStepAttributesSequence": [of_step],
+        "PerformedProcedureStepID": scheduled.get("ScheduledProcedureStepID") or "1",
+        "PerformedStationAETitle": scheduled.get("ScheduledStationAETitle"),
+        "PerformedStationName": scheduled.get("ScheduledStationName"),
+        "PerformedLocation": scheduled.get("ScheduledProcedureStepLocation"),
+        "PerformedProcedureStepDescription": scheduled.get("ScheduledProcedureStepDescription"),
+        "PerformedProtocolCodeSequence": scheduled.get("ScheduledProtocolCodeSequence"),
+        "ProcedureCodeSequence": item.get("RequestedProcedureCodeSequence"),
+        "PerformedProcedureStepStartDate": now[:8],
+        "PerformedProcedureStepStartTime": now[8:],
+        "PerformedProcedureStepStatus": IN_PROGRESS,
+        "Modality": scheduled.get("Modality"),
+        **keys,
+    }
+    if "SpecificCharacterSet" in item:
+        values.setdefault("SpecificCharacterSet", item.SpecificCharacterSet)
+    return build_identifier(values)
+
+
+def performed_series(series: Dataset | None, keys: Mapping[str, Any]) -> Dataset:
+    """An item of Performed Series Sequence (0040,0340): what is not known of it is there, and empty."""
+    item = build_identifier({**dict.fromkeys(UNKNOWN_OF_SERIES), **keys})
+    if series is not None:
+        item.update(series)
+    return item
+
+
+def ending(status: str, now: str, series: Sequence[Dataset], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """What is set when a step ends, by keyword; `keys` add to it and replace."""
+    return {
+        "PerformedProcedureStepStatus": status,
+        "PerformedProcedureStepEndDate": now[:8],
+        "PerformedProcedureStepEndTime": now[8:],
+        "PerformedSeriesSequence": series,
+        **keys,
+    }

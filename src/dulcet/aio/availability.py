@@ -1,0 +1,31 @@
+"""Instance availability notification as user (PS3.4 Annex R)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from dulcet.io.identity import new_uid
+from dulcet.services.availability import SOP_CLASS, AvailableInstance, notifications
+
+if TYPE_CHECKING:
+    from dulcet.aio.association import Association
+
+__all__ = ["notify_availability"]
+
+
+async def notify_availability(
+    association: Association,
+    instances: Iterable[AvailableInstance],
+    *,
+    procedure_step: tuple[str, str] | None = None,
+) -> int:
+    """Tell the peer where instances are (N-CREATE), in one message for each study: how many that were.
+
+    Needs an association made with `AVAILABILITY_PROPOSALS`.  Raises StatusError when the peer refuses one.
+    """
+    count = 0
+    for dataset in notifications(instances, procedure_step=procedure_step):
+        (await association.n_create(SOP_CLASS, new_uid(), dataset)).check()
+        count += 1
+    return count
