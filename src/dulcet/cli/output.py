@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 import threading
+import warnings
 from typing import Annotated, Any, Final
 
 import typer
@@ -75,6 +76,10 @@ def start_logging(level: int, *, times: bool = False) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # pydicom's complaints quote the value that they are about, and that may be somebody's name; when it is loaded, it
+    # sets the level of its logger anew.
+    warnings.filterwarnings("ignore", module="pydicom")
+    handler.addFilter(lambda record: not record.name.startswith("pydicom"))
 
 
 class _Printable(logging.Formatter):

@@ -119,7 +119,7 @@ class Admission:
 
 
 def log_event(event: object, core: Core, peer: str) -> None:
-    """A line about what came of a connection before it was an association; one that never said anything is worth none."""
+    """A line about what became of a connection before there was an association; none where nothing was ever said."""
     if isinstance(event, Aborted) and event.by_us:
         log.warning("%s: %s", peer, event.message)
     elif isinstance(event, TimedOut) and core.connection.bytes_received:
@@ -129,7 +129,7 @@ def log_event(event: object, core: Core, peer: str) -> None:
 
 
 def log_parting(core: Core, peer: str) -> None:
-    """A line about a connection that is over where the protocol refused it, or where it was more patient than it had to."""
+    """A line about a connection that is over, where the protocol itself refused it or its slips were tolerated."""
     oversized = core.connection.oversized_pdus
     if oversized:
         announced = core.config.maximum_length

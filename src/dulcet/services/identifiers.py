@@ -5,6 +5,7 @@ pydicom is loaded when one is encoded or decoded, not before.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["attribute_tags", "build_identifier", "decode_dataset", "encode_dataset"]
 
 MAX_INFLATED: Final = 1 << 30
+TAG: Final = re.compile(r"\([0-9A-Fa-f]{4},[0-9A-Fa-f]{4}\)")
 
 NUMBERS: Final = frozenset("AT FL FD SL SS SV UL US UV".split())
 """The VRs of binary numbers."""
@@ -46,7 +48,10 @@ def encode_dataset(dataset: Dataset, transfer_syntax: str | None = None) -> tupl
     try:
         write_dataset(buffer, dataset)
     except Exception as error:  # pydicom raises many kinds for values that do not fit
-        raise InstanceError(f"the data set cannot be encoded: {type(error).__name__}: {error}", dataset) from error
+        # Its words and its traceback quote the value, which may be a name: the tag has to do.
+        where = TAG.search(str(error))
+        what = f"the value of {where[0]} does not fit its VR" if where else type(error).__name__
+        raise InstanceError(f"the data set cannot be encoded: {what}", dataset) from None
     data = buffer.getvalue()
     if syntax in uids.DEFLATED:
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
@@ -77,7 +82,7 @@ def decode_dataset(data: bytes, transfer_syntax: str) -> Dataset:
         )
     except Exception as error:  # pydicom raises many kinds for bytes that are no data set
         # Its words may repeat what the data set holds, and whoever logs this shall not.
-        raise ReceiveError(f"the data set does not decode: {type(error).__name__}") from error
+        raise ReceiveError(f"the data set does not decode: {type(error).__name__}") from None
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = UID(transfer_syntax)
     for keyword, source in (
