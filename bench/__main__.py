@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
+import os
 import signal
 import sys
 import time
@@ -32,6 +34,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="a quick run against bench/committed.json, instead")
     parser.add_argument("--commit", action="store_true", help="write this run's ratios into bench/committed.json")
     options = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its byte code, and so have we
+    compileall.compile_dir(machine.ROOT / "src", quiet=2)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # an exception, so that everything is cleaned up
     named = [name for name in options.only.split(",") if name]
     if options.growth or options.pictures:

@@ -7,13 +7,13 @@ import functools
 import logging
 import signal
 import traceback
-from collections.abc import Callable
-from typing import Annotated, Any, Final
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from dulcet._version import __version__
-from dulcet.cli import doctor, echo, export, find, index, listen, negotiate, retrieve, serve, status, store, trace
 from dulcet.cli.output import (
     FAILED,
     INTERRUPTED,
@@ -33,15 +33,51 @@ from dulcet.errors import (
     TLSConfigError,
 )
 
+if TYPE_CHECKING:
+    app: typer.Typer
+
 __all__ = ["app", "run"]
 
-app: Final = typer.Typer(
-    name="dulcet",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help is half as long
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+VERBS: Final = {
+    "echo": "echo",
+    "store": "store",
+    "find": "find",
+    "get": "retrieve",
+    "move": "retrieve",
+    "listen": "listen",
+    "serve": "serve",
+    "status": "status",
+    "index": "index",
+    "export": "export",
+    "import": "export",
+    "negotiate": "negotiate",
+    "doctor": "doctor",
+    "trace": "trace",
+}
+"""The module of each, in the order of the help."""
+
+
+def application(verbs: Iterable[str]) -> typer.Typer:
+    """The command line with these verbs; each costs its imports and the making of its options, 5 ms."""
+    made = typer.Typer(
+        name="dulcet",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain help is half as long
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    made.callback()(common)
+    for name in verbs:
+        module = import_module(f"dulcet.cli.{VERBS[name]}")
+        made.command(name)(verb(getattr(module, name if name != "import" else "import_")))
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    made = globals()["app"] = application(VERBS)
+    return made
 
 
 def _version(wanted: bool) -> None:
@@ -50,7 +86,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def common(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Log what happens, and show tracebacks.")] = False,
@@ -69,7 +104,9 @@ def run(arguments: list[str]) -> None:
     """Run; ends in SystemExit with the exit code."""
     if "--debug" in arguments:  # it may stand anywhere
         arguments = ["--debug", *(argument for argument in arguments if argument != "--debug")]
-    app(arguments, prog_name="dulcet")
+    named = next((argument for argument in arguments if not argument.startswith("-")), "")
+    # One verb where it is known, all of them for the help and for what is misspelt.
+    application([named] if named in VERBS else VERBS)(arguments, prog_name="dulcet")
 
 
 def verb(command: Callable[..., int]) -> Callable[..., None]:
@@ -107,22 +144,3 @@ def exit_code(error: Exception) -> int:
 def _terminate(*_: object) -> None:
     raise SystemExit(TERMINATED)
 
-
-COMMANDS: Final = (
-    echo.echo,
-    store.store,
-    find.find,
-    retrieve.get,
-    retrieve.move,
-    listen.listen,
-    serve.serve,
-    status.status,
-    index.index,
-    export.export,
-    export.import_,
-    negotiate.negotiate,
-    doctor.doctor,
-    trace.trace,
-)
-for command in COMMANDS:
-    app.command(command.__name__.rstrip("_"))(verb(command))
