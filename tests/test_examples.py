@@ -19,6 +19,7 @@ LONGER = {"moving_composite_data.py": 225}
 
 # Lines that the output holds, in this order, as regular expressions.
 EXPECTED = {
+    "asyncio_receiver.py": [r"sent 0000H success", r"worked on MR of CompressedSamples\^MR1"],
     "availability.py": [
         r"study 1\.2\.1:",
         r"   1\.2\.1\.1\.2 ONLINE at ARCHIVE",
@@ -31,6 +32,14 @@ EXPECTED = {
         r"may be deleted here: 1\.3\.6\.1\.4\.1\.5962\.\S+",
         r"must be kept: 1\.2\.3\.4 - no such object instance: it is not with the provider",
     ],
+    "durable_receiver.py": [
+        r"CT_small\.dcm 0000H success",
+        r"from CT1 \('incoming', 'CT'\)",
+        r"from CT1 \('incoming', 'MR'\)",
+    ],
+    "folder_sender.py": [r"skipped notes\.txt", r"try 1: 7 files, 0 failed", r"all there: True"],
+    "gui_listener.py": [r"shown: \.dcm in the window's thread: True", r"nobody was cut off: True"],
+    "mini_pacs.py": [r"stored 2", r"CompressedSamples\^MR1 20040826", r"retrieved 1"],
     "moving_composite_data.py": [
         r"A -> B  C-MOVE-RQ, message 70",
         r"B -> C  C-GET-RQ, message 500",
@@ -53,6 +62,19 @@ EXPECTED = {
         r"printer: image 2",
         r"job: \['DONE'\]",
         r"printer: session over",
+    ],
+    "progress_bar.py": [r"sending    \[#{20}\] 20/20", r"retrieved  \[#{20}\] 20/20"],
+    "query_and_show.py": [
+        r"CompressedSamples\^CT1 CT 20040119",
+        r"CT \(128, 128\) int16",
+        r"=-=====-==-=====--==--",
+    ],
+    "router.py": [r"FAR got it"],
+    "tls_both_ways.py": [
+        r"TLSv1\.3 0000H success",
+        r"another's title: AssociationRefused",
+        r"no certificate: CertificateRefused",
+        r"no TLS: AssociationAborted",
     ],
     "ups.py": [
         r"to be done: read US",
