@@ -276,7 +276,6 @@ def test_the_commands_do_not_quote_them_on_standard_error(tmp_path: Path) -> Non
             ["store", address, str(file)],
             ["find", address, "-k", f"PatientName={NAME}*", "-k", "PatientSex", "-k", "PatientBirthDate"],
             ["find", address, "-k", f"PatientSex={NAME}^{TEXT}"],
-            ["find", address, "-k", f"PatientWeight={NAME}"],
             ["get", address, "-k", f"PatientID={IDENTIFIER}", "--dir", str(kept)],
             ["store", address, str(tmp_path / "none.dcm")],
         ):
