@@ -905,5 +905,5 @@ def test_servers_and_receivers_take_the_same_parameters() -> None:
         assert public(kind) <= public(dulcet.aio.Server)
     for name in ("accept", "close", "interrupt", "stop"):
         server = getattr(dulcet.aio.Server, name)
-        twin = getattr(dulcet.Listener, name, None) or getattr(Receiver, name)
+        twin = getattr(Receiver, name, None) or getattr(dulcet.Listener, name)
         assert shape(server) == shape(twin)

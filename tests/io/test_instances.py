@@ -145,7 +145,7 @@ def test_no_descriptor_stays_behind(file: Instance) -> None:
     for broken in (file.path.parent, file.path.with_name("none")):
         with pytest.raises(InstanceError):
             examine(broken)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_large_files_are_not_read_before_they_leave(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_file_that_changed_is_not_sent(file: Instance, change: bytes | None) -
     with pytest.raises(InstanceError, match="when it was looked at") as caught:
         found.open()
     assert caught.value.path == file.path
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_file_that_went_away_is_not_sent(file: Instance) -> None:
@@ -258,7 +258,7 @@ NOT_SENT: dict[str, tuple[Callable[[Path], Any], type[InstanceError], str]] = {
     "a device": (lambda folder: Path("/dev/zero"), NotDicom, "no regular file"),
     "bytes": (lambda folder: b"hello, world" * 20, NotDicom, "the bytes given: not a DICOM file"),
     "a file open as text": (lambda folder: io.StringIO("hello"), InstanceError, 'open it with "rb"'),
-    "a name with NUL": (lambda folder: "a\0b", InstanceError, "null byte"),
+    "a name with NUL": (lambda folder: "a\0b", InstanceError, "null (byte|character)"),
     "None": (lambda folder: None, InstanceError, "a NoneType cannot be sent"),
     "a Dataset without UIDs": (lambda folder: Dataset(), InstanceError, "no SOP Class UID"),
 }

@@ -331,7 +331,8 @@ def test_the_limit_for_association_pdus_is_the_configurations() -> None:
 def test_an_idle_association_holds_no_buffer() -> None:
     pool = WatchedPool(4096)
     connections = [Connection(requestor=False, config=CONFIG, pool=pool) for _ in range(3)]
-    first = {id(pool.take().obj)}
+    held = pool.take().obj  # kept, so that no other buffer can lie where it lay
+    first = {id(held)}
     pool.out = 0
     for connection in connections:
         connection.connection_made()
