@@ -2,7 +2,6 @@
 
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 from pydicom.data import get_testdata_file
@@ -49,10 +48,10 @@ def main(folder: Path) -> None:
         [forwarder.start() for forwarder in forwarders]
         with router.threads() as routing, dulcet.associate(routing.address) as association:
             association.store(get_testdata_file("CT_small.dcm", download=False)).check()
-        time.sleep(0.3)
+        DONE.wait(0.3)
         with far.threads(port=away.port):  # it is back
             while any(any(found.queue.iterdir()) for found in forwarders):
-                time.sleep(0.05)
+                DONE.wait(0.05)
         DONE.set()
 
 
