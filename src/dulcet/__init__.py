@@ -18,9 +18,14 @@ from dulcet._version import __version__
 if TYPE_CHECKING:
     from dulcet import aio
     from dulcet.blocking.association import Association, associate
+    from dulcet.blocking.availability import notify_availability
+    from dulcet.blocking.commitment import Commitments, request_commitment
     from dulcet.blocking.listener import Listener, listen
+    from dulcet.blocking.mpps import get_procedure_step, perform_procedure_step, step_from_worklist
     from dulcet.blocking.pool import Pool
+    from dulcet.blocking.printing import FilmSession
     from dulcet.blocking.requests import IncomingRequest
+    from dulcet.blocking.ups import create_step, get_step, perform_step, watch_steps
     from dulcet.config import AssociationConfig, Limits, Timers
     from dulcet.dimse.command import Command
     from dulcet.dimse.messages import CommandField
@@ -54,16 +59,34 @@ if TYPE_CHECKING:
     from dulcet.io.store_directory import StoreDirectory
     from dulcet.io.tls import TLSConfig
     from dulcet.node.application import Node
+    from dulcet.node.availability import InstanceAvailability
+    from dulcet.node.commitment import StorageCommitment
+    from dulcet.node.mpps import MPPS
     from dulcet.node.scripts import Answer
+    from dulcet.node.ups import UnifiedProcedureSteps
+    from dulcet.node.worklist import Worklist
     from dulcet.services.acceptance import AcceptancePolicy
+    from dulcet.services.availability import AVAILABILITY_PROPOSALS, AvailableInstance
+    from dulcet.services.commitment import COMMITMENT_PROPOSALS, CommitmentResult, Reference
     from dulcet.services.extended import QueryOptions, RetrieveOptions
     from dulcet.services.identity import Identified, IdentityUnconfirmed, UserIdentity
+    from dulcet.services.mpps import MPPS_PROPOSALS
     from dulcet.services.observing import Metrics, log_happenings
+    from dulcet.services.print_management import PRINT_PROPOSALS, grayscale_image
+    from dulcet.services.refusals import Refused
     from dulcet.services.results import Response, Retrieved, Sent
+    from dulcet.services.ups import UPS_PROPOSALS
+    from dulcet.services.worklist import worklist_query
     from dulcet.upper_layer.address import Address
     from dulcet.upper_layer.negotiation import PresentationContext, Proposal
 
 __all__ = [
+    "AVAILABILITY_PROPOSALS",
+    "COMMITMENT_PROPOSALS",
+    "MPPS",
+    "MPPS_PROPOSALS",
+    "PRINT_PROPOSALS",
+    "UPS_PROPOSALS",
     "AcceptancePolicy",
     "Address",
     "AddressError",
@@ -74,18 +97,23 @@ __all__ = [
     "AssociationConfig",
     "AssociationError",
     "AssociationRefused",
+    "AvailableInstance",
     "CannotConvert",
     "CertificateRefused",
     "CertificateTable",
     "Command",
     "CommandField",
+    "CommitmentResult",
+    "Commitments",
     "DimseTimeout",
     "DulcetError",
     "FileSpan",
+    "FilmSession",
     "Identified",
     "IdentityUnconfirmed",
     "IncomingRequest",
     "Instance",
+    "InstanceAvailability",
     "InstanceError",
     "Limits",
     "Listener",
@@ -102,6 +130,8 @@ __all__ = [
     "ProtocolError",
     "QueryOptions",
     "ReceiveError",
+    "Reference",
+    "Refused",
     "RemoteProtocolError",
     "Response",
     "RetrieveOptions",
@@ -109,24 +139,43 @@ __all__ = [
     "Sent",
     "Status",
     "StatusError",
+    "StorageCommitment",
     "StoreDirectory",
     "TLSConfig",
     "TLSConfigError",
     "TLSError",
     "Timers",
+    "UnifiedProcedureSteps",
     "UserIdentity",
+    "Worklist",
     "__version__",
     "aio",
     "associate",
+    "create_step",
+    "get_procedure_step",
+    "get_step",
+    "grayscale_image",
     "listen",
     "log_happenings",
+    "notify_availability",
+    "perform_procedure_step",
+    "perform_step",
+    "request_commitment",
+    "step_from_worklist",
+    "watch_steps",
+    "worklist_query",
 ]
 
 _MODULES: Final = {
     "blocking.association": "Association associate",
+    "blocking.availability": "notify_availability",
+    "blocking.commitment": "Commitments request_commitment",
     "blocking.listener": "Listener listen",
+    "blocking.mpps": "get_procedure_step perform_procedure_step step_from_worklist",
     "blocking.pool": "Pool",
+    "blocking.printing": "FilmSession",
     "blocking.requests": "IncomingRequest",
+    "blocking.ups": "create_step get_step perform_step watch_steps",
     "config": "AssociationConfig Limits Timers",
     "dimse.command": "Command",
     "dimse.messages": "CommandField",
@@ -140,12 +189,24 @@ _MODULES: Final = {
     "io.store_directory": "StoreDirectory",
     "io.tls": "TLSConfig",
     "node.application": "Node",
+    "node.availability": "InstanceAvailability",
+    "node.commitment": "StorageCommitment",
+    "node.mpps": "MPPS",
     "node.scripts": "Answer",
+    "node.ups": "UnifiedProcedureSteps",
+    "node.worklist": "Worklist",
     "services.acceptance": "AcceptancePolicy",
+    "services.availability": "AVAILABILITY_PROPOSALS AvailableInstance",
+    "services.commitment": "COMMITMENT_PROPOSALS CommitmentResult Reference",
     "services.extended": "QueryOptions RetrieveOptions",
     "services.identity": "Identified IdentityUnconfirmed UserIdentity",
+    "services.mpps": "MPPS_PROPOSALS",
     "services.observing": "Metrics log_happenings",
+    "services.print_management": "PRINT_PROPOSALS grayscale_image",
+    "services.refusals": "Refused",
     "services.results": "Response Retrieved Sent",
+    "services.ups": "UPS_PROPOSALS",
+    "services.worklist": "worklist_query",
     "upper_layer.address": "Address",
     "upper_layer.negotiation": "PresentationContext Proposal",
 }
