@@ -62,7 +62,8 @@ class Growth:
         points = [(log(x), log(y)) for x, y in self.points if x >= self.from_step and x > 0 and y > 0]
         if len(points) < 2:
             return None
-        mean_x, mean_y = (sum(values) / len(points) for values in zip(*points))
+        mean_x = sum(x for x, _ in points) / len(points)
+        mean_y = sum(y for _, y in points) / len(points)
         above = sum((x - mean_x) * (y - mean_y) for x, y in points)
         return above / sum((x - mean_x) * (x - mean_x) for x, _ in points)
 

@@ -450,7 +450,7 @@ def test_one_association_for_which_there_is_no_thread_goes_and_the_others_stay(
     failures = [1]
 
     def start(self: threading.Thread) -> None:
-        if self._target is not None and self._target.__name__ == "_serve" and failures.pop():  # type: ignore[attr-defined]
+        if self._target is not None and self._target.__name__ == "_work" and failures.pop():  # type: ignore[attr-defined]
             failures.append(0)
             raise RuntimeError("can't start new thread")
         real(self)

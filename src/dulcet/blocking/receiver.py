@@ -30,6 +30,10 @@ GRACE: Final = 2.0
 """Seconds for a peer to release after its last request, when `stop` is called without a time."""
 
 
+SPARE: Final = 2
+"""Threads that wait for associations, so that one that follows another needs no new thread."""
+
+
 class Receiver:
     """Serves in the background from the moment it is made until `stop()`."""
 
@@ -58,8 +62,10 @@ class Receiver:
         """Where it listens, the port that was taken included."""
         self._handler = handler
         self._alive: dict[threading.Thread, Association] = {}
-        self._acceptor = threading.Thread(target=self._accept, name=f"dulcet-accept-{self.address.port}", daemon=True)
-        self._acceptor.start()
+        self._changed = threading.Condition()
+        self._waiting = 0  # threads that wait for an association
+        self._stopping = False
+        self._add_thread()
 
     def stop(self, seconds: float = GRACE) -> bool:
         """No new associations; those that stand may end by themselves for `seconds`, then they are aborted.
@@ -67,7 +73,9 @@ class Receiver:
         True when none had to be.
         """
         self.listener.stop()
-        self._acceptor.join()  # takes those that are established already: they may have begun to send
+        with self._changed:  # those that are established already are taken: they may have begun to send
+            self._stopping = True
+            self._changed.wait_for(lambda: not self._waiting)
         self.listener.close()
         deadline = time.monotonic() + seconds
         for thread in list(self._alive):
@@ -91,16 +99,41 @@ class Receiver:
     ) -> None:
         self.stop(GRACE if kind is None else 0.0)
 
-    def _accept(self) -> None:
-        for association in self.listener:
-            thread = threading.Thread(target=self._serve, args=(association,), daemon=True)
-            self._alive[thread] = association
-            try:
-                thread.start()
-            except RuntimeError:  # no more threads: this one has to go, the others go on
-                log.exception("%s: no thread to serve it", association.peer)
-                del self._alive[thread]
+    def _add_thread(self) -> None:
+        """One more that waits; RuntimeError when there are no more threads.  The lock is held, but by `__init__`."""
+        threading.Thread(target=self._work, name=f"dulcet-serve-{self.address.port}", daemon=True).start()
+        self._waiting += 1
+
+    def _work(self) -> None:
+        """Serve associations; whoever takes one sees to it that somebody waits for the next."""
+        while (association := self.listener.accept()) is not None:
+            taken = self._take(association)
+            if taken:
+                self._serve(association)
+            else:
                 association.abort()
+            with self._changed:
+                if taken:
+                    if self._stopping or self._waiting >= SPARE:
+                        return
+                    self._waiting += 1
+        with self._changed:
+            self._waiting -= 1
+            self._changed.notify_all()
+
+    def _take(self, association: Association) -> bool:
+        """Note who serves it; False when nobody would wait for the next one: then this thread goes on waiting."""
+        with self._changed:
+            if self._waiting == 1:
+                try:
+                    self._add_thread()
+                except RuntimeError:  # no more threads: this one has to go, the others go on
+                    log.exception("%s: no thread to serve it", association.peer)
+                    return False
+            self._waiting -= 1
+            self._alive[threading.current_thread()] = association
+            self._changed.notify_all()
+        return True
 
     def _serve(self, association: Association) -> None:
         association.handler = self._handler
@@ -117,4 +150,4 @@ class Receiver:
             log.exception("%s: unexpected", who)
         finally:
             log.info("%s: %s after %d requests, %.1f s", who, association.ending, count, time.monotonic() - start)
-            self._alive.pop(threading.current_thread(), None)
+            del self._alive[threading.current_thread()]
