@@ -40,7 +40,9 @@ class Provider:
 
     def join(self) -> None:
         """Wait until every association is over."""
-        for thread in list(self.threads):
+        with self.lock:
+            threads = list(self.threads)
+        for thread in threads:
             thread.join(PATIENCE)
             assert not thread.is_alive(), "an association of the provider hangs"
 
@@ -82,8 +84,9 @@ def provider(
             for association in listener:
                 made.associations.append(association)
                 thread = threading.Thread(target=serve, args=(association,), daemon=True)
-                thread.start()
-                made.threads.append(thread)
+                with made.lock:
+                    thread.start()
+                    made.threads.append(thread)
 
         accepting = threading.Thread(target=accept, daemon=True)
         accepting.start()

@@ -329,4 +329,4 @@ def test_nothing_stays_open_after_a_failure() -> None:
         for host, port in (("*", server.getsockname()[1]), ("192.0.2.1", 0)):
             with pytest.raises(OSError):
                 listening_sockets(host, port)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(os.listdir("/proc/self/fd")) <= before
