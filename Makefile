@@ -6,10 +6,12 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 DCMTK := echoscu storescu storescp dcmsend dcmrecv findscu getscu movescu termscu dcmqrscp wlmscpfs dcmdump dump2dcm
 WORKERS ?= 2
 CYCLES ?= 1000
+SECONDS ?= 60
+MINUTES ?= 10
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench bench-quick bench-check bench-growth crash clean dcmtk orthanc
+.PHONY: help serve test check bench bench-quick bench-check bench-growth crash fuzz soak clean dcmtk orthanc
 
 help:
 	@echo "make serve        the archive: AE title ARCHIVE on 127.0.0.1:11112, everything in ./dulcet-data"
@@ -18,6 +20,8 @@ help:
 	@echo "make bench        the benchmarks against DCMTK, pynetdicom, Orthanc; bench-quick: a small version;"
 	@echo "                  bench-growth: how cost grows; bench-check: has anything become slower?"
 	@echo "make crash        kill the archive under 8 senders, CYCLES=1000 times, and look for what was lost"
+	@echo "make fuzz         atheris on PDUs, command sets, headers and sessions, SECONDS=60 in all"
+	@echo "make soak         20,000 associations and more of every kind for MINUTES=10; what grows is a failure"
 	@echo "make clean        remove what the tools leave behind; keeps $(VENV) and dulcet-data"
 
 serve: $(VENV)/.runtime
@@ -50,8 +54,16 @@ bench-check: $(VENV)/.dev dcmtk orthanc
 crash: $(VENV)/.dev
 	$(BIN)/python -m tests.archive.crashing --cycles $(CYCLES)
 
+fuzz: $(VENV)/.dev
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || { \
+	  echo "installing atheris into $(VENV)"; $(PIP) install --editable '.[fuzz]'; }
+	$(BIN)/python -m fuzzing $(SECONDS)
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m fuzzing.soak $(MINUTES)
+
 clean:
-	rm -rf build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist htmlcov .fuzzing .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 # An existing environment is used as it is.
