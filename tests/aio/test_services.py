@@ -7,10 +7,13 @@ import contextlib
 import gc
 import weakref
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 from tests.aio.loops import on_each_loop, standing, until
+from tests.corpus import make_instance
 from tests.node.printer import Printer
 from tests.node.raw import GARBAGE
 from tests.services.test_availability import INSTANCES
@@ -97,6 +100,35 @@ async def test_several_are_waited_for_at_once() -> None:
         pending = await asyncio.gather(*asked)
         results = await asyncio.gather(*(found.wait(WAIT) for found in pending))
     assert [result.ok for result in results if result] == [True, False, True]
+
+
+@on_each_loop
+async def test_what_can_be_named_as_an_instance(tmp_path: Path) -> None:
+    path = make_instance(tmp_path / "one.dcm", 1000, sop_class_uid=CT)
+    dataset = pydicom.dcmread(path)
+    reference = Reference(CT, dataset.SOPInstanceUID)
+    sent = dulcet.Sent(path, Status(0), None, CT, reference.sop_instance_uid)
+    node, _ = archive(lambda wanted: wanted == reference)
+    async with serving(node, COMMITMENT_PROPOSALS) as association:
+        everything = [path, dataset, sent, (CT, reference.sop_instance_uid), reference]
+        pending = await request_commitment(association, iter(everything))
+        result = await pending.wait(WAIT)
+        assert result is not None
+        assert result.committed == (reference,)
+        with pytest.raises(dulcet.InstanceError):
+            await request_commitment(association, [tmp_path / "missing"])
+
+
+@on_each_loop
+async def test_a_request_that_is_refused_is_not_waited_for() -> None:
+    node, _ = archive(report="other")
+    async with serving(node, COMMITMENT_PROPOSALS) as association:
+        await request_commitment(association, [SAFE], transaction_uid="9.9")
+        commitments = Commitments()
+        with pytest.raises(StatusError) as caught:
+            await request_commitment(association, [SAFE], results=commitments, transaction_uid="9.9")
+        assert caught.value.status == Status.DUPLICATE_TRANSACTION_UID
+        assert not commitments._pending
 
 
 @pytest.mark.parametrize("released", [True, False])
