@@ -344,6 +344,25 @@ async def test_serving_until_something_came_about() -> None:
 
 
 @on_each_loop
+async def test_what_ended_the_association_is_raised_whether_or_not_there_is_a_timeout() -> None:
+    never = asyncio.Event()
+
+    async def hold(request: dulcet.aio.IncomingRequest) -> None:
+        await never.wait()
+
+    config = dulcet.AssociationConfig(timers=dulcet.Timers(response=0.1))
+    async with dulcet.aio.serve("HERE@127.0.0.1:0", hold) as server:
+        for timeout in (None, WAIT):
+            association = await dulcet.aio.associate(server.address, config=config)
+            asking = asyncio.create_task(association.echo())
+            with pytest.raises(dulcet.DimseTimeout):
+                await serve_until(association, lambda: False, timeout)
+            with pytest.raises(dulcet.DimseTimeout):
+                await asking
+        never.set()
+
+
+@on_each_loop
 async def test_so_many_reports_wait_for_one_another() -> None:
     held: list[dulcet.aio.IncomingRequest] = []
 
@@ -384,7 +403,9 @@ async def test_a_step_is_performed() -> None:
             assert (await get_procedure_step(association, step.sop_instance_uid)).PatientName == "DOE^JOHN"
             await step.update(PerformedProcedureStepDescription="head, plain")
             step.add_series(**SERIES)
+            await step.update(build_identifier({"PerformedProcedureTypeDescription": "plain"}))
         kept = mpps.store[step.sop_instance_uid]
+        assert kept.PerformedProcedureTypeDescription == "plain"
         assert kept.PerformedProcedureStepStatus == step.status == "COMPLETED"
         assert kept.PerformedProcedureStepDescription == "head, plain"
         assert kept.PerformedSeriesSequence[0].ProtocolName == "HEAD"
@@ -520,6 +541,20 @@ async def test_steps_are_canceled() -> None:
 
 
 @on_each_loop
+async def test_what_has_ended_is_not_ended_again_and_a_failure_hides_nothing() -> None:
+    async with ward(lambda event: None) as (association, steps):
+        async with perform_step(association, await create_step(association, **PLAN)) as step:
+            await step.update(build_identifier({"CommentsOnTheScheduledProcedureStep": "x"}))
+            await step.complete(**DONE)
+        assert steps.get(step.sop_instance_uid).CommentsOnTheScheduledProcedureStep == "x"
+        step = await perform_step(association, await create_step(association, **PLAN))
+        await association.release()
+        with pytest.raises(RuntimeError, match="no electricity"):
+            async with step:
+                raise RuntimeError("no electricity")
+
+
+@on_each_loop
 async def test_a_filtered_subscription() -> None:
     heard: list[StepEvent] = []
     async with ward(heard.append) as (association, steps):
@@ -559,6 +594,38 @@ async def test_a_film_is_printed() -> None:
         assert printer.deleted == [session.sop_instance_uid]
 
 
+@pytest.mark.parametrize("face", ["blocking", "aio"])
+@on_each_loop
+async def test_sessions_that_are_over_are_not_kept(face: str) -> None:
+    def print_one(association: dulcet.Association) -> weakref.ref[Any]:
+        with dulcet.FilmSession(association) as session:
+            session.film().print()
+            assert session.wait(WAIT)
+            return weakref.ref(session)
+
+    def print_all(address: dulcet.Address) -> None:
+        with dulcet.associate(address, contexts=PRINT_PROPOSALS) as association:
+            sessions = [print_one(association) for _ in range(3)]
+            gc.collect()
+            assert [found() is None for found in sessions] == [True, True, False]
+
+    async def print_one_here(association: dulcet.aio.Association) -> weakref.ref[Any]:
+        async with FilmSession(association) as session:
+            await (await session.film()).print()
+            assert await session.wait(WAIT)
+            return weakref.ref(session)
+
+    printer = Printer()
+    async with printer.node.start() as server:
+        if face == "blocking":
+            await asyncio.to_thread(print_all, server.address)
+            return
+        async with dulcet.aio.associate(server.address, contexts=PRINT_PROPOSALS) as association:
+            sessions = [await print_one_here(association) for _ in range(3)]
+            gc.collect()
+            assert [found() is None for found in sessions] == [True, True, False]
+
+
 @on_each_loop
 async def test_jobs_that_fail_that_never_end_and_that_are_not_made() -> None:
     for job_ends, ended, statuses in ((4, True, "FAILURE"), (2, False, "PRINTING"), (None, True, "")):
@@ -582,6 +649,14 @@ async def test_a_session_is_deleted_whatever_happens() -> None:
             async with session:
                 raise RuntimeError("no paper")
         assert printer.deleted == [film.sop_instance_uid, "1.1"]
+        async with session:
+            pass  # it is deleted: neither made nor deleted again
+        assert len(printer.deleted) == 2
+        session = await FilmSession(association)
+        await association.release()
+        with pytest.raises(RuntimeError, match="no power"):
+            async with session:
+                raise RuntimeError("no power")
         with pytest.raises(ValueError, match="0 copies"):
             FilmSession(association, copies=0)
 

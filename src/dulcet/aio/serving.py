@@ -77,28 +77,7 @@ def take_events(
 
     What it raises is answered: `Refused` with its status, anything else with 0110H.  Other requests go where they went.
     """
-    before = association.handler
-
-    async def handle(request: IncomingRequest) -> None:
-        if request.field != CommandField.N_EVENT_REPORT_RQ or request.sop_class_uid not in sop_classes:
-            if before is not None:
-                await association._call(before, request)
-            else:
-                await request.respond(Status.SOP_CLASS_NOT_SUPPORTED)
-            return
-        values: dict[str, Any] = {"EventTypeID": request.command.event_type_id}
-        try:
-            taken = take(request, await request.dataset())
-            if inspect.isawaitable(taken):
-                await taken
-        except Refused as refusal:
-            await request.respond(refusal.status, **values, **refusal.elements)
-        except ReceiveError:
-            await request.respond(Status.PROCESSING_FAILURE, **values)
-        else:
-            await request.respond(Status.SUCCESS, **values)
-
-    association.handler = _Telling(association, handle)
+    _attentive(association).takes.update(dict.fromkeys(sop_classes, take))
 
 
 def is_async(function: Callable[..., object]) -> bool:
@@ -116,18 +95,49 @@ async def call(function: Callable[[Any], object], argument: Any) -> None:
         await called
 
 
-class _Telling:
-    """A handler that has those who wait look again whenever a request was handled."""
+class _Taking:
+    """A handler for events of some SOP classes, each taken by who asked last; other requests go where they went.
 
-    def __init__(self, association: Association, handler: Callable[[Any], object]) -> None:
+    Whenever one was handled, those who wait look again.
+    """
+
+    def __init__(self, association: Association, before: Callable[[Any], object] | None) -> None:
+        self.takes: dict[str, Callable[[IncomingRequest, Any], object]] = {}
         self._association = association
-        self._handler = handler
+        self._before = before
 
     async def __call__(self, request: IncomingRequest) -> None:
+        take = self.takes.get(request.sop_class_uid) if request.field == CommandField.N_EVENT_REPORT_RQ else None
         try:
-            await self._association._call(self._handler, request)
+            if take is not None:
+                await _answer(request, take)
+            elif self._before is not None:
+                await self._association._call(self._before, request)
+            else:
+                await request.respond(Status.SOP_CLASS_NOT_SUPPORTED)
         finally:
             look_again(self._association)
+
+
+def _attentive(association: Association) -> _Taking:
+    handler = association.handler
+    if not isinstance(handler, _Taking):
+        handler = association.handler = _Taking(association, handler)
+    return handler
+
+
+async def _answer(request: IncomingRequest, take: Callable[[IncomingRequest, Any], object]) -> None:
+    values: dict[str, Any] = {"EventTypeID": request.command.event_type_id}
+    try:
+        taken = take(request, await request.dataset())
+        if inspect.isawaitable(taken):
+            await taken
+    except Refused as refusal:
+        await request.respond(refusal.status, **values, **refusal.elements)
+    except ReceiveError:
+        await request.respond(Status.PROCESSING_FAILURE, **values)
+    else:
+        await request.respond(Status.SUCCESS, **values)
 
 
 def look_again(association: Association) -> None:
@@ -139,8 +149,8 @@ def look_again(association: Association) -> None:
 
 async def _change(association: Association) -> None:
     """Until a request was handled, somebody said `look_again`, or the association ended."""
-    if association.handler is not None and not isinstance(association.handler, _Telling):
-        association.handler = _Telling(association, association.handler)
+    if association.handler is not None:
+        _attentive(association)
     watchers = _watchers.setdefault(association, set())
     future: asyncio.Future[None] = association._loop.create_future()
     watchers.add(future)

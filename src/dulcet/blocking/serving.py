@@ -79,23 +79,36 @@ def take_events(
 
     What it raises is answered: `Refused` with its status, anything else with 0110H.  Other requests go where they went.
     """
-    before = association.handler
+    handler = association.handler
+    if not isinstance(handler, _Taking):
+        handler = association.handler = _Taking(handler)
+    handler.takes.update(dict.fromkeys(sop_classes, take))
 
-    def handle(request: IncomingRequest) -> None:
-        if request.field != CommandField.N_EVENT_REPORT_RQ or request.sop_class_uid not in sop_classes:
-            if before is not None:
-                before(request)
-            else:
-                request.respond(Status.SOP_CLASS_NOT_SUPPORTED)
-            return
-        values: dict[str, Any] = {"EventTypeID": request.command.event_type_id}
-        try:
-            take(request, request.dataset())
-        except Refused as refusal:
-            request.respond(refusal.status, **values, **refusal.elements)
-        except ReceiveError:
-            request.respond(Status.PROCESSING_FAILURE, **values)
+
+class _Taking:
+    """A handler for events of some SOP classes, each taken by who asked last; other requests go where they went."""
+
+    def __init__(self, before: Callable[[Any], object] | None) -> None:
+        self.takes: dict[str, Callable[[IncomingRequest, Any], object]] = {}
+        self._before = before
+
+    def __call__(self, request: IncomingRequest) -> None:
+        take = self.takes.get(request.sop_class_uid) if request.field == CommandField.N_EVENT_REPORT_RQ else None
+        if take is not None:
+            _answer(request, take)
+        elif self._before is not None:
+            self._before(request)
         else:
-            request.respond(Status.SUCCESS, **values)
+            request.respond(Status.SOP_CLASS_NOT_SUPPORTED)
 
-    association.handler = handle
+
+def _answer(request: IncomingRequest, take: Callable[[IncomingRequest, Any], object]) -> None:
+    values: dict[str, Any] = {"EventTypeID": request.command.event_type_id}
+    try:
+        take(request, request.dataset())
+    except Refused as refusal:
+        request.respond(refusal.status, **values, **refusal.elements)
+    except ReceiveError:
+        request.respond(Status.PROCESSING_FAILURE, **values)
+    else:
+        request.respond(Status.SUCCESS, **values)
