@@ -11,12 +11,13 @@ MINUTES ?= 10
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench bench-quick bench-check bench-growth crash fuzz soak clean dcmtk orthanc
+.PHONY: help serve test check docs bench bench-quick bench-check bench-growth crash fuzz soak clean dcmtk orthanc
 
 help:
 	@echo "make serve        the archive: AE title ARCHIVE on 127.0.0.1:11112, everything in ./dulcet-data"
 	@echo "make test         all checks and tests, with DCMTK and pynetdicom as peers, and the coverage report"
 	@echo "make check        ruff, mypy --strict, generated files, import law"
+	@echo "make docs         the documentation as a site, in build/docs"
 	@echo "make bench        the benchmarks against DCMTK, pynetdicom, Orthanc; bench-quick: a small version;"
 	@echo "                  bench-growth: how cost grows; bench-check: has anything become slower?"
 	@echo "make crash        kill the archive under 8 senders, CYCLES=1000 times, and look for what was lost"
@@ -36,6 +37,10 @@ check: $(VENV)/.dev
 # A peer that is missing is a failure here, not a skipped test.
 test: dcmtk orthanc check
 	DULCET_REQUIRE_INTEROP=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --cov --cov-report=term
+
+# Internal links are errors here; their programs run in `make test`.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(VENV)/.dev dcmtk orthanc
 	$(BIN)/python -m bench --docs
@@ -94,6 +99,11 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.made
 	@echo "installing dulcet and its development tools into $(VENV)"
 	@$(PIP) install --editable '.[dev]'
 	@touch $(VENV)/.runtime $@
+
+$(VENV)/.docs: pyproject.toml $(VENV)/.made
+	@echo "installing dulcet and the tools for its documentation into $(VENV)"
+	@$(PIP) install --editable '.[docs]'
+	@touch $@
 
 dcmtk:
 	@missing=; for tool in $(DCMTK); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \

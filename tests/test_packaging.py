@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from email.parser import Parser
 from pathlib import Path
 
@@ -63,7 +66,7 @@ def test_the_metadata_says_what_it_needs(wheel):
     assert metadata["License-Expression"] == "MIT"
     base = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
     assert [line.split(">=")[0] for line in base] == ["pydicom", "typer"]
-    assert metadata.get_all("Provides-Extra") == ["dev", "fast", "pixels"]
+    assert metadata.get_all("Provides-Extra") == ["dev", "docs", "fast", "fuzz", "pixels"]
 
 
 def test_the_sdist_holds_sources_and_tests(built):
@@ -71,3 +74,44 @@ def test_the_sdist_holds_sources_and_tests(built):
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "src/dulcet/py.typed", "tests/test_packaging.py"} <= names
+
+
+COMMANDS = "echo store find get move listen serve status index export import negotiate doctor trace".split()
+
+
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new environment with the wheel; what it depends on is taken from here, for there may be no network."""
+    folder = tmp_path_factory.mktemp("venv")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    (wheel,) = built.glob("*.whl")
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python), "install"]
+    subprocess.run([*command, "--quiet", "--no-deps", "--no-index", str(wheel)], check=True, timeout=60)
+    asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    place = Path(subprocess.run(asked, check=True, capture_output=True, text=True, timeout=60).stdout.strip())
+    (place / "borrowed.pth").write_text(f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n")
+    return python
+
+
+def run(command: list[str]) -> str:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COVERAGE"))}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd="/", env=clean, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_installed_wheel_is_what_runs(installed):
+    found = run([str(installed), "-c", "import dulcet; print(dulcet.__file__)"]).strip()
+    assert Path(found).resolve().is_relative_to(installed.parents[1].resolve())
+
+
+def test_every_command_of_the_installed_wheel_runs(installed):
+    dulcet = str(installed.with_name("dulcet"))
+    assert run([dulcet, "--version"]).strip() == f"dulcet {_version.__version__}"
+    lines = run([dulcet, "--help"]).partition("Commands:")[2].splitlines()
+    names = [line.split()[0] for line in lines if line.strip()]
+    assert set(names) >= set(COMMANDS)
+    with ThreadPoolExecutor(2) as threads:
+        for name, text in zip(names, threads.map(lambda name: run([dulcet, name, "--help"]), names), strict=True):
+            assert f"dulcet {name} " in text
