@@ -45,6 +45,9 @@ TOGETHER: Final = 4
 LATE: Final = 0.001
 """Seconds that an answer may wait for the next one."""
 
+STREAM: Final = 32 * 1024
+"""Bytes of one read after which more is probably there: the next one is tried without asking first."""
+
 LAST_WORD: Final = 2.0
 """Seconds for a peer to take our A-ABORT and close; after that the connection is closed under it."""
 
@@ -57,6 +60,7 @@ class Channel(Negotiated):
         self._transport = transport
         self._error: AssociationError | DimseTimeout | None = None
         self._interrupted = False
+        self._streaming = False  # the last read brought much
         self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
         self._waiting_for_room = 0
@@ -216,6 +220,8 @@ class Channel(Negotiated):
                 return True
             if room and not transport.has_unsent:
                 return True
+            if self._streaming and not transport.has_unsent and not core.is_full and self._read():
+                return True
             timer = core.timer(time.monotonic())
             read = not core.is_full
         until = timer if deadline is None else deadline if timer is None else min(timer, deadline)
@@ -226,16 +232,22 @@ class Channel(Negotiated):
             if writable:
                 self._flush()
             if readable:
-                count = transport.read_into(core.get_buffer())
-                if count:
-                    core.buffer_updated(count)
-                elif count == 0:
-                    core.eof_received()
+                self._read()
             elif not (writable or woken):
                 now = time.monotonic()
                 core.handle_timer(now)
                 return deadline is None or now < deadline
         return True
+
+    def _read(self) -> bool:
+        """Take what the kernel has; False where that is nothing."""
+        count = self._transport.read_into(self._core.get_buffer())
+        if count:
+            self._core.buffer_updated(count)
+        elif count == 0:
+            self._core.eof_received()
+        self._streaming = count is not None and count >= STREAM
+        return count is not None
 
     def _flush(self) -> None:
         """Send as much as the kernel takes now.  A file that ends early breaks the message: then we abort."""
