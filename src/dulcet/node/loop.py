@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.aio.sending import StoreMany
 from dulcet.aio.server import Server, serve
+from dulcet.aio.serving import report_in_turn
 from dulcet.aio.threads import handlers
 from dulcet.dimse.status import Status
 from dulcet.errors import ReceiveError
@@ -143,8 +144,8 @@ async def _perform(node: Node, incoming: IncomingRequest, action: Action) -> Any
         case Receive(directory, limit):
             return await (incoming.save(directory) if directory is not None else _in_memory(incoming, limit))
         case ReportHere(sop_class_uid, sop_instance_uid, event_type, dataset, context):
-            return await association.n_event_report(
-                sop_class_uid, sop_instance_uid, event_type, dataset, context=context
+            return await report_in_turn(
+                association, sop_class_uid, sop_instance_uid, event_type, dataset, context=context
             )
         case SendHere(items, priority):
             job = StoreMany(
