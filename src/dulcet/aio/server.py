@@ -70,9 +70,9 @@ def serve(
     `handler` answers every request, each in a task of its own, a plain function in a thread; without one, take the
     associations with `accept()` or `async for`.
     `policy` says which SOP classes, transfer syntaxes and AE titles are accepted; by default verification and every
-    storage class, from anybody who calls us by our AE title.  `maximum_per_ae` bounds the associations of one calling AE
-    title, which anybody may claim: it keeps a peer that leaks them from taking all.  `tls` secures its connections; the
-    address may bring it along.  Raises AddressError, TLSConfigError, and OSError when it cannot listen.
+    storage class, from anybody who calls us by our AE title.  `maximum_per_ae` bounds the associations of one calling
+    AE title, which anybody may claim: it keeps a peer that leaks them from taking all.  `tls` secures its connections;
+    the address may bring it along.  Raises AddressError, TLSConfigError, and OSError when it cannot listen.
     """
     return Server(
         Address.parse(address, tls),

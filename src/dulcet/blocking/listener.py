@@ -100,9 +100,9 @@ def listen(
     """A listener on `AET@host:port`; port 0 takes a free one, host `*` all addresses.  Use it as a context manager.
 
     `policy` says which SOP classes, transfer syntaxes and AE titles are accepted; by default verification and every
-    storage class, from anybody who calls us by our AE title.  `maximum_per_ae` bounds the associations of one calling AE
-    title, which anybody may claim: it keeps a peer that leaks them from taking all.  `tls` secures its connections; the
-    address may bring it along.  Raises AddressError, TLSConfigError, and OSError when it cannot listen.
+    storage class, from anybody who calls us by our AE title.  `maximum_per_ae` bounds the associations of one calling
+    AE title, which anybody may claim: it keeps a peer that leaks them from taking all.  `tls` secures its connections;
+    the address may bring it along.  Raises AddressError, TLSConfigError, and OSError when it cannot listen.
     """
     return Listener(
         Address.parse(address, tls),
