@@ -125,6 +125,7 @@ TOGETHER: Final = (
     ("dulcet.node.availability", "Instance availability, as provider"),
     ("dulcet.blocking.printing", "Print, as user"),
     ("dulcet.archive.application", "The archive"),
+    ("dulcet.testing", "For tests of your own"),
 )
 
 
@@ -352,14 +353,21 @@ def doc_of_command(command: Any) -> tuple[list[str], str, list[str]]:
 def api_page() -> Iterator[str]:
     yield from ("# Public names", "", MADE, "")
     yield from ("What stands here keeps its meaning; names with an underscore, and modules not listed, may change.", "")
+    shown: list[Any] = []
     for home, title in TOGETHER:
         module = importlib.import_module(home)
-        yield from (f"## {title}", "", f"Module `{home}`.", "")
+        names = []
         for name in sorted(set(module.__all__) - {"__version__"}, key=str.lower):
             thing = getattr(module, name)
             if isinstance(thing, ModuleType) or (inspect.isclass(thing) and issubclass(thing, errors.DulcetError)):
                 continue  # the errors have a page of their own
-            yield from entry(home, name, thing)
+            if not any(thing is other for other in shown):
+                names.append(name)
+                shown.append(thing)
+        if names:
+            yield from (f"## {title}", "", f"Module `{home}`.", "")
+        for name in names:
+            yield from entry(home, name, getattr(module, name))
 
 
 def entry(home: str, name: str, thing: Any) -> Iterator[str]:
