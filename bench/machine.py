@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tests.interop import peers
+from tests.interop import archives, peers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,6 +25,7 @@ def facts() -> dict[str, object]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "dcmtk": dcmtk_version(),
+        "orthanc": orthanc_version(),
         **{name: installed(name) for name in ("dulcet", "pynetdicom", "pydicom")},
         "commit": commit(),
         "load_at_start": os.getloadavg()[0],
@@ -42,6 +43,13 @@ def dcmtk_version() -> str:
     first = peers.run([peers.tool("echoscu"), "--version"]).output
     found = re.search(r"v(\d+\.\d+\.\d+)", first)
     return found[1] if found else first.strip()
+
+
+def orthanc_version() -> str:
+    """Orthanc's version, as it says itself."""
+    said = peers.run([archives.orthanc_path(), "--version"]).output
+    found = re.search(r"(\d+\.\d+\.\d+)", said)
+    return found[1] if found else "unknown"
 
 
 def installed(package: str) -> str:

@@ -67,7 +67,7 @@ class Size:
     @property
     def attempts(self) -> int:
         """How often a run is tried on a machine that others keep busy."""
-        return 1 if self.quick else 3
+        return 1 if self.quick else 2
 
     def pick(self, full: int, quick: int) -> int:
         return quick if self.quick else full
@@ -116,7 +116,7 @@ class Scenario(ABC):
     metric: ClassVar[str]  # the one that the table of contestants shows
     limits: ClassVar[str]  # what limits us, from a profile
     targets: ClassVar[tuple[Target, ...]]
-    quick_rounds: ClassVar[int] = 3
+    quick_rounds: ClassVar[int] = 2
 
     def __init__(self, size: Size) -> None:
         self.size = size

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.measuring import METRICS, Row, Scenario, Target, Verdict, judge, with_unit
+from bench.measuring import CALM, METRICS, Row, Scenario, Target, Verdict, judge, with_unit
 
 FIGURES = "<!-- figures: written by `python -m bench --docs` -->", "<!-- end of figures -->"
 GROWTH = "<!-- growth: written by `python -m bench --growth --docs` -->", "<!-- end of growth -->"
@@ -57,7 +57,8 @@ def target_table(scenarios: Mapping[str, type[Scenario]], results: Results) -> s
         for number, target in enumerate(scenario.targets):
             verdict = judge(target, rows)
             limits = scenario.limits if number == 0 else "as above"
-            cells = [identifier, scenario.title, *_figures(verdict), wanted(target), _met(verdict), limits]
+            met = _met(verdict) + _busy(rows.get(target.ours))
+            cells = [identifier, scenario.title, *_figures(verdict), wanted(target), met, limits]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -73,6 +74,12 @@ def _figures(verdict: Verdict) -> tuple[str, str, str]:
 
 def _met(verdict: Verdict) -> str:
     return {True: "yes", False: "**no**", None: "not measured"}[verdict.met]
+
+
+def _busy(row: Row | None) -> str:
+    """A mark for a figure that other programs had a part in."""
+    share = row.median("others_share") if row is not None else None
+    return ", busy machine" if share is not None and share > CALM else ""
 
 
 def contestant_table(scenario: type[Scenario], rows: Mapping[str, Row]) -> str:
@@ -96,6 +103,8 @@ def contestant_table(scenario: type[Scenario], rows: Mapping[str, Row]) -> str:
         spread = f"{min(values) * factor:,.3g} to {max(values) * factor:,.3g}"
         tail = row.median("p99_seconds")
         figure = with_unit(metric, middle) + (f", {with_unit('p99_seconds', tail)}" if tail is not None else "")
+        if row.failures:
+            figure += f"; {len(row.failures)} failed"
         cells = [row.name, figure, spread, str(len(values)), _cpu(row), _memory(row), _others(row)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -124,7 +133,8 @@ def markdown(known: Mapping[str, object], scenarios: Mapping[str, type[Scenario]
     host = (
         f"Measured {str(known['date'])[:10]} on {known['cores']} cores of {known['processor']}, "
         f"Linux {known['kernel']}, Python {known['python']}; DCMTK {known['dcmtk']}, pynetdicom {known['pynetdicom']}, "
-        f"pydicom {known['pydicom']}, dulcet {known['dulcet']} at {known['commit']}."
+        f"pydicom {known['pydicom']}, Orthanc {known.get('orthanc', '-')}, dulcet {known['dulcet']} at {known['commit']}. "
+        f"The load was {float(str(known['load_at_start'])):.1f} at the start."
     )
     details = [contestant_table(scenarios[identifier], rows) for identifier, rows in results.items()]
     return "\n\n".join([host, target_table(scenarios, results), *details])

@@ -64,6 +64,8 @@ def _echoscu(environment: dict[str, str], server: Server, count: int) -> Metrics
         ).check()
         for number in (1, count + 1)
     )
+    if many.seconds <= one.seconds:
+        raise RunFailed(f"{count} echoes took no longer than one: the machine is too busy to tell")
     return {"p50_seconds": (many.seconds - one.seconds) / count}
 
 
