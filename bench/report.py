@@ -133,7 +133,8 @@ def markdown(known: Mapping[str, object], scenarios: Mapping[str, type[Scenario]
     host = (
         f"Measured {str(known['date'])[:10]} on {known['cores']} cores of {known['processor']}, "
         f"Linux {known['kernel']}, Python {known['python']}; DCMTK {known['dcmtk']}, pynetdicom {known['pynetdicom']}, "
-        f"pydicom {known['pydicom']}, Orthanc {known.get('orthanc', '-')}, dulcet {known['dulcet']} at {known['commit']}. "
+        f"pydicom {known['pydicom']}, Orthanc {known.get('orthanc', '-')}, "
+        f"dulcet {known['dulcet']} at {known['commit']}. "
         f"The load was {float(str(known['load_at_start'])):.1f} at the start."
     )
     details = [contestant_table(scenarios[identifier], rows) for identifier, rows in results.items()]
