@@ -127,7 +127,7 @@ class Association(Channel):
         """Monotonic time before which whoever gives many answers need not look for what came."""
         self._inbox: dict[Operation, deque[ResponseReceived]] = {}
         self._requests: deque[IncomingRequest] = deque()
-        self._streaming: IncomingRequest | None = None  # whose data set came last, or is coming
+        self._arriving: IncomingRequest | None = None  # whose data set came last, or is coming
 
     # ------------------------------------------------------------------ as user
 
@@ -477,8 +477,8 @@ class Association(Channel):
         if type(event) is RequestReceived:
             self._serve(IncomingRequest(self, event.request))
         elif type(event) is DataReceived:
-            if self._streaming is not None:
-                self._streaming._lose(event.is_last)
+            if self._arriving is not None:
+                self._arriving._lose(event.is_last)
         elif type(event) is ResponseReceived:
             self._inbox.setdefault(event.operation, deque()).append(event)
         elif isinstance(event, StrayResponse):

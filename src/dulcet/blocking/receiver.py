@@ -65,6 +65,7 @@ class Receiver:
         self._changed = threading.Condition()
         self._waiting = 0  # threads that wait for an association
         self._stopping = False
+        self._interrupted = False
         self._add_thread()
 
     def stop(self, seconds: float = GRACE) -> bool:
@@ -86,9 +87,12 @@ class Receiver:
             thread.join(5.0)
         return not left
 
-    def interrupt(self) -> None:
-        """Abort the associations that stand; callable from any thread."""
-        for association in list(self._alive.values()):
+    def interrupt(self, *, coming: bool = False) -> None:
+        """Abort the associations that stand, with `coming` those to come as well; callable from any thread."""
+        with self._changed:
+            self._interrupted = coming
+            standing = list(self._alive.values())
+        for association in standing:
             association.interrupt()
 
     def __enter__(self) -> Self:
@@ -133,6 +137,9 @@ class Receiver:
             self._waiting -= 1
             self._alive[threading.current_thread()] = association
             self._changed.notify_all()
+            interrupted = self._interrupted
+        if interrupted:
+            association.interrupt()
         return True
 
     def _serve(self, association: Association) -> None:

@@ -29,7 +29,7 @@ class IncomingRequest(Incoming):
         self.association = association
         self._lost = False
         if request.streams:
-            association._streaming = self
+            association._arriving = self
 
     def defer(self) -> IncomingRequest:
         """Promise to answer later, maybe from another thread, while more requests are taken: for windows beyond 1.

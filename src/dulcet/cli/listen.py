@@ -123,7 +123,7 @@ def _serve(receiver: Receiver, taker: _Taker, drain: float, signals: Signals) ->
 
     threading.Thread(target=stop, name="dulcet-stop", daemon=True).start()
     while signals.wait():  # 0 is the end
-        receiver.interrupt()
+        receiver.interrupt(coming=True)
     taker.summary()
     return 0
 
