@@ -11,9 +11,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
+from tests.corpus import CT_IMAGE, make_instance
 from tests.hostile.scripted import PATIENCE, Peer, until
 from tests.hostile.targets import FACES, QUICK, is_served, nothing_left, target
 from tests.hostile.words import QUERY, QUERY_RQ, RQ, STORE, STORE_RQ, pdu, pdv, say
@@ -232,19 +234,28 @@ def called() -> bytes:
     return encode(replace(RQ, called_ae_title="RECEIVER"))
 
 
-def test_memory_follows_what_came_and_not_what_was_declared(face: str, tmp_path: Path) -> None:
-    options = ["listen", "--dir", str(tmp_path / "kept"), "--port", "0", "--durability", "none"]
-    process = subprocess.Popen(
+@contextlib.contextmanager
+def process(face: str, folder: Path) -> Iterator[tuple[int, int]]:
+    """A provider in a process of its own: its id and its port."""
+    options = ["listen", "--dir", str(folder), "--port", "0", "--durability", "none"]
+    serving = subprocess.Popen(
         [sys.executable, "-c", SERVERS[face], *options],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     try:
-        assert process.stdout is not None
-        while not (found := re.search(r"listening on \S+:(\d+)", line := process.stdout.readline())):
+        assert serving.stdout is not None
+        while not (found := re.search(r"listening on \S+:(\d+)", line := serving.stdout.readline())):
             assert line, "it ended before it listened"
-        port = int(found[1])
+        yield serving.pid, int(found[1])
+    finally:
+        serving.kill()
+        serving.communicate()
+
+
+def test_memory_follows_what_came_and_not_what_was_declared(face: str, tmp_path: Path) -> None:
+    with process(face, tmp_path / "kept") as (pid, port):
         is_served(f"RECEIVER@127.0.0.1:{port}")
-        before = peak(process.pid)
+        before = peak(pid)
         for lie in LIES.values():
             with contextlib.ExitStack() as stack:
                 words = lie()
@@ -253,11 +264,29 @@ def test_memory_follows_what_came_and_not_what_was_declared(face: str, tmp_path:
                     with contextlib.suppress(ConnectionError):
                         peer.sock.sendall(words)
                 is_served(f"RECEIVER@127.0.0.1:{port}")
-        grown = peak(process.pid) - before
+        grown = peak(pid) - before
         assert grown < 64 << 20, f"{grown >> 20} MiB for {PEERS} peers at once"
-    finally:
-        process.kill()
-        process.communicate()
+
+
+def test_a_good_sender_beside_holders_keeps_its_rate(face: str, tmp_path: Path) -> None:
+    """Medians of several turns; half of the rate is what a busy machine lets us insist on, it is about all of it."""
+    files = [make_instance(tmp_path / f"{n}.dcm", 20_000, seed=n, sop_class_uid=CT_IMAGE) for n in range(100)]
+    with process(face, tmp_path / "kept") as (_, port), contextlib.ExitStack() as stack:
+        alone = [seconds(port, files) for _ in range(6)]
+        for words in [b"", say("half RQ"), say("RQ")[:7]] * 300:
+            stack.enter_context(knock(port)).sock.sendall(words)
+        beside = [seconds(port, files) for _ in range(5)]
+        share = median(alone[1:]) / median(beside)
+        print(f"{face}: {share:.0%} of its rate beside 900 holders")
+        assert share > 0.5
+
+
+def seconds(port: int, files: list[Path]) -> float:
+    """What sending them takes."""
+    with dulcet.associate(f"RECEIVER@127.0.0.1:{port}") as association:
+        start = time.perf_counter()
+        assert all(sent.ok for sent in association.store_many(files))
+        return time.perf_counter() - start
 
 
 def peak(pid: int) -> int:
