@@ -15,6 +15,7 @@ import itertools
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -32,6 +33,8 @@ NEW_FILE: Final = (
     | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 )  # fmt: skip
 SUFFIX: Final = ".dcm"
+SYNCED_AT_ONCE: Final = 8
+"""Folders; what more of them bring is below what their threads cost."""
 
 
 class Objects(Protocol):
@@ -120,6 +123,7 @@ class FileObjects:
         self._changed: set[str] = set()
         """Folders whose entries are not yet on stable storage."""
         self._settling = threading.Lock()
+        self._syncing = ThreadPoolExecutor(SYNCED_AT_ONCE, "dulcet-sync")  # starts no thread before it is used
         for folder in (self._objects, self._partial):
             folder.mkdir(parents=True, exist_ok=True)
         if durable:
@@ -188,14 +192,20 @@ class FileObjects:
             return
         with self._settling:
             series = {f"{self._objects}/{os.path.dirname(key)}" for key in keys}
-            for folder in {*series, *map(os.path.dirname, series), str(self._objects)}:
-                if folder in self._changed:
-                    self._changed.discard(folder)  # before: what is added from now on is for the next one
-                    try:
-                        _sync_folder(folder)
-                    except OSError as error:
-                        self._changed.add(folder)
-                        raise self.refusal(error) from error
+            folders = [
+                folder
+                for folder in {*series, *map(os.path.dirname, series), str(self._objects)}
+                if folder in self._changed
+            ]
+            self._changed.difference_update(folders)  # before: what is added from now on is for the next one
+            try:
+                if len(folders) == 1:
+                    _sync_folder(folders[0])
+                else:  # at the same time: the file system writes them in one go
+                    list(self._syncing.map(_sync_folder, folders))
+            except OSError as error:
+                self._changed.update(folders)
+                raise self.refusal(error) from error
 
     def path(self, key: str) -> Path:
         """Where an object can be read."""
