@@ -2,12 +2,15 @@
 
 Good ones, refused, aborted, half, hostile, reset, with TLS and with TLS that fails.  Once a second memory, descriptors,
 threads, and what the faces still hold (guests, associations, tasks) are counted; a line is fitted through the last
-three quarters.  `.fuzzing/soak.svg` shows them; the exit code is 1 when one of the lines rises, or something failed.
+three quarters.  Before each look the allocator gives back what is free, so that only what is held counts: its heaps in
+many threads grow for minutes otherwise.  `.fuzzing/soak.svg` shows them; the exit code is 1 when one of the lines
+rises, or something failed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import itertools
 import logging
@@ -24,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.hostile.scripted import perform
-from tests.hostile.targets import ECHO, FACES, QUICK, Target, target
+from tests.hostile.targets import ECHO, FACES, Target, target
 from tests.tls.authority import Authority
 
 import dulcet
@@ -51,7 +54,11 @@ SCRIPTS = {
     "a broken message": "RQ; read; command set of noise",
     "a PDV that overruns": "RQ; read; PDV overrun",
 }
-TLS_SCRIPTS = {"plain to a TLS port": "RQ; close", "HTTP to a TLS port": "HTTP; close", "a probe of a TLS port": "close"}
+TLS_SCRIPTS = {
+    "plain to a TLS port": "RQ; close",
+    "HTTP to a TLS port": "HTTP; close",
+    "a probe of a TLS port": "close",
+}
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,13 @@ def look(targets: list[Target], start: float) -> Sample:
         float(sum(one.left() for one in targets)),
     )
     return Sample(time.monotonic() - start, values)
+
+
+def tidy() -> None:
+    """Collect what is garbage, and give free memory back (glibc)."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def slope(samples: list[Sample], which: int) -> float:
@@ -142,7 +156,7 @@ def soak(minutes: float) -> int:
         server = TLSConfig(ca_file=authority.file, **authority.issue().files)
         client = TLSConfig(ca_file=authority.file, **authority.issue("ct1").files)
         options = {
-            "config": dulcet.AssociationConfig(timers=QUICK),
+            "config": dulcet.AssociationConfig(timers=dulcet.Timers(artim=2.0)),
             "policy": dulcet.AcceptancePolicy.storage("PROVIDER", promiscuous=True),
         }
         plain = [stack.enter_context(target(face, Path(folder, face), **options)) for face in FACES]
@@ -168,7 +182,7 @@ def soak(minutes: float) -> int:
             thread.start()
         while time.monotonic() - start < 60 * minutes:
             stop.wait(1.0)
-            gc.collect()
+            tidy()
             samples.append(look([*plain, *secured], start))
         stop.set()
         for thread in threads:
