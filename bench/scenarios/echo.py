@@ -75,6 +75,7 @@ class EchoOnOpenAssociation(Scenario):
     id = "S4"
     title = "C-ECHO on an open association"
     metric = "p50_seconds"
+    quick_rounds = 1
     targets = (
         Target("p50_seconds", "dulcet", "DCMTK tuned", at_least=1.0),
         Target("p50_seconds", "dulcet", "pynetdicom", at_least=30),

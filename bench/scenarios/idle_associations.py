@@ -53,6 +53,7 @@ class IdleAssociations(Scenario):
     id = "S7"
     title = "2,000 idle associations and a busy one"
     metric = "association_bytes"
+    quick_rounds = 1
     targets = tuple(
         Target(metric, ours, at_most=bound)
         for ours in ("dulcet asyncio", "dulcet threads")

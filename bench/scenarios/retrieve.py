@@ -65,7 +65,7 @@ class Retrieve(Scenario):
     id = "S11"
     title = "C-GET and C-MOVE of a study of 400 x 512 KiB, tmpfs"
     metric = "objects_per_second"
-    quick_rounds = 2
+    quick_rounds = 1
     targets = tuple(
         Target("objects_per_second", f"dulcet, {what}", f"{peer}, {what}", at_least=bound)
         for what in ("getscu", "movescu")
