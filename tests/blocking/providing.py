@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,7 +40,8 @@ class Provider:
         request.respond(dulcet.Status.SUCCESS)
 
     def join(self) -> None:
-        """Wait until every association is over."""
+        """Wait until every association is over, those included that were not even taken yet."""
+        eventually(lambda: self.listener.count == 0)
         with self.lock:
             threads = list(self.threads)
         for thread in threads:
@@ -100,6 +102,14 @@ def provider(
             for association in made.associations:
                 association.interrupt()
             made.join()
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Look again and again, until it holds or too long."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.002)
 
 
 def descriptors() -> int:

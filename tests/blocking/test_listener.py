@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.blocking.providing import PATIENCE, descriptors, provider
+from tests.blocking.providing import PATIENCE, descriptors, eventually, provider
 from tests.blocking.scripted import Wire
 from tests.corpus import CT_IMAGE, EXPLICIT
 
@@ -201,8 +201,7 @@ def test_resets_at_every_moment_leave_nothing() -> None:
                 wire.send(words[:cut])
                 wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         assert is_served(made.address)
-        made.join()
-        assert made.listener.count == 0
+        eventually(lambda: made.listener.count == 0)
 
 
 def test_more_guests_than_fit_push_out_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,11 +295,10 @@ def test_beyond_the_limit_is_a_transient_refusal(limit: str) -> None:
             dulcet.associate(made.address, contexts=ECHO)
         assert (caught.value.result, caught.value.source, caught.value.reason) == (2, 3, 2)
         one.release()
-        made.threads[0].join(PATIENCE)
+        eventually(lambda: made.listener.count == 1)
         assert is_served(made.address)
         two.abort()
-        made.join()
-        assert made.listener.count == 0
+        eventually(lambda: made.listener.count == 0)
 
 
 def test_who_may_call_is_a_policy() -> None:
