@@ -43,3 +43,9 @@ def test_what_does_not_read_as_an_address_says_which_part(text: str, message: st
     with pytest.raises(AddressError, match=message) as caught:
         Address.parse(text)
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 70000])
+def test_a_port_that_does_not_exist_is_refused_however_the_address_is_made(port: int) -> None:
+    with pytest.raises(AddressError, match="not a TCP port"):
+        Address("ARCHIVE", "localhost", port)

@@ -21,6 +21,10 @@ class Address:
     tls: Any = None
     """How the connection is secured: a `TLSConfig` or an `ssl.SSLContext`; None is without TLS."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise AddressError(f"{self.port} is not a TCP port: 1 to 65535 expected, 0 for a free one to listen on")
+
     @classmethod
     def parse(cls, text: str | Address, tls: Any = None) -> Address:
         """Read `AET@host:port`, secured by `tls` where it is given; AddressError says which part does not fit."""
