@@ -173,7 +173,7 @@ def test_what_is_no_fault_is_explained(text: str) -> None:
         Fault.parse(text)
 
 
-@pytest.mark.parametrize("fault", ["delay=5ms", "throttle=20M"])
+@pytest.mark.parametrize("fault", ["delay=5ms", "jitter=10ms", "throttle=20M"])
 def test_slow_networks_change_nothing_but_time(server: NodeThreads, tmp_path: Path, fault: str) -> None:
     entries = session(server, tmp_path / "slow.jsonl", tmp_path, (Fault.parse(fault),))
     assert any("A-RELEASE-RP" in line for line in lines_of(entries))

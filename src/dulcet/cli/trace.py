@@ -28,7 +28,7 @@ def trace(
     replay: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Play FILE back to this peer.")] = None,
     fault: Annotated[
         list[str],
-        typer.Option("--fault", metavar="FAULT", help="delay=50ms, cut=N, reset=N, stop=N, throttle=N, >:cut=N."),
+        typer.Option("--fault", metavar="FAULT", help="delay=50ms, jitter=20ms, cut=N, reset=N, stop=N, throttle=N."),
     ] = [],  # noqa: B006 - typer reads it, nobody changes it
     datasets: Annotated[bool, typer.Option("--datasets", help="Show data sets, patient data masked.")] = False,
     unmasked: Annotated[bool, typer.Option("--unmasked", help="Show patient data too.")] = False,

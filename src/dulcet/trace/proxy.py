@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import random
 import re
 import selectors
 import socket
@@ -25,7 +26,7 @@ Watcher = Callable[[int, Direction, bytes], object]
 
 CHUNK: Final = 64 * 1024
 NUMBER: Final = r"(?P<value>[0-9]+(?:\.[0-9]+)?)(?P<unit>ms|s|k|M)?"
-FAULT: Final = re.compile(rf"(?:(?P<way>[<>]):)?(?P<kind>delay|cut|reset|stop|throttle)={NUMBER}")
+FAULT: Final = re.compile(rf"(?:(?P<way>[<>]):)?(?P<kind>delay|jitter|cut|reset|stop|throttle)={NUMBER}")
 UNITS: Final = {None: 1.0, "s": 1.0, "ms": 0.001, "k": 1000.0, "M": 1_000_000.0}
 RESET: Final = struct.pack("ii", 1, 0)
 
@@ -34,22 +35,25 @@ RESET: Final = struct.pack("ii", 1, 0)
 class Fault:
     """What goes wrong, in one direction or, with None, in both.
 
-    delay: every piece leaves that many seconds later; cut: the connection is closed in order after so many bytes;
-    reset: the same with a reset; stop: after so many bytes nothing is passed on any more, and nothing closed; throttle:
-    at most so many bytes a second.
+    delay: every piece leaves that many seconds later; jitter: each up to that many seconds later, by chance; cut: the
+    connection is closed in order after so many bytes; reset: the same with a reset; stop: after so many bytes nothing
+    is passed on any more, and nothing closed; throttle: at most so many bytes a second.
     """
 
-    kind: Literal["delay", "cut", "reset", "stop", "throttle"]
+    kind: Literal["delay", "jitter", "cut", "reset", "stop", "throttle"]
     value: float
     direction: Direction | None = None
 
     @classmethod
     def parse(cls, text: str) -> Fault:
-        """`delay=50ms`, `>:cut=10000`, `<:throttle=100k`, `reset=4096`, `stop=1M`; ValueError says what is expected."""
+        """`delay=50ms`, `jitter=20ms`, `>:cut=10000`, `<:throttle=100k`, `reset=4096`, `stop=1M`.
+
+        ValueError says what is expected.
+        """
         match = FAULT.fullmatch(text)
         if match is None:
             raise ValueError(
-                f"fault {text!r}: delay=50ms, cut=BYTES, reset=BYTES, stop=BYTES or throttle=BYTES, "
+                f"fault {text!r}: delay=50ms, jitter=20ms, cut=BYTES, reset=BYTES, stop=BYTES or throttle=BYTES, "
                 "with k or M for bytes, and >: or <: in front for one direction"
             )
         return cls(match["kind"], float(match["value"]) * UNITS[match["unit"]], match["way"])  # type: ignore[arg-type]
@@ -180,7 +184,7 @@ class _Passage:
 
     def on(self, data: bytes, target: socket.socket, pair: set[socket.socket]) -> bool:
         """Pass it on; False when the direction is to end."""
-        delay = self._faults.get("delay", 0.0)
+        delay = self._faults.get("delay", 0.0) + self._faults.get("jitter", 0.0) * random.random()
         if delay and self._closing.wait(delay):
             return False
         for kind in ("cut", "reset", "stop"):
