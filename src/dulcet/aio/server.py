@@ -21,7 +21,8 @@ from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association as Core
 from dulcet.errors import DulcetError, InstanceError, TLSError
 from dulcet.io.deciding import Deciders
-from dulcet.io.sockets import format_address, listening_sockets
+from dulcet.io.sockets import HELD_BACK, format_address, listening_sockets
+from dulcet.log_codes import coded
 from dulcet.services.acceptance import AcceptancePolicy
 from dulcet.services.admission import CROWDED, UNDECIDED, Admission, log_event, log_parting
 from dulcet.upper_layer.address import Address
@@ -32,6 +33,7 @@ from dulcet.upper_layer.pdu import AssociateRQ
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from dulcet.io.sharing import SharedPort
     from dulcet.io.tls import TLSConfig
 
 __all__ = ["Server", "serve"]
@@ -64,6 +66,7 @@ def serve(
     maximum_per_host: int = 100,
     maximum_per_ae: int | None = None,
     tls: TLSConfig | SSLContext | None = None,
+    shared: SharedPort | None = None,
 ) -> Server:
     """A server on `AET@host:port`; port 0 takes a free one, host `*` all addresses.  Await it, or enter it.
 
@@ -72,7 +75,9 @@ def serve(
     `policy` says which SOP classes, transfer syntaxes and AE titles are accepted; by default verification and every
     storage class, from anybody who calls us by our AE title.  `maximum_per_ae` bounds the associations of one calling
     AE title, which anybody may claim: it keeps a peer that leaks them from taking all.  `tls` secures its connections;
-    the address may bring it along.  Raises AddressError, TLSConfigError, and OSError when it cannot listen.
+    the address may bring it along.  `shared` is a port, used instead of the address' own, from which other processes
+    accept as well; limits are then for all together.  Raises AddressError, TLSConfigError, and OSError when it cannot
+    listen.
     """
     return Server(
         Address.parse(address, tls),
@@ -82,6 +87,7 @@ def serve(
         maximum_associations=maximum_associations,
         maximum_per_host=maximum_per_host,
         maximum_per_ae=maximum_per_ae,
+        shared=shared,
     )
 
 
@@ -98,6 +104,7 @@ class Server:
         maximum_associations: int = 500,
         maximum_per_host: int = 100,
         maximum_per_ae: int | None = None,
+        shared: SharedPort | None = None,
     ) -> None:
         self.config = config or AssociationConfig()
         self.policy = policy or AcceptancePolicy.storage(address.ae_title)
@@ -114,7 +121,10 @@ class Server:
             maximum_associations=maximum_associations,
             maximum_per_host=maximum_per_host,
             maximum_per_ae=maximum_per_ae,
+            together=shared,
         )
+        self._shared = shared
+        self._yielded = False  # a connection was left to those who have less in hand, and they did not take it
         self._sockets: list[socket.socket] = []
         self._closing = False
         self._guests: dict[_Guest, None] = {}  # in the order of their coming
@@ -225,8 +235,10 @@ class Server:
             from dulcet.io.tls import server_context
 
             server_context(self.tls)  # what cannot be used shows now
-        self._sockets = listening_sockets(self.address.host, self.address.port)
-        self.address = replace(self.address, port=self._sockets[0].getsockname()[1])
+        shared, address = self._shared, self.address
+        self._sockets = listening_sockets(address.host, address.port) if shared is None else shared.sockets
+        self.address = replace(address, port=self._sockets[0].getsockname()[1])
+        self._tell_load()
         self._listen()
         return self
 
@@ -258,7 +270,12 @@ class Server:
 
     def _accept(self, listening: socket.socket) -> None:
         accepted = False
-        for _ in range(ACCEPTED_AT_ONCE):
+        if self._shared is not None and not self._yielded and self._shared.is_ahead():
+            self._yielded = True
+            self._pause_accepting(HELD_BACK)
+            return
+        self._yielded = False
+        for _ in range(ACCEPTED_AT_ONCE if self._shared is None else 1):
             try:
                 sock, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -269,20 +286,34 @@ class Server:
                 if self._guests:  # who came first and has not said yet what it wants, goes
                     self._dismiss_oldest()
                     return
-                log.error("cannot accept a connection: %s; raise the limit of open files", error.strerror)
-                for one in self._sockets:
-                    self._loop.remove_reader(one)
-                self._retry = self._loop.call_later(RESERVE, self._listen)
+                log.error(
+                    "cannot accept a connection: %s; raise the limit of open files", error.strerror,
+                    extra=coded("DUL110"),
+                )  # fmt: skip
+                self._pause_accepting(RESERVE)
                 return
             self._greet(sock)
             accepted = True
+
+    def _pause_accepting(self, seconds: float) -> None:
+        for sock in self._sockets:
+            self._loop.remove_reader(sock)
+        self._retry = self._loop.call_later(seconds, self._listen)
+
+    def _tell_load(self) -> None:
+        """Those who accept from the same port take the next connection according to this."""
+        if self._shared is not None and not self._closing:
+            self._shared.set_load(len(self._guests) + self._admission.count)
 
     async def _accept_one_by_one(self, listening: socket.socket) -> None:
         while True:
             try:
                 sock, _ = await self._loop.sock_accept(listening)
             except OSError as error:
-                log.error("cannot accept a connection: %s; raise the limit of open files", error.strerror)
+                log.error(
+                    "cannot accept a connection: %s; raise the limit of open files", error.strerror,
+                    extra=coded("DUL110"),
+                )  # fmt: skip
                 await asyncio.sleep(RESERVE)
             else:
                 self._greet(sock)
@@ -297,6 +328,7 @@ class Server:
             sock.close()
             return
         self._guests[guest] = None
+        self._tell_load()
         self._run(guest.connect(sock))
 
     def _dismiss_oldest(self) -> None:
@@ -311,7 +343,6 @@ class Server:
 
     def _hand_out(self, guest: _Guest) -> None:
         self._guests.pop(guest, None)
-        self._admission.came(guest.host, guest._calling)
         association = Association(guest.wire.core, guest.wire, peer=guest.peer)
         association._tasks = self._tasks
         start = self._loop.time()
@@ -326,13 +357,16 @@ class Server:
     def _gone(self, association: Association, guest: _Guest, seconds: float) -> None:
         self._alive.discard(association)
         self._admission.gone(guest.host, guest._calling)
+        self._tell_load()
         log_parting(guest.wire.core, guest.peer)
         if self.handler is not None:
             who = f"{association.peer} {association.calling_ae_title!a}"
             if association.ending != "released":
-                served.warning("%s: %s", who, association._error)
+                served.warning("%s: %s", who, association._error, extra=coded("DUL115"))
             count = association._count
-            served.info("%s: %s after %d requests, %.1f s", who, association.ending, count, seconds)
+            served.info(
+                "%s: %s after %d requests, %.1f s", who, association.ending, count, seconds, extra=coded("DUL116")
+            )
 
 
 class _Guest:
@@ -394,7 +428,7 @@ class _Guest:
         self.server._deciders.submit(decide)
 
     def _give_up(self) -> None:
-        log.warning("%s: refused, nobody decided about it in time", self.peer)
+        log.warning("%s: refused, nobody decided about it in time", self.peer, extra=coded("DUL111"))
         self._conclude(CONGESTED)
 
     def _conclude(self, answer: Any) -> None:
@@ -409,14 +443,18 @@ class _Guest:
         core, server = self.wire.core, self.server
         if isinstance(answer, tuple):
             core.reject(*answer)
-        elif server._admission.is_crowded(self.host, self._calling):  # others came while it was being decided about
+        elif not server._admission.admit(self.host, self._calling):  # others came while it was being decided about
             core.reject(*CROWDED)
         else:
             try:
                 core.accept(answer)
             except DulcetError as error:
-                log.error("%s: the association cannot be accepted as it was decided: %s", self.peer, error)
+                log.error(
+                    "%s: the association cannot be accepted as it was decided: %s", self.peer, error,
+                    extra=coded("DUL114"),
+                )  # fmt: skip
                 core.reject(*UNDECIDED)
+                server._admission.gone(self.host, self._calling)
             else:
                 server._hand_out(self)
 
@@ -435,7 +473,7 @@ class _Guest:
         if not wire.received:
             wire.sever()
             return
-        log.warning("%s", error)
+        log.warning("%s", error, extra=coded("DUL151"))
         self.server.handshake_failures += 1
         if wire.core.journal is not None:
             wire.core.journal.append(HandshakeFailed(str(error)))
@@ -444,7 +482,7 @@ class _Guest:
     def _too_late(self) -> None:
         wire, seconds = self.wire, self.server.config.timers.tls
         if wire.begun:
-            log.warning("%s: no whole A-ASSOCIATE-RQ within %g s", self.peer, seconds)
+            log.warning("%s: no whole A-ASSOCIATE-RQ within %g s", self.peer, seconds, extra=coded("DUL102"))
             wire.sever()
         else:
             wire.fail(TLSError(f"{self.peer}: no TLS handshake within {seconds:g} s"))
@@ -460,6 +498,7 @@ class _Guest:
             self._timer.cancel()
             self._timer = None
         self.server._guests.pop(self, None)
+        self.server._tell_load()
         log_parting(self.wire.core, self.peer)
 
     @property

@@ -27,7 +27,8 @@ from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association as Core
 from dulcet.errors import DulcetError, TLSError
 from dulcet.io.deciding import Deciders
-from dulcet.io.sockets import format_address, listening_sockets
+from dulcet.io.sockets import HELD_BACK, format_address, listening_sockets
+from dulcet.log_codes import coded
 from dulcet.services.acceptance import AcceptancePolicy
 from dulcet.services.admission import CROWDED, UNDECIDED, Admission, log_event, log_parting
 from dulcet.services.observing import Reporter
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from dulcet.blocking.secure import SecureTransport
+    from dulcet.io.sharing import SharedPort
     from dulcet.io.tls import TLSConfig
 
 __all__ = ["Listener", "listen"]
@@ -96,13 +98,16 @@ def listen(
     maximum_per_host: int = 100,
     maximum_per_ae: int | None = None,
     tls: TLSConfig | SSLContext | None = None,
+    shared: SharedPort | None = None,
 ) -> Listener:
     """A listener on `AET@host:port`; port 0 takes a free one, host `*` all addresses.  Use it as a context manager.
 
     `policy` says which SOP classes, transfer syntaxes and AE titles are accepted; by default verification and every
     storage class, from anybody who calls us by our AE title.  `maximum_per_ae` bounds the associations of one calling
     AE title, which anybody may claim: it keeps a peer that leaks them from taking all.  `tls` secures its connections;
-    the address may bring it along.  Raises AddressError, TLSConfigError, and OSError when it cannot listen.
+    the address may bring it along.  `shared` is a port, used instead of the address' own, from which other processes
+    accept as well; limits are then for all together.  Raises AddressError, TLSConfigError, and OSError when it cannot
+    listen.
     """
     return Listener(
         Address.parse(address, tls),
@@ -111,6 +116,7 @@ def listen(
         maximum_associations=maximum_associations,
         maximum_per_host=maximum_per_host,
         maximum_per_ae=maximum_per_ae,
+        shared=shared,
     )
 
 
@@ -126,6 +132,7 @@ class Listener:
         maximum_associations: int = 500,
         maximum_per_host: int = 100,
         maximum_per_ae: int | None = None,
+        shared: SharedPort | None = None,
     ) -> None:
         self.config = config or AssociationConfig()
         self.policy = policy or AcceptancePolicy.storage(address.ae_title)
@@ -143,9 +150,12 @@ class Listener:
             maximum_associations=maximum_associations,
             maximum_per_host=maximum_per_host,
             maximum_per_ae=maximum_per_ae,
+            together=shared,
         )
         self._decided: queue.SimpleQueue[tuple[_Guest, Answer]] = queue.SimpleQueue()
-        self._sockets = listening_sockets(address.host, address.port)
+        self._shared = shared
+        self._yielded = False  # a connection was left to those who have less in hand, and they did not take it
+        self._sockets = listening_sockets(address.host, address.port) if shared is None else shared.sockets
         self.address = replace(address, port=self._sockets[0].getsockname()[1])
         """Where it listens, the port that was taken included."""
         self._established: queue.SimpleQueue[Association | None] = queue.SimpleQueue()
@@ -160,6 +170,7 @@ class Listener:
         self._retry_accept: float | None = None
         self._deciders = Deciders(f"dulcet-decider-{self.address.port}")
         self._thread = threading.Thread(target=self._greet, name=f"dulcet-listener-{self.address.port}", daemon=True)
+        self._tell_load()
         self._thread.start()
 
     # ------------------------------------------------------------------ for those who serve
@@ -282,13 +293,15 @@ class Listener:
                 error = TLSError(f"{guest.peer}: no TLS handshake within {seconds:g} s")
                 self._guard(guest, self._expel, guest, error)
             elif guest.limit is not None and guest.limit <= now:
-                log.warning("%s: no whole A-ASSOCIATE-RQ within %g s", guest.peer, self.config.timers.tls)
+                log.warning(
+                    "%s: no whole A-ASSOCIATE-RQ within %g s", guest.peer, self.config.timers.tls, extra=coded("DUL102")
+                )
                 self._dismiss(guest)
             elif guest.watched:
                 guest.core.handle_timer(now)
                 self._guard(guest, self._attend, guest)
             else:
-                log.warning("%s: refused, nobody decided about it in time", guest.peer)
+                log.warning("%s: refused, nobody decided about it in time", guest.peer, extra=coded("DUL111"))
                 self._guard(guest, self._conclude, guest, CONGESTED)
 
     def _guard(self, guest: _Guest, step: Callable[..., None], *arguments: object) -> None:
@@ -296,13 +309,18 @@ class Listener:
         try:
             step(*arguments)
         except Exception:
-            log.exception("%s: unexpected", guest.peer)
+            log.exception("%s: unexpected", guest.peer, extra=coded("DUL901"))
             if guest.sock in self._guests:
                 self._dismiss(guest)
 
     def _accept(self, listening: socket.socket) -> None:
         accepted = room_made = False
-        for _ in range(ACCEPTED_AT_ONCE):
+        if self._shared is not None and not self._yielded and self._shared.is_ahead():
+            self._yielded = True
+            self._pause_accepting(HELD_BACK)
+            return
+        self._yielded = False
+        for _ in range(ACCEPTED_AT_ONCE if self._shared is None else 1):
             try:
                 sock, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -314,16 +332,28 @@ class Listener:
                     self._dismiss(next(iter(self._guests.values())))
                     room_made = True
                     continue
-                log.error("cannot accept a connection: %s; raise the limit of open files", error.strerror)
-                for one in self._sockets:
-                    self._selector.unregister(one)
-                self._retry_accept = time.monotonic() + RESERVE
+                log.error(
+                    "cannot accept a connection: %s; raise the limit of open files", error.strerror,
+                    extra=coded("DUL110"),
+                )  # fmt: skip
+                self._pause_accepting(RESERVE)
                 return
             if len(self._guests) >= GREETED_AT_ONCE:
                 self._dismiss(next(iter(self._guests.values())))
             self._guests[sock] = self._welcome(sock, format_address(address), str(address[0]))
             self._selector.register(sock, selectors.EVENT_READ)
+            self._tell_load()
             accepted = True
+
+    def _pause_accepting(self, seconds: float) -> None:
+        for sock in self._sockets:
+            self._selector.unregister(sock)
+        self._retry_accept = time.monotonic() + seconds
+
+    def _tell_load(self) -> None:
+        """Those who accept from the same port take the next connection according to this."""
+        if self._shared is not None and not self._closing:
+            self._shared.set_load(len(self._guests) + self._admission.count)
 
     def _welcome(self, sock: socket.socket, peer: str, host: str) -> _Guest:
         core = Core(requestor=False, config=self.config)
@@ -392,7 +422,7 @@ class Listener:
         if guest.failed or not transport.received:
             self._dismiss(guest)
             return
-        log.warning("%s", error)
+        log.warning("%s", error, extra=coded("DUL151"))
         self.handshake_failures += 1
         if guest.reporter is not None and guest.core.journal is not None:
             guest.core.journal.append(HandshakeFailed(str(error)))
@@ -472,15 +502,17 @@ class Listener:
             return
         calling = guest.core.request.calling if guest.core.request is not None else ""
         with self._lock:
-            if self._admission.is_crowded(guest.host, calling):  # others came while it was being decided about
-                guest.core.reject(*CROWDED)
-                return
-            self._admission.came(guest.host, calling)
+            admitted = self._admission.admit(guest.host, calling)
+        if not admitted:  # others came while it was being decided about
+            guest.core.reject(*CROWDED)
+            return
         guest.counted = True
         try:
             guest.core.accept(answer)
         except DulcetError as error:
-            log.error("%s: the association cannot be accepted as it was decided: %s", guest.peer, error)
+            log.error(
+                "%s: the association cannot be accepted as it was decided: %s", guest.peer, error, extra=coded("DUL114")
+            )
             guest.core.reject(*UNDECIDED)
 
     def _speak(self, guest: _Guest) -> bool:
@@ -509,10 +541,12 @@ class Listener:
         log_parting(guest.core, guest.peer)
         if guest.counted:
             self._gone(guest.host, guest.core)
+        self._tell_load()
 
     def _gone(self, host: str, core: Core) -> None:
         with self._lock:
             self._admission.gone(host, core.request.calling if core.request is not None else "")
+        self._tell_load()
 
 
 class _Accepted(Association):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 from dulcet.blocking.listener import Listener
 from dulcet.config import AssociationConfig
 from dulcet.errors import DulcetError
+from dulcet.log_codes import coded
 from dulcet.services.acceptance import AcceptancePolicy
 from dulcet.upper_layer.address import Address
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from dulcet.blocking.association import Association
     from dulcet.blocking.requests import IncomingRequest
+    from dulcet.io.sharing import SharedPort
     from dulcet.io.tls import TLSConfig
 
 __all__ = ["Receiver"]
@@ -48,6 +50,7 @@ class Receiver:
         maximum_per_host: int = 100,
         maximum_per_ae: int | None = None,
         tls: TLSConfig | SSLContext | None = None,
+        shared: SharedPort | None = None,
     ) -> None:
         """Listen at `AET@host:port`; raises AddressError, TLSConfigError, and OSError when it cannot listen."""
         self.listener = Listener(
@@ -57,6 +60,7 @@ class Receiver:
             maximum_associations=maximum_associations,
             maximum_per_host=maximum_per_host,
             maximum_per_ae=maximum_per_ae,
+            shared=shared,
         )
         self.address = self.listener.address
         """Where it listens, the port that was taken included."""
@@ -132,7 +136,7 @@ class Receiver:
                 try:
                     self._add_thread()
                 except RuntimeError:  # no more threads: this one has to go, the others go on
-                    log.exception("%s: no thread to serve it", association.peer)
+                    log.exception("%s: no thread to serve it", association.peer, extra=coded("DUL117"))
                     return False
             self._waiting -= 1
             self._alive[threading.current_thread()] = association
@@ -152,9 +156,12 @@ class Receiver:
                     count += 1
                     association._serve(request)
         except DulcetError as error:
-            log.warning("%s: %s", who, error)
+            log.warning("%s: %s", who, error, extra=coded("DUL115"))
         except Exception:
-            log.exception("%s: unexpected", who)
+            log.exception("%s: unexpected", who, extra=coded("DUL901"))
         finally:
-            log.info("%s: %s after %d requests, %.1f s", who, association.ending, count, time.monotonic() - start)
+            log.info(
+                "%s: %s after %d requests, %.1f s", who, association.ending, count, time.monotonic() - start,
+                extra=coded("DUL116"),
+            )  # fmt: skip
             del self._alive[threading.current_thread()]

@@ -21,6 +21,7 @@ from dulcet.errors import PeerUnreachable
 AddressInfo = list[tuple[Any, Any, int, str, Any]]
 
 __all__ = [
+    "HELD_BACK",
     "connect",
     "failure",
     "format_address",
@@ -38,6 +39,9 @@ BACKLOG: Final = 1024
 
 PORT_TRIES: Final = 8
 """A port that is free on the first address may be taken on the next one."""
+
+HELD_BACK: Final = 0.02
+"""Seconds that a process leaves a new connection to those who have less in hand and share its port."""
 
 CURES: Final = {
     errno.EADDRINUSE: "choose another port, or stop what listens there",

@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
-from typing import Final
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final, Protocol
 
 from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association as Core
 from dulcet.errors import LocalProtocolError, RemoteProtocolError
+from dulcet.log_codes import coded
 from dulcet.services.acceptance import CALLING_NOT_RECOGNIZED, AcceptancePolicy
 from dulcet.upper_layer.events import Aborted, Closed, TimedOut
 from dulcet.upper_layer.negotiation import Offer, check_context_ids, reject_reason
@@ -31,6 +33,25 @@ UNDECIDED: Final = (2, 1, 1)
 """Transient, no reason given: for a judge or verifier who fails, perhaps because somebody whom it asks is away."""
 
 
+class Together(Protocol):
+    """Those who serve one port together, and what stands with all of them."""
+
+    slots: int
+    """The most associations that one of them may have."""
+
+    def counting(self) -> AbstractContextManager[None]:
+        """Nobody else counts meanwhile."""
+
+    def standing(self, host: str, title: str) -> tuple[int, int, int]:
+        """Associations of all: in all, of that host, of that calling AE title."""
+
+    def came(self, host: str, title: str) -> None:
+        """One more of ours stands."""
+
+    def gone(self, host: str, title: str) -> None:
+        """One of ours less."""
+
+
 class Admission:
     """Counts the associations that stand, and decides about the next one."""
 
@@ -42,7 +63,11 @@ class Admission:
         maximum_associations: int,
         maximum_per_host: int,
         maximum_per_ae: int | None = None,
+        together: Together | None = None,
     ) -> None:
+        if together is not None and maximum_associations > together.slots:
+            raise ValueError(f"{maximum_associations} associations, but the shared port counts {together.slots}")
+        self._together = together
         self.policy = policy
         self.config = config
         self.maximum_associations = maximum_associations
@@ -55,11 +80,23 @@ class Admission:
 
     def is_crowded(self, host: str, calling: str = "") -> bool:
         """True when one more from there, or of that calling AE title, would be one too many."""
+        if self._together is not None:
+            in_all, of_host, of_title = self._together.standing(host, calling)
+        else:
+            in_all, of_host, of_title = self.count, self._hosts.get(host, 0), self._titles.get(calling, 0)
         return (
-            self.count >= self.maximum_associations
-            or self._hosts.get(host, 0) >= self.maximum_per_host
-            or (self.maximum_per_ae is not None and self._titles.get(calling, 0) >= self.maximum_per_ae)
+            in_all >= self.maximum_associations
+            or of_host >= self.maximum_per_host
+            or (self.maximum_per_ae is not None and of_title >= self.maximum_per_ae)
         )
+
+    def admit(self, host: str, calling: str = "") -> bool:
+        """Count one more, unless it is one too many."""
+        with nullcontext() if self._together is None else self._together.counting():
+            admitted = not self.is_crowded(host, calling)
+            if admitted:
+                self.came(host, calling)
+            return admitted
 
     def decide(
         self, request: AssociateRQ, peer: str, host: str, objection: Callable[[str], str | None] | None = None
@@ -69,46 +106,51 @@ class Admission:
         `objection` says why the peer's certificate does not allow an AE title.  Never raises.
         """
         if self.is_crowded(host, request.calling):
-            log.warning("%s: refused %s, too many associations", peer, ascii(request.calling))
+            log.warning("%s: refused %s, too many associations", peer, ascii(request.calling), extra=coded("DUL104"))
             return CROWDED
         why = None if objection is None else objection(request.calling)
         if why is not None:
-            log.warning("%s: refused %s, %s", peer, ascii(request.calling), why)
+            log.warning("%s: refused %s, %s", peer, ascii(request.calling), why, extra=coded("DUL105"))
             return CALLING_NOT_RECOGNIZED
         answer = self._asked(request, peer)
         if isinstance(answer, tuple):
             log.warning(
-                "%s: refused %s calling %s: (%d,%d,%d)", peer, ascii(request.calling), ascii(request.called), *answer
-            )
+                "%s: refused %s calling %s: (%d,%d,%d)", peer, ascii(request.calling), ascii(request.called), *answer,
+                extra=coded("DUL106"),
+            )  # fmt: skip
         else:
             try:
                 check_context_ids(request)
             except RemoteProtocolError as error:
-                log.warning("%s: %s; taken all the same, strict=True aborts", peer, error)
+                log.warning("%s: %s; taken all the same, strict=True aborts", peer, error, extra=coded("DUL107"))
         return answer
 
     def _asked(self, request: AssociateRQ, peer: str) -> Offer | tuple[int, int, int]:
         try:
             return self.policy.decide(request, self.config)
         except LocalProtocolError as error:
-            log.error("%s: the judge of associations is wrong: %s", peer, error)
+            log.error("%s: the judge of associations is wrong: %s", peer, error, extra=coded("DUL112"))
             return REFUSED
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             log.error(
                 "%s: the judge or verifier of associations failed with %s in %s, line %s",
-                peer, type(error).__name__, where.filename, where.lineno,
+                peer, type(error).__name__, where.filename, where.lineno, extra=coded("DUL113"),
             )  # fmt: skip
             return UNDECIDED
 
     def came(self, host: str, calling: str = "") -> None:
         """One more stands."""
+        if self._together is not None:
+            self._together.came(host, calling)
         self.count += 1
         self._hosts[host] = self._hosts.get(host, 0) + 1
         self._titles[calling] = self._titles.get(calling, 0) + 1
 
     def gone(self, host: str, calling: str = "") -> None:
         """One less."""
+        if self._together is not None:
+            self._together.gone(host, calling)
         self.count -= 1
         for counts, key in ((self._hosts, host), (self._titles, calling)):
             left = counts.get(key, 1) - 1
@@ -121,11 +163,11 @@ class Admission:
 def log_event(event: object, core: Core, peer: str) -> None:
     """A line about what became of a connection before there was an association; none where nothing was ever said."""
     if isinstance(event, Aborted) and event.by_us:
-        log.warning("%s: %s", peer, event.message)
+        log.warning("%s: %s", peer, event.message, extra=coded("DUL101"))
     elif isinstance(event, TimedOut) and core.connection.bytes_received:
-        log.warning("%s: no whole A-ASSOCIATE-RQ within %g s", peer, core.config.timers.artim)
+        log.warning("%s: no whole A-ASSOCIATE-RQ within %g s", peer, core.config.timers.artim, extra=coded("DUL102"))
     elif isinstance(event, Closed) and not event.expected:
-        log.warning("%s: closed the connection before there was an association", peer)
+        log.warning("%s: closed the connection before there was an association", peer, extra=coded("DUL103"))
 
 
 def log_parting(core: Core, peer: str) -> None:
@@ -135,12 +177,12 @@ def log_parting(core: Core, peer: str) -> None:
         announced = core.config.maximum_length
         log.warning(
             "%s: %d P-DATA-TF were longer than the %d bytes announced; taken all the same, strict=True aborts",
-            peer, oversized, announced,
+            peer, oversized, announced, extra=coded("DUL108"),
         )  # fmt: skip
     if core.request is not None and isinstance(core.answer, AssociateRJ):
         reject = reject_reason(core.request)
         if reject is not None:
             log.warning(
                 "%s: refused %s, it speaks another protocol: (%d,%d,%d)",
-                peer, ascii(core.request.calling), reject.result, reject.source, reject.reason,
+                peer, ascii(core.request.calling), reject.result, reject.source, reject.reason, extra=coded("DUL109"),
             )  # fmt: skip
