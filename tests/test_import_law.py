@@ -1,7 +1,7 @@
 """The import law: arrows point left, the core does no I/O and reads no clock, `import dulcet` loads nothing heavy.
 
     upper_layer <- dimse <- services <- { blocking, aio, toolkit } <- node <- archive <- cli
-    leaves: errors, config, uids, _version, part10
+    leaves: errors, config, uids, log_codes, _version, part10
 
 docs/explanation/layers.md says why.  Every import statement counts, those inside functions too; one under
 `if TYPE_CHECKING:` is free as long as its names serve annotations alone.
@@ -23,7 +23,7 @@ import dulcet.uids
 
 PACKAGE = Path(dulcet.uids.__file__).parent
 
-LEAVES = {"errors", "config", "uids", "_version", "part10"}
+LEAVES = {"errors", "config", "uids", "log_codes", "_version", "part10"}
 CORE = ["upper_layer", "dimse", "services"]
 SHARED = "io"  # what every face needs of the operating system
 FACES = ["blocking", "aio", "toolkit"]

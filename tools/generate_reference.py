@@ -25,6 +25,7 @@ from dulcet import config, errors
 from dulcet.archive import configuration
 from dulcet.cli.app import app
 from dulcet.dimse import status
+from dulcet.log_codes import CODES
 
 TARGET: Final = Path(__file__).parents[1] / "docs" / "reference"
 MADE: Final = "Made from the code by `tools/generate_reference.py`; do not edit."
@@ -242,6 +243,16 @@ def errors_page() -> Iterator[str]:
         yield from (f"### {name}", "", f"`{home}`, a kind of {bases}.")
         cause, cure = CURES[name]
         yield from ("", doc(kind), "", f"- **Cause**: {cause}.", f"- **Cure**: {cure}.", "")
+    yield from ("## Log codes", "")
+    yield from (
+        "Every line that dulcet logs above DEBUG ends in its code on a terminal; a record carries it as `record.code`, see "
+        "[logging](../howto/logging.md).",
+        "",
+    )
+    yield from table(
+        ("code", "level", "cause", "cure"),
+        ((f'<a id="{code}"></a>{code}', row.level, row.cause, row.cure) for code, row in CODES.items()),
+    )
     yield from ("## Why an association was refused", "", "PS3.8 Table 9-21; result 1 is permanent, 2 transient.", "")
     reasons = errors.REJECT_REASONS.items()
     rows = [(source, reason, text, errors.REJECT_CURES[source, reason]) for (source, reason), text in reasons]

@@ -10,7 +10,7 @@ from itertools import pairwise
 from tests.pairs import CT, FIND, Pair, message, p_data, request, response, store
 
 from dulcet.dimse.association import Association
-from dulcet.dimse.events import DataReceived, RequestReceived
+from dulcet.dimse.events import DataReceived, RequestReceived, RequestRefused
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.source import FileSpan
 from dulcet.upper_layer.events import NEED_DATA
@@ -76,7 +76,8 @@ def test_nothing_is_kept_of_an_identifier_over_the_limit() -> None:
         assert not list(pour(core, message(7, request(CommandField.C_FIND_RQ, FIND, 1, data_set=True))))
         for _ in range(20):
             assert not list(pour(core, block))
-        assert not list(pour(core, p_data(PDV(7, False, True, b"end"))))
+        (event,) = pour(core, p_data(PDV(7, False, True, b"end")))
+        assert isinstance(event, RequestRefused)
     assert core.has_output
     assert not core.performing
 

@@ -32,7 +32,7 @@ from tests.pairs import (
 
 from dulcet.config import AssociationConfig, Limits
 from dulcet.dimse.command import Command
-from dulcet.dimse.events import RequestReceived, ResponseReceived, StrayResponse
+from dulcet.dimse.events import RequestReceived, RequestRefused, ResponseReceived, StrayResponse
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.source import FileSpan
 from dulcet.dimse.status import Status
@@ -213,7 +213,9 @@ def test_responses_with_data_are_whole(pair: Pair) -> None:
 def test_a_store_without_a_data_set_is_answered_c000h(pair: Pair) -> None:
     pair.acceptor.receive(message(3, request(CommandField.C_STORE_RQ, CT, 8)))
     pair.run()
-    assert pair.acceptor.told() == []
+    (event,) = pair.acceptor.told()
+    assert isinstance(event, RequestRefused)
+    assert (event.request.message_id, event.status) == (8, 0xC000)
     assert [each.command.status for each in answers(pair)] == [0xC000]
     assert pair.acceptor.core.is_established
 

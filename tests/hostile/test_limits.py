@@ -147,7 +147,7 @@ def test_the_size_of_a_command_set(face: str, tmp_path: Path) -> None:
             assert peer.got[1] == answer
 
 
-def test_the_size_of_an_identifier(face: str, tmp_path: Path) -> None:
+def test_the_size_of_an_identifier(face: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with target(face, tmp_path, **limited(limits=Limits(identifier=1000))) as made, knock(made.port) as peer:
         peer.sock.sendall(say("RQ"))
         peer.read()
@@ -155,6 +155,8 @@ def test_the_size_of_an_identifier(face: str, tmp_path: Path) -> None:
             peer.sock.sendall(message(QUERY, QUERY_RQ, bytes(size)))
             peer.read()
         assert peer.got[1:] == ["C-FIND-RSP 0000H", "C-FIND-RSP 0213H", "C-FIND-RSP 0213H", "C-FIND-RSP 0000H"]
+        told = [record.getMessage().partition(": ")[2] for record in caplog.records if record.levelno >= 30]
+        assert told == ["refused C-FIND-RQ, message 7: 0213H resource limitation"] * 2
 
 
 # ---------------------------------------------------------------------- numbers

@@ -17,6 +17,7 @@ from dulcet.aio.protocol import FULL, UNCLAIMED, Wire
 from dulcet.dimse.association import Association as Core
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationAborted, AssociationClosed, AssociationError, DimseTimeout, InstanceError, TLSError
+from dulcet.log_codes import coded
 from dulcet.services.endings import ending
 from dulcet.services.negotiated import Negotiated
 from dulcet.upper_layer.address import Address
@@ -68,7 +69,10 @@ class Channel(Negotiated):
             await self._finished()
             return
         if core.outstanding:  # PS3.7 allows no release now, and nobody is left who would wait for the answers
-            log.warning("%s: aborted, %d operations were left unanswered", self.peer, len(core.outstanding))
+            log.warning(
+                "%s: aborted, %d operations were left unanswered", self.peer, len(core.outstanding),
+                extra=coded("DUL119"),
+            )  # fmt: skip
             await self.abort()
             return
         for request in list(core.performing.values()):

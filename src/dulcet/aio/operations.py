@@ -18,13 +18,22 @@ from dulcet.aio.protocol import FULL, LENT, UNCLAIMED, Wire
 from dulcet.aio.requests import IncomingRequest
 from dulcet.aio.threads import RequestInThread, disk, handlers
 from dulcet.dimse.association import Association as Core
-from dulcet.dimse.events import CancelReceived, DataReceived, RequestReceived, ResponseReceived, StrayResponse
+from dulcet.dimse.events import (
+    CancelReceived,
+    DataReceived,
+    RequestReceived,
+    RequestRefused,
+    ResponseReceived,
+    StrayResponse,
+)
 from dulcet.dimse.operations import Operation, Request
 from dulcet.dimse.source import FileSpan
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationAborted, DimseTimeout, DulcetError, ReceiveError
 from dulcet.io.instances import Instance
+from dulcet.log_codes import coded
 from dulcet.services.endings import ENDINGS
+from dulcet.services.incoming import log_refusal
 from dulcet.services.invocations import Invocation
 from dulcet.services.results import Response
 from dulcet.upper_layer.address import Address
@@ -251,7 +260,7 @@ class Operations(Channel):
         elif self.handler is not None:
             self._start(self.handler, incoming)
         else:
-            log.warning("%s: refused %s, nobody provides it here", self.peer, incoming.name)
+            log.warning("%s: refused %s, nobody provides it here", self.peer, incoming.name, extra=coded("DUL201"))
             incoming.respond(Status.SOP_CLASS_NOT_SUPPORTED)
         self._await_claim(incoming)
 
@@ -273,16 +282,18 @@ class Operations(Channel):
         try:
             await self._call(handler, request)
         except ReceiveError as error:
-            log.error("%s: refused %s with %04XH: %s", self.peer, request.name, error.status, error)
+            log.error(
+                "%s: refused %s with %04XH: %s", self.peer, request.name, error.status, error, extra=coded("DUL202")
+            )
             if not request.answered and self.ending is None:
                 request.respond(error.status)
         except DulcetError as error:
             if self.ending is None:
-                log.exception("%s: the handler of %s failed", self.peer, request.name)
+                log.exception("%s: the handler of %s failed", self.peer, request.name, extra=coded("DUL203"))
             else:
                 log.debug("%s: %s was not answered: %s", self.peer, request.name, error)
         except Exception:
-            log.exception("%s: the handler of %s failed", self.peer, request.name)
+            log.exception("%s: the handler of %s failed", self.peer, request.name, extra=coded("DUL203"))
         request._settle()
 
     async def _call(self, handler: Callable[[Any], object], request: IncomingRequest) -> None:
@@ -316,7 +327,9 @@ class Operations(Channel):
             self._accepted = True
             _wake(self._waiting)
         elif kind is StrayResponse:
-            log.warning("%s: %s answers no request of ours", self.peer, event.command.name)
+            log.warning("%s: %s answers no request of ours", self.peer, event.command.name, extra=coded("DUL204"))
+        elif kind is RequestRefused:
+            log_refusal(event, self.peer)
         elif kind is CancelReceived:
             log.debug("%s: C-CANCEL for message %d", self.peer, event.message_id)
 

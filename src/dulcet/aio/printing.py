@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from dulcet.aio.serving import serve_until, take_events
 from dulcet.errors import DulcetError
 from dulcet.io.identity import new_uid
+from dulcet.log_codes import coded
 from dulcet.services.print_management import (
     FILM,
     IMAGE,
@@ -141,7 +142,9 @@ class FilmSession:
         try:
             await self.delete()
         except DulcetError as failure:  # what led here is what the caller must see
-            log.warning("%s: the film session could not be deleted: %s", self.association.peer, failure)
+            log.warning(
+                "%s: the film session could not be deleted: %s", self.association.peer, failure, extra=coded("DUL303")
+            )
 
 
 class Film:

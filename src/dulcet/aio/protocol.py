@@ -21,6 +21,7 @@ from dulcet.dimse.association import Association as Core
 from dulcet.errors import InstanceError, TLSError
 from dulcet.io.sockets import quick_ack
 from dulcet.io.train import Train, TrainPool
+from dulcet.log_codes import coded
 from dulcet.services.observing import Reporter
 from dulcet.upper_layer.events import NEED_DATA, PAUSED
 from dulcet.upper_layer.fragments import FileSpan, Segment
@@ -216,7 +217,7 @@ class Wire(asyncio.BufferedProtocol):
                     break
                 self.owner._dispatch(event)
         except Exception:
-            log.exception("unexpected; the association is aborted")
+            log.exception("unexpected; the association is aborted", extra=coded("DUL901"))
             core.abort(2, 0)
         finally:
             self._pumping = False

@@ -18,6 +18,7 @@ from dulcet.dimse.operations import Request
 from dulcet.dimse.source import Source
 from dulcet.dimse.status import Status
 from dulcet.errors import DulcetError, LocalProtocolError, ReceiveError
+from dulcet.log_codes import coded
 from dulcet.services.incoming import Incoming
 
 if TYPE_CHECKING:
@@ -209,7 +210,9 @@ class IncomingRequest(Incoming):
             try:
                 self._send(*self._answer)
             except DulcetError as error:
-                log.warning("%s: %s was not answered: %s", self.association.peer, self.name, error)
+                log.warning(
+                    "%s: %s was not answered: %s", self.association.peer, self.name, error, extra=coded("DUL205")
+                )
         self._notify()
 
     def _notify(self) -> None:

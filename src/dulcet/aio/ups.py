@@ -19,6 +19,7 @@ from dulcet.aio.beginning import Beginning
 from dulcet.aio.serving import call, is_async
 from dulcet.errors import DulcetError
 from dulcet.io.identity import new_uid
+from dulcet.log_codes import coded
 from dulcet.services.identifiers import build_identifier
 from dulcet.services.listening import EventListener
 from dulcet.services.ups import (
@@ -228,7 +229,7 @@ class StepPerformance:
         try:
             await self.cancel()
         except DulcetError as failure:  # what led here is what the caller must see
-            log.warning("%s: the step could not be canceled: %s", self.association.peer, failure)
+            log.warning("%s: the step could not be canceled: %s", self.association.peer, failure, extra=coded("DUL302"))
 
 
 async def _act(association: Association, uid: str, action: int, information: Dataset, *contexts: str) -> Response:

@@ -28,6 +28,7 @@ from dulcet.archive.sweep import Swept, adopt_all, sweep
 from dulcet.config import AssociationConfig
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
+from dulcet.log_codes import coded
 from dulcet.node.application import Node
 from dulcet.node.commitment import StorageCommitment
 from dulcet.node.requests import EchoRequest, FindRequest, NormalizedRequest, RetrieveRequest
@@ -115,7 +116,7 @@ class Archive:
         if self.index.made:
             adopt_all(self.objects, self.index, swept)
             if swept.adopted:
-                log.warning("the index is new; %d objects were indexed", swept.adopted)
+                log.warning("the index is new; %d objects were indexed", swept.adopted, extra=coded("DUL406"))
         return swept
 
     def may(self, title: str, operation: str) -> bool:
@@ -167,7 +168,7 @@ class Archive:
         assert model is not None
         options = request.requestor.extended(request.sop_class_uid)
         query = read_query(request.identifier, model, options if isinstance(options, QueryOptions) else None)
-        log.info("%s: C-FIND at %s", request.requestor.peer, LEVELS[query.level])
+        log.info("%s: C-FIND at %s", request.requestor.peer, LEVELS[query.level], extra=coded("DUL411"))
         return self._answers(query, request.transfer_syntax, request.requestor.called_ae_title)
 
     def _answers(self, query: Query, transfer_syntax: str, title: str) -> Iterator[Any]:
@@ -186,7 +187,9 @@ class Archive:
         relational = isinstance(options, RetrieveOptions) and options.relational
         query = read_retrieve(request.identifier, model, relational=relational)
         shipment = Shipment(self.index.select(query), self.objects)
-        log.info("%s: %s of %d instances", request.requestor.peer, request.command.name, len(shipment))
+        log.info(
+            "%s: %s of %d instances", request.requestor.peer, request.command.name, len(shipment), extra=coded("DUL412")
+        )
         return shipment
 
     def _guard_commitment(self, node: Node) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from dulcet.archive.index import Event, Index, IndexTrouble
+from dulcet.log_codes import coded
 from dulcet.services.retrying import Backoff
 
 __all__ = ["Events", "Handler", "Hook"]
@@ -89,7 +90,7 @@ class Events:
             try:
                 pause = self.work()
             except IndexTrouble as error:
-                log.error("events are held up: %s", error)
+                log.error("events are held up: %s", error, extra=coded("DUL409"))
                 pause = IDLE
             self._wake.wait(pause)
             self._wake.clear()
@@ -114,7 +115,9 @@ class Events:
                 handler(event)
         except Exception as error:
             until = self._clock() + (PAUSE.pause(event.attempts + 1) or 0.0)
-            log.warning("event %d (%s) could not be told: %s", event.id, event.kind, type(error).__name__)
+            log.warning(
+                "event %d (%s) could not be told: %s", event.id, event.kind, type(error).__name__, extra=coded("DUL410")
+            )
             self._index.postpone(event, until)
         else:
             self._index.acknowledge(event)

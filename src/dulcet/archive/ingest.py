@@ -27,6 +27,7 @@ from dulcet.archive.objects import Objects, Unfinished
 from dulcet.archive.records import Record
 from dulcet.dimse.status import Status
 from dulcet.errors import InstanceError, ReceiveError
+from dulcet.log_codes import coded
 from dulcet.part10.file_meta import encode_file_meta, is_valid_uid
 from dulcet.part10.header import Header
 from dulcet.part10.scanner import scan
@@ -130,7 +131,10 @@ class Ingest:
             record.beside = beside
             self._commit(record)
         if beside:
-            log.warning("%s came with other content than before; kept beside the first, which is served", uid)
+            log.warning(
+                "%s came with other content than before; kept beside the first, which is served", uid,
+                extra=coded("DUL402"),
+            )  # fmt: skip
         self.counts["beside" if beside else "stored"] += 1
         if self.after is not None:
             self.after()
@@ -160,7 +164,9 @@ class Ingest:
                 f"the object of {lost.sop_instance_uid} is missing; rebuild the index", Status.OUT_OF_RESOURCES
             )
         self.objects.settle([key])
-        log.warning("the object of %s was missing; it came again and was put back", lost.sop_instance_uid)
+        log.warning(
+            "the object of %s was missing; it came again and was put back", lost.sop_instance_uid, extra=coded("DUL403")
+        )
         self.counts["restored"] += 1
         return Stored(lost, self.objects.path(key), True)
 
@@ -195,7 +201,10 @@ class Ingest:
         if error is None:
             return
         if isinstance(error, IndexTrouble) and error.doubtful:
-            log.error("%s: nobody knows whether its row was committed; its object stays", record.kept.sop_instance_uid)
+            log.error(
+                "%s: nobody knows whether its row was committed; its object stays", record.kept.sop_instance_uid,
+                extra=coded("DUL404"),
+            )  # fmt: skip
         else:
             self.objects.remove(record.kept.object)
         raise error
@@ -228,7 +237,7 @@ class Ingest:
                     self._commit_group([job])
                 return
             if not isinstance(error, ReceiveError):
-                log.exception("%s cannot be indexed", jobs[0].record.kept.sop_instance_uid)
+                log.exception("%s cannot be indexed", jobs[0].record.kept.sop_instance_uid, extra=coded("DUL405"))
                 error = ReceiveError(f"cannot be indexed: {type(error).__name__}", Status.OUT_OF_RESOURCES)
             for job in jobs:
                 job.error = error

@@ -19,6 +19,7 @@ from dulcet.archive.index import Index, Kept
 from dulcet.archive.objects import Objects
 from dulcet.archive.records import Record
 from dulcet.errors import InstanceError
+from dulcet.log_codes import coded
 from dulcet.part10.file_meta import is_valid_uid
 from dulcet.part10.location import locate_path
 from dulcet.part10.scanner import scan
@@ -64,7 +65,7 @@ def sweep(objects: Objects, index: Index) -> Swept:
         (swept.finished, "tidied up after %d objects that were stored"),
     ):
         if count:
-            log.warning(what + " that an interrupted run left behind", count)
+            log.warning(what + " that an interrupted run left behind", count, extra=coded("DUL407"))
     return swept
 
 
@@ -76,7 +77,7 @@ def _settle_one(path: Path, objects: Objects, index: Index, swept: Swept) -> Non
     try:
         record = read_object(path)
     except (InstanceError, OSError) as error:
-        log.error("%s: an object that was placed does not read: %s", path.name, error)
+        log.error("%s: an object that was placed does not read: %s", path.name, error, extra=coded("DUL408"))
         swept.unreadable += 1
         return
     key = _key_of(path, record, objects)
@@ -109,7 +110,7 @@ def adopt_all(
         try:
             record = read_object(objects.path(key))
         except (InstanceError, OSError) as error:
-            log.error("%s is no object: %s", key, error)
+            log.error("%s is no object: %s", key, error, extra=coded("DUL408"))
             swept.unreadable += 1
             continue
         if any(found.object == key for found in index.known(record.kept.sop_instance_uid)):

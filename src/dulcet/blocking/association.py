@@ -19,6 +19,7 @@ from dulcet.dimse.events import (
     CancelReceived,
     DataReceived,
     RequestReceived,
+    RequestRefused,
     ResponseReceived,
     StrayResponse,
 )
@@ -30,10 +31,12 @@ from dulcet.errors import AssociationClosed, DulcetError, ReceiveError
 from dulcet.io.instances import Instance, InstanceSource, examine
 from dulcet.io.sockets import connect
 from dulcet.io.store_directory import StoreDirectory
+from dulcet.log_codes import coded
 from dulcet.services import invocations
 from dulcet.services.endings import ENDINGS
 from dulcet.services.extended import Extended
 from dulcet.services.identity import check_confirmed
+from dulcet.services.incoming import log_refusal
 from dulcet.services.invocations import Invocation
 from dulcet.services.proposals import association_request
 from dulcet.services.results import Response, Retrieved, Sent
@@ -482,7 +485,9 @@ class Association(Channel):
         elif type(event) is ResponseReceived:
             self._inbox.setdefault(event.operation, deque()).append(event)
         elif isinstance(event, StrayResponse):
-            log.warning("%s: %s answers no request of ours", self.peer, event.command.name)
+            log.warning("%s: %s answers no request of ours", self.peer, event.command.name, extra=coded("DUL204"))
+        elif isinstance(event, RequestRefused):
+            log_refusal(event, self.peer)
         elif isinstance(event, CancelReceived):
             log.debug("%s: C-CANCEL for message %d", self.peer, event.message_id)
 
@@ -492,19 +497,21 @@ class Association(Channel):
             if not self._core.requestor and not request.streams:
                 self._requests.append(request)  # this side is in its `requests()`: the next turn is this one's
                 return
-            log.warning("%s: refused %s, nobody provides it here", self.peer, request.name)
+            log.warning("%s: refused %s, nobody provides it here", self.peer, request.name, extra=coded("DUL201"))
             request.respond(Status.SOP_CLASS_NOT_SUPPORTED)
             return
         try:
             self.handler(request)
         except ReceiveError as error:
-            log.error("%s: refused %s with %04XH: %s", self.peer, request.name, error.status, error)
+            log.error(
+                "%s: refused %s with %04XH: %s", self.peer, request.name, error.status, error, extra=coded("DUL202")
+            )
             if not request.answered and self.ending is None:
                 request.respond(error.status)
         except DulcetError:
             raise
         except Exception:
-            log.exception("%s: the handler of %s failed", self.peer, request.name)
+            log.exception("%s: the handler of %s failed", self.peer, request.name, extra=coded("DUL203"))
         if self.ending is None:
             request._settle()
 

@@ -27,6 +27,7 @@ from dulcet.errors import (
     DulcetError,
     InstanceError,
 )
+from dulcet.log_codes import coded
 from dulcet.services.endings import ENDINGS, ending
 from dulcet.services.negotiated import Negotiated
 from dulcet.services.observing import Reporter
@@ -80,7 +81,10 @@ class Channel(Negotiated):
             return
         core = self._core
         if core.outstanding:  # PS3.7 allows no release now, and nobody is left who would wait for the answers
-            log.warning("%s: aborted, %d operations were left unanswered", self.peer, len(core.outstanding))
+            log.warning(
+                "%s: aborted, %d operations were left unanswered", self.peer, len(core.outstanding),
+                extra=coded("DUL119"),
+            )  # fmt: skip
             self.abort()
             return
         try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from dulcet.errors import DulcetError
 from dulcet.io.identity import new_uid
+from dulcet.log_codes import coded
 from dulcet.services.identifiers import attribute_tags, build_identifier
 from dulcet.services.mpps import (
     COMPLETED,
@@ -129,4 +130,6 @@ class ProcedureStep:
         try:
             self.discontinue()
         except DulcetError as failure:  # what led here is what the caller must see
-            log.warning("%s: the step could not be discontinued: %s", self.association.peer, failure)
+            log.warning(
+                "%s: the step could not be discontinued: %s", self.association.peer, failure, extra=coded("DUL301")
+            )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from dulcet.errors import DulcetError
 from dulcet.io.identity import new_uid
+from dulcet.log_codes import coded
 from dulcet.services.identifiers import build_identifier
 from dulcet.services.listening import EventListener
 from dulcet.services.ups import (
@@ -218,7 +219,7 @@ class StepPerformance:
         try:
             self.cancel()
         except DulcetError as failure:  # what led here is what the caller must see
-            log.warning("%s: the step could not be canceled: %s", self.association.peer, failure)
+            log.warning("%s: the step could not be canceled: %s", self.association.peer, failure, extra=coded("DUL302"))
 
 
 def _act(association: Association, uid: str, action: int, information: Dataset, *contexts: str) -> Response:

@@ -18,6 +18,7 @@ from dulcet.dimse.events import (
     CancelReceived,
     DataReceived,
     RequestReceived,
+    RequestRefused,
     ResponseReceived,
     StrayResponse,
 )
@@ -539,10 +540,11 @@ class Association(Clocks):
     def _request(self, request: Request) -> AssociationEvent | None:
         if self._refuse is not None:
             status, self._refuse = self._refuse, None
-            if self.is_established:  # not while we await A-RELEASE-RP: nothing may be sent then
+            told = self.is_established  # not while we await A-RELEASE-RP: nothing may be sent then
+            if told:
                 self.respond_status(request, status)
             self._check_unsent()
-            return None
+            return RequestRefused(request, status) if told else None
         if request.streams and self.outstanding:
             self._sign_of_life()
         self._check_unsent()

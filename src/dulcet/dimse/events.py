@@ -22,6 +22,7 @@ __all__ = [
     "CancelReceived",
     "DataReceived",
     "RequestReceived",
+    "RequestRefused",
     "ResponseReceived",
     "StrayResponse",
 ]
@@ -32,6 +33,14 @@ class RequestReceived:
     """A request of the peer is here, whole but for the data set of a C-STORE-RQ: that follows as DataReceived."""
 
     request: Request
+
+
+@dataclass(slots=True, eq=False)
+class RequestRefused:
+    """A request that DIMSE itself answered with this failure, whoever provides the service (PS3.7 Annex C)."""
+
+    request: Request
+    status: int
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +86,7 @@ AssociationEvent = (
     | AssociateAccepted
     | AssociateRejected
     | RequestReceived
+    | RequestRefused
     | DataReceived
     | ResponseReceived
     | CancelReceived

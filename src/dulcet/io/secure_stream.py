@@ -14,6 +14,7 @@ from typing import Final
 from dulcet.errors import CertificateRefused, PeerNotTrusted, TLSError
 from dulcet.io.certificates import CertificateTable, PeerCertificate
 from dulcet.io.tls import TLSConfig, client_context, is_insecure, log, server_context
+from dulcet.log_codes import coded
 
 __all__ = ["RECEIVE", "SecureStream", "Session", "dial", "pick_up"]
 
@@ -294,7 +295,7 @@ def dial(tls: TLSConfig | ssl.SSLContext, host: str, peer: str) -> SecureStream:
     if isinstance(tls, TLSConfig):
         armed, name = tls.certificate is not None, tls.expected_name or host
     if is_insecure(tls):
-        log.warning("%s: TLS without verification: anybody can be at the other end", peer)
+        log.warning("%s: TLS without verification: anybody can be at the other end", peer, extra=coded("DUL152"))
     return SecureStream(context, peer=peer, host=name.partition("%")[0], armed=armed)
 
 
@@ -305,5 +306,5 @@ def pick_up(tls: TLSConfig | ssl.SSLContext, peer: str) -> SecureStream:
     if isinstance(tls, TLSConfig):
         table = tls.table
         if tls.insecure:
-            log.warning("%s: TLS without verification: anybody can be at the other end", peer)
+            log.warning("%s: TLS without verification: anybody can be at the other end", peer, extra=coded("DUL152"))
     return SecureStream(context, peer=peer, table=table)

@@ -25,6 +25,7 @@ from typing import Final, Literal, Self
 from dulcet import uids
 from dulcet.dimse.status import Status
 from dulcet.errors import InstanceError, ReceiveError
+from dulcet.log_codes import coded
 from dulcet.part10.file_meta import encode_file_meta, safe_name
 from dulcet.part10.header import Header
 from dulcet.part10.location import WHOLE_LIMITS, locate_path
@@ -175,7 +176,7 @@ class StoreDirectory:
             self.swept = self._sweep()
             self._begin_session()
         if self.swept:
-            log.warning("removed %d partial files that a crash left behind", self.swept)
+            log.warning("removed %d partial files that a crash left behind", self.swept, extra=coded("DUL401"))
 
     def begin(
         self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, *, source_ae_title: str = ""
@@ -266,7 +267,10 @@ class StoreDirectory:
             if self.durable:  # also where another one put it there: it may not have come so far yet
                 _sync_folder(target.parent)
             if placed and attempt:
-                log.warning("%s came with other content than before; kept beside it", ascii(incoming.sop_instance_uid))
+                log.warning(
+                    "%s came with other content than before; kept beside it", ascii(incoming.sop_instance_uid),
+                    extra=coded("DUL402"),
+                )  # fmt: skip
             incoming.is_new = placed
             return target
         raise ReceiveError(

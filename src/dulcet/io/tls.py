@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 
 from dulcet.errors import TLSConfigError
 from dulcet.io.certificates import CertificateTable, validity
+from dulcet.log_codes import coded
 
 __all__ = [
     "PORT",
@@ -271,9 +272,12 @@ class LiveContext:
                     try:
                         self._context = self._make()
                     except TLSConfigError as error:
-                        log.error("TLS files have changed, but cannot be used; the old ones go on: %s", error)
+                        log.error(
+                            "TLS files have changed, but cannot be used; the old ones go on: %s", error,
+                            extra=coded("DUL153"),
+                        )  # fmt: skip
                     else:
-                        log.info("TLS files have changed and were read again")
+                        log.info("TLS files have changed and were read again", extra=coded("DUL154"))
         return self._context
 
     def reload(self) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dulcet.dimse.status import Status
 from dulcet.errors import DulcetError
+from dulcet.log_codes import coded
 from dulcet.node.actions import Call, ReportHere
 from dulcet.node.courier import TRY_AGAIN, Courier, Report
 from dulcet.node.scripts import Answer, Script
@@ -105,7 +106,10 @@ class StorageCommitment:
                 yield Call(self._reported, (decided, response.status), here=True)
                 return
         except DulcetError as error:
-            log.info("%s: the result goes on another association: %s", ascii(transaction.requestor), error)
+            log.info(
+                "%s: the result goes on another association: %s", ascii(transaction.requestor), error,
+                extra=coded("DUL501"),
+            )  # fmt: skip
         yield Call(self._send, decided, here=True)
 
     def _decided(self, transaction: Transaction) -> Transaction:
@@ -150,9 +154,15 @@ class StorageCommitment:
     def _reported(self, outcome: tuple[Transaction, Status | None]) -> None:
         transaction, status = outcome
         if status is None:
-            log.error("%s: the result of a transaction could not be delivered", ascii(transaction.requestor))
+            log.error(
+                "%s: the result of a transaction could not be delivered", ascii(transaction.requestor),
+                extra=coded("DUL502"),
+            )  # fmt: skip
         elif not status.is_success:
-            log.warning("%s: answered the result of a transaction with %s", ascii(transaction.requestor), status)
+            log.warning(
+                "%s: answered the result of a transaction with %s", ascii(transaction.requestor), status,
+                extra=coded("DUL503"),
+            )  # fmt: skip
         self.store.close(transaction.uid)
         with self._lock:
             self._underway.discard(transaction.uid)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dulcet.blocking.association import Association, associate
 from dulcet.dimse.status import Status
 from dulcet.errors import DulcetError, InstanceError, PeerUnreachable
+from dulcet.log_codes import coded
 from dulcet.services.proposals import UNCOMPRESSED_PREFERENCE
 from dulcet.services.retrying import Backoff
 from dulcet.upper_layer.negotiation import Proposal
@@ -76,7 +77,10 @@ class Courier:
         with self._changed:
             lane = self._lanes.setdefault(report.receiver, deque())
             if len(lane) >= QUEUED:
-                log.error("%s has %d reports waiting; the oldest is dropped", ascii(report.receiver), len(lane))
+                log.error(
+                    "%s has %d reports waiting; the oldest is dropped", ascii(report.receiver), len(lane),
+                    extra=coded("DUL508"),
+                )  # fmt: skip
                 self._end(lane.popleft(), None)
             lane.append(report)
             if self._serving:
@@ -145,13 +149,13 @@ class Courier:
                 finally:
                     self._open.discard(association)
         except InstanceError:
-            log.exception("%s: an event report cannot be encoded", ascii(receiver))
+            log.exception("%s: an event report cannot be encoded", ascii(receiver), extra=coded("DUL504"))
             self._remove(lane, lane[0], None)
         except DulcetError as error:
             if lane:  # those that were answered are gone: it is the first one that failed
                 return self._failure(lane, lane[0], str(error))
         except Exception:
-            log.exception("%s: an event report cannot be made now", ascii(receiver))
+            log.exception("%s: an event report cannot be made now", ascii(receiver), extra=coded("DUL505"))
             return self._failure(lane, lane[0], "it could not be made")
         return 0.0
 
@@ -187,7 +191,9 @@ class Courier:
     def _failure(self, lane: deque[Report], report: Report, why: str) -> float:
         report.failures += 1
         pause = self.backoff.pause(report.failures, random.random())
-        log.warning("%s: an event report failed (%d): %s", ascii(report.receiver), report.failures, why)
+        log.warning(
+            "%s: an event report failed (%d): %s", ascii(report.receiver), report.failures, why, extra=coded("DUL506")
+        )
         if pause is None:
             self._remove(lane, report, None)
             return 0.0
@@ -212,4 +218,6 @@ class Courier:
         try:
             who(*arguments)
         except Exception:
-            log.exception("%s: what was to be done after a report failed", ascii(report.receiver))
+            log.exception(
+                "%s: what was to be done after a report failed", ascii(report.receiver), extra=coded("DUL507")
+            )

@@ -18,6 +18,7 @@ from dulcet.dimse.status import Status
 from dulcet.errors import AssociationError, DimseTimeout, DulcetError, LocalProtocolError, ReceiveError, StatusError
 from dulcet.io.instances import Instance
 from dulcet.io.receiving import Destination, IncomingInstance
+from dulcet.log_codes import coded
 from dulcet.node.actions import END, Action, Call, Close, Forward, Next, Receive, Respond, SendHere
 from dulcet.node.decoding import decode_strictly
 from dulcet.node.requests import EchoRequest, FindRequest, NormalizedRequest, RetrieveRequest, StoreRequest
@@ -63,7 +64,7 @@ def answer(node: Node, request: EchoRequest) -> Script:
     if handler is None:
         known = request.command.definition is not None
         peer, name = request.requestor.peer, request.command.name
-        log.warning("%s: nobody provides %s for %s", peer, name, request.sop_class_uid)
+        log.warning("%s: nobody provides %s for %s", peer, name, request.sop_class_uid, extra=coded("DUL201"))
         yield Respond(Status.SOP_CLASS_NOT_SUPPORTED if known else Status.UNRECOGNIZED_OPERATION)
         return
     script = SCRIPTS.get(request.command.field, _normalized)
@@ -75,7 +76,10 @@ def answer(node: Node, request: EchoRequest) -> Script:
         if request._core.answered:
             raise
         # Command elements that no command set can hold; where the association is over, this fails as well.
-        log.error("%s: an answer to %s cannot be sent: %s", request.requestor.peer, request.command.name, error)
+        log.error(
+            "%s: an answer to %s cannot be sent: %s", request.requestor.peer, request.command.name, error,
+            extra=coded("DUL206"),
+        )  # fmt: skip
         yield Respond(_unable(request))
 
 
@@ -98,7 +102,10 @@ class _Failed(Exception):
     def of(cls, request: EchoRequest, error: StatusError) -> _Failed:
         """With all that the application's own words for it hold; it cannot be pending and over at once."""
         if not _ends(error.status):
-            log.error("a handler of %s raised the status %r; %s", request.command.name, error.status, _unable(request))
+            log.error(
+                "a handler of %s raised the status %r; %s", request.command.name, error.status, _unable(request),
+                extra=coded("DUL207"),
+            )  # fmt: skip
             return cls(_unable(request))
         failure = cls(error.status)
         if isinstance(error, Refused):
@@ -113,15 +120,15 @@ def _guarded(request: EchoRequest, action: Action) -> Generator[Action, Any, Any
     try:
         return (yield action)
     except StatusError as error:
-        log.warning("%s: %s was refused: %s", peer, name, error)
+        log.warning("%s: %s was refused: %s", peer, name, error, extra=coded("DUL208"))
         raise _Failed.of(request, error) from error
     except ReceiveError as error:
-        log.error("%s: %s failed with %04XH: %s", peer, name, error.status, error)
+        log.error("%s: %s failed with %04XH: %s", peer, name, error.status, error, extra=coded("DUL202"))
         raise _Failed(error.status) from error
     except Exception as error:
         if isinstance(action, Receive) and isinstance(error, LOST):
             raise  # the association itself is over
-        log.exception("%s: the handler of %s failed", peer, name)
+        log.exception("%s: the handler of %s failed", peer, name, extra=coded("DUL203"))
         raise _Failed(_unable(request), "the application failed, see its log") from error
 
 
@@ -212,7 +219,10 @@ def _matches(
         if not status.is_pending:
             return status, elements
         if dataset is None:
-            log.error("%s: the handler of C-FIND-RQ gave a pending answer without a data set", request.requestor.peer)
+            log.error(
+                "%s: the handler of C-FIND-RQ gave a pending answer without a data set", request.requestor.peer,
+                extra=coded("DUL207"),
+            )  # fmt: skip
             return _unable(request), {}
         yield Respond(status, _encoded(request, dataset), elements)
 
@@ -232,7 +242,7 @@ def _retrieve(node: Node, request: EchoRequest, handler: Any) -> Script:
         if address is None:
             log.warning(
                 "%s: C-MOVE to %s, which is no known peer; add it to the node's peers",
-                request.requestor.peer, ascii(destination),
+                request.requestor.peer, ascii(destination), extra=coded("DUL211"),
             )  # fmt: skip
             raise _Failed(Status.MOVE_DESTINATION_UNKNOWN)
     given = yield from _guarded(request, Call(handler, retrieve))
@@ -317,14 +327,17 @@ def _sub_operations(
         except Exception as error:
             if field == CommandField.C_GET_RQ and isinstance(error, LOST):
                 raise  # the association itself is over
-            log.warning("%s: the sub-operations of %s came to an end: %s", peer, request.command.name, error)
+            log.warning(
+                "%s: the sub-operations of %s came to an end: %s", peer, request.command.name, error,
+                extra=coded("DUL212"),
+            )  # fmt: skip
             return error
         if sent is END:
             break
         assert isinstance(sent, Sent)
         operations.count(sent)
         if not sent.ok:
-            log.warning("%s: sub-operation failed: %s", peer, sent.error or sent.status)
+            log.warning("%s: sub-operation failed: %s", peer, sent.error or sent.status, extra=coded("DUL213"))
         if operations.total is None or operations.remaining:
             yield Respond(Status.PENDING, None, operations.pending())
     return None
@@ -341,7 +354,10 @@ def _last(request: EchoRequest, operations: SubOperations, failure: Exception | 
         return Respond(failed.status, failed.data, {**operations.counters(), **failed.elements})
     else:
         if not isinstance(failure, DulcetError):
-            log.error("%s: the handler of %s failed", request.requestor.peer, request.command.name, exc_info=failure)
+            log.error(
+                "%s: the handler of %s failed", request.requestor.peer, request.command.name, exc_info=failure,
+                extra=coded("DUL203"),
+            )  # fmt: skip
         operations.give_up()
         status, elements = operations.final()
         elements["ErrorComment"] = "the rest could not be sent, see the provider's log"
@@ -357,7 +373,10 @@ def _items(request: EchoRequest, given: Any) -> Any:
         return (given,)
     if isinstance(given, Iterable) or hasattr(given, "__anext__"):
         return given
-    log.error("a handler of %s gave %s, which is nothing to send", request.command.name, type(given).__name__)
+    log.error(
+        "a handler of %s gave %s, which is nothing to send", request.command.name, type(given).__name__,
+        extra=coded("DUL207"),
+    )  # fmt: skip
     raise _Failed(_unable(request))
 
 
@@ -382,7 +401,10 @@ def _normalized(node: Node, request: EchoRequest, handler: Any) -> Script:
         except LOST:
             raise
         except Exception:
-            log.exception("%s: what was to follow the answer to %s failed", request.requestor.peer, command.name)
+            log.exception(
+                "%s: what was to follow the answer to %s failed", request.requestor.peer, command.name,
+                extra=coded("DUL209"),
+            )  # fmt: skip
 
 
 # ---------------------------------------------------------------------- reading and writing data sets and results
@@ -398,7 +420,7 @@ def _decoded(request: EchoRequest) -> Any:
     try:
         return decode_strictly(data, request.transfer_syntax)
     except ReceiveError as error:
-        log.error("%s: %s: %s", request.requestor.peer, request.command.name, error)
+        log.error("%s: %s: %s", request.requestor.peer, request.command.name, error, extra=coded("DUL210"))
         raise _Failed(_unable(request), "the data set does not decode") from error
 
 
@@ -409,7 +431,10 @@ def _encoded(request: EchoRequest, dataset: Any) -> bytes | None:
         return encode_dataset(dataset, request.transfer_syntax)[0] or None
     except DulcetError as error:
         why = type(error.__cause__ or error).__name__  # its words may repeat what the data set holds
-        log.error("%s: an answer to %s cannot be encoded: %s", request.requestor.peer, request.command.name, why)
+        log.error(
+            "%s: an answer to %s cannot be encoded: %s", request.requestor.peer, request.command.name, why,
+            extra=coded("DUL206"),
+        )  # fmt: skip
         raise _Failed(_unable(request), "an answer cannot be encoded") from error
 
 
@@ -417,7 +442,10 @@ def _status(request: EchoRequest, result: Any) -> Status:
     """What a handler returned, as the status of a final response."""
     status, dataset, _ = _final(request, result)
     if dataset is not None:
-        log.error("a handler of %s returned a data set where a status is expected", request.command.name)
+        log.error(
+            "a handler of %s returned a data set where a status is expected", request.command.name,
+            extra=coded("DUL207"),
+        )  # fmt: skip
         return _unable(request)
     return status
 
@@ -426,7 +454,9 @@ def _final(request: EchoRequest, result: Any) -> tuple[Status, Any, dict[str, An
     """`_read` of what ends an operation, which no pending status can."""
     status, dataset, elements = _read(request, result, Status.SUCCESS)
     if status.is_pending:
-        log.error("a handler of %s returned %s, which ends nothing", request.command.name, status)
+        log.error(
+            "a handler of %s returned %s, which ends nothing", request.command.name, status, extra=coded("DUL207")
+        )
         return _unable(request), None, {}
     return status, dataset, elements
 
@@ -448,7 +478,7 @@ def _read(request: EchoRequest, result: Any, default: Status) -> tuple[Status, A
         return default, result, {}
     log.error(
         "a handler of %s gave %s where a status, a Dataset, a pair of both or an Answer is expected",
-        request.command.name, type(result).__name__,
+        request.command.name, type(result).__name__, extra=coded("DUL207"),
     )  # fmt: skip
     return _unable(request), None, {}
 

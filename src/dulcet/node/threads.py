@@ -23,6 +23,7 @@ from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
 from dulcet.errors import DulcetError, ReceiveError
 from dulcet.io.signals import Signals
+from dulcet.log_codes import coded
 from dulcet.node.actions import END, Action, Call, Close, Forward, Next, Receive, ReportHere, Respond, SendHere
 from dulcet.node.requests import EchoRequest, Requestor
 from dulcet.node.scripts import Script, answer
@@ -142,10 +143,10 @@ def _continue(node: Node, incoming: IncomingRequest, script: Script, action: Act
             action = _step(node, incoming, script, action)
     except DulcetError as error:
         if association.ending is None:  # otherwise its own thread tells why it ended
-            log.warning("%s: %s: %s", association.peer, incoming.name, error)
+            log.warning("%s: %s: %s", association.peer, incoming.name, error, extra=coded("DUL205"))
             association.interrupt()
     except BaseException:  # SystemExit too: the peer would wait for its answer for ever
-        log.exception("%s: %s: unexpected", association.peer, incoming.name)
+        log.exception("%s: %s: unexpected", association.peer, incoming.name, extra=coded("DUL901"))
         association.interrupt()
 
 
@@ -225,7 +226,7 @@ def _close(iterator: object) -> None:
         try:
             close()
         except Exception:
-            log.exception("an iterator of a handler cannot be closed")
+            log.exception("an iterator of a handler cannot be closed", extra=coded("DUL214"))
 
 
 def _sync(items: Any) -> Iterable[Any] | Iterator[Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dulcet import uids
 from dulcet.dimse.status import Status
 from dulcet.errors import StatusError
+from dulcet.log_codes import coded
 from dulcet.services.attributes import is_empty
 from dulcet.services.identifiers import build_identifier
 from dulcet.services.proposals import proposals
@@ -149,7 +150,9 @@ def decide(transaction: Transaction, exists: Callable[[Reference], bool | int]) 
         try:
             answer: Any = exists(reference)
         except Exception:
-            log.exception("storage commitment: whether an instance is safe could not be found out")
+            log.exception(
+                "storage commitment: whether an instance is safe could not be found out", extra=coded("DUL509")
+            )
             answer = int(Status.PROCESSING_FAILURE)
         if answer is True:
             continue
@@ -157,7 +160,7 @@ def decide(transaction: Transaction, exists: Callable[[Reference], bool | int]) 
             answer = int(Status.NO_SUCH_INSTANCE)
         reason = int(answer) if isinstance(answer, int) else -1
         if reason not in REASONS:
-            log.error("storage commitment: %r is no Failure Reason; 0110H is reported", answer)
+            log.error("storage commitment: %r is no Failure Reason; 0110H is reported", answer, extra=coded("DUL510"))
             reason = int(Status.PROCESSING_FAILURE)
         failures.append((reference, reason))
     return replace(transaction, failures=tuple(failures))

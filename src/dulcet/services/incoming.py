@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import Any, Final
 
 from dulcet.dimse.command import Command
+from dulcet.dimse.events import RequestRefused
 from dulcet.dimse.messages import RESPONSE
 from dulcet.dimse.operations import Request
+from dulcet.dimse.status import Status
+from dulcet.log_codes import coded
 
-__all__ = ["Incoming"]
+__all__ = ["Incoming", "log_refusal"]
+
+log: Final = logging.getLogger("dulcet.association")
+
+
+def log_refusal(refused: RequestRefused, peer: str) -> None:
+    """A line about a request that was answered before any handler saw it."""
+    name, status = refused.request.command.name, Status(refused.status)
+    log.warning("%s: refused %s, message %d: %s", peer, name, refused.request.message_id, status, extra=coded("DUL215"))
 
 
 class Incoming:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
+from dulcet.log_codes import coded
 from dulcet.upper_layer.happenings import (
     AssociationAborted,
     AssociationAccepted,
@@ -74,7 +75,9 @@ class Reporter:
         except Exception:
             if not any(observer is failed for failed in self._failed):
                 self._failed.append(observer)
-                log.exception("an observer failed; it is told on, and what it raises is passed over")
+                log.exception(
+                    "an observer failed; it is told on, and what it raises is passed over", extra=coded("DUL902")
+                )
 
 
 def log_happenings(logger: logging.Logger | None = None) -> Observer:

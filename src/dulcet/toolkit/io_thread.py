@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from dulcet.errors import LocalProtocolError
+from dulcet.log_codes import coded
 
 __all__ = ["READ", "WRITE", "Attended", "IOThread", "current", "shutdown", "startup"]
 
@@ -130,7 +131,7 @@ class IOThread:
         try:
             call(*arguments)
         except Exception:
-            log.exception("unexpected")
+            log.exception("unexpected", extra=coded("DUL901"))
 
 
 _lock: Final = threading.Lock()

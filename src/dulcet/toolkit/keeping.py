@@ -15,6 +15,7 @@ from dulcet.dimse.status import Status
 from dulcet.errors import ReceiveError
 from dulcet.io.one_file import OneFile
 from dulcet.io.store_directory import StoreDirectory
+from dulcet.log_codes import coded
 from dulcet.toolkit.messages import DataSet
 from dulcet.toolkit.storing import Memory
 
@@ -89,17 +90,20 @@ class Keeper:
             else:
                 path = request.save(self._directory())
         except ReceiveError as error:
-            log.error("%s: refused %s with %04XH: %s", request.association.peer, request.name, error.status, error)
+            log.error(
+                "%s: refused %s with %04XH: %s", request.association.peer, request.name, error.status, error,
+                extra=coded("DUL202"),
+            )  # fmt: skip
             status = Status(error.status)
         except Exception:
             if request.association.ending is not None:
                 raise
-            log.exception("%s: on_store_setup failed", request.association.peer)
+            log.exception("%s: on_store_setup failed", request.association.peer, extra=coded("DUL203"))
             status = Status.PROCESSING_FAILURE
         try:
             verdict = self.on_store_done(path, status == Status.SUCCESS)
         except Exception:
-            log.exception("%s: on_store_done failed", request.association.peer)
+            log.exception("%s: on_store_done failed", request.association.peer, extra=coded("DUL203"))
             verdict = int(Status.PROCESSING_FAILURE)
         request.respond(self._verdict(status, verdict))
 

@@ -25,6 +25,7 @@ from dulcet.dimse.status import Status
 from dulcet.errors import DulcetError, LocalProtocolError, PeerUnreachable
 from dulcet.io.instances import Instance
 from dulcet.io.sockets import BACKLOG, connect
+from dulcet.log_codes import coded
 from dulcet.toolkit.associate import Associate
 from dulcet.toolkit.callbacks import Callbacks
 from dulcet.toolkit.door import Door, listening
@@ -408,7 +409,7 @@ class Net(Callbacks):
         try:
             return getattr(self, name)(*arguments)
         except Exception:
-            log.exception("%s: %s failed", self.peer, name)
+            log.exception("%s: %s failed", self.peer, name, extra=coded("DUL203"))
             return FAILED
 
     # ------------------------------------------------------------------ what the link tells

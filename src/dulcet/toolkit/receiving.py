@@ -13,13 +13,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.dimse.association import Association
 from dulcet.dimse.command import Command
-from dulcet.dimse.events import CancelReceived, DataReceived, RequestReceived, ResponseReceived, StrayResponse
+from dulcet.dimse.events import (
+    CancelReceived,
+    DataReceived,
+    RequestReceived,
+    RequestRefused,
+    ResponseReceived,
+    StrayResponse,
+)
 from dulcet.dimse.operations import Request
 from dulcet.dimse.status import Status
 from dulcet.errors import ReceiveError
 from dulcet.io.instances import Instance
 from dulcet.io.one_file import OneFile
+from dulcet.log_codes import coded
 from dulcet.services.endings import ENDINGS, ending
+from dulcet.services.incoming import log_refusal
 from dulcet.toolkit.associate import Associate
 from dulcet.toolkit.messages import BY_FIELD, DataSet
 from dulcet.toolkit.storing import Memory, Storing
@@ -105,7 +114,7 @@ def _release_confirmed(net: Net, event: events.ReleaseConfirmed) -> None:
 
 def _aborted(net: Net, event: events.Aborted) -> None:
     if event.by_us:
-        log.warning("%s: %s", net.peer, event.message)
+        log.warning("%s: %s", net.peer, event.message, extra=coded("DUL101"))
     else:
         net._call("on_receive_abort", event.source, event.reason)
 
@@ -136,6 +145,10 @@ def _request_received(net: Net, event: RequestReceived) -> None:
             net._storing = Storing(None, error)
 
 
+def _request_refused(net: Net, event: RequestRefused) -> None:
+    log_refusal(event, net.peer)
+
+
 def _data_received(net: Net, event: DataReceived) -> None:
     storing, request = net._storing, event.request
     assert storing is not None
@@ -146,7 +159,9 @@ def _data_received(net: Net, event: DataReceived) -> None:
     try:
         kept = storing.commit()
     except ReceiveError as error:
-        log.error("%s: refused %s with %04XH: %s", net.peer, request.command.name, error.status, error)
+        log.error(
+            "%s: refused %s with %04XH: %s", net.peer, request.command.name, error.status, error, extra=coded("DUL202")
+        )
         net._do(partial(Association.respond_status, request=request, status=error.status))
         return
     syntax = request.context.transfer_syntax
@@ -206,6 +221,7 @@ HANDLERS: Final[dict[type[Any], Callable[[Net, Any], None]]] = {
     events.TimedOut: _nothing_to_tell,
     events.Closed: _nothing_to_tell,
     RequestReceived: _request_received,
+    RequestRefused: _request_refused,
     DataReceived: _data_received,
     ResponseReceived: _response_received,
     CancelReceived: _cancel_received,

@@ -28,6 +28,7 @@ from dulcet.config import AssociationConfig
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationError, DimseTimeout, StatusError
+from dulcet.log_codes import coded
 from dulcet.services.acceptance import AcceptancePolicy
 from dulcet.services.commitment import CommitmentResult, Reference, check_request, read_report
 from dulcet.services.identifiers import encode_dataset
@@ -146,7 +147,7 @@ class StorageListener(Keeper):
             if serve_until(association, lambda: self._served, timeout):
                 return Outcome.COMMAND
         except (AssociationError, DimseTimeout) as error:
-            log.info("%s", error)
+            log.info("%s", error, extra=coded("DUL120"))
             self._association = None
             self.on_association_end(association.ending or "closed")
             return Outcome.ENDED if association.ending == "released" else Outcome.ABORTED
@@ -221,7 +222,7 @@ class StorageListener(Keeper):
             try:
                 welcome = self.on_connection(request.calling, request.called, knock.host)
             except Exception:
-                log.exception("%s: on_connection failed", knock.host)
+                log.exception("%s: on_connection failed", knock.host, extra=coded("DUL203"))
                 welcome = False
             if not welcome:
                 answer = self.reject
@@ -249,7 +250,9 @@ class StorageListener(Keeper):
         except Exception:
             if request.association.ending is not None:
                 raise
-            log.exception("%s: the callback of %s failed", request.association.peer, request.name)
+            log.exception(
+                "%s: the callback of %s failed", request.association.peer, request.name, extra=coded("DUL203")
+            )
             if not request.answered:
                 request.respond(Status.PROCESSING_FAILURE)
 
