@@ -226,7 +226,7 @@ def p_data(pdu_length: int, body: bytes) -> bytes:
     (b"\0", 1, "PDU type 00H does not exist"),
     (b"\x08", 1, "PDU type 08H does not exist"),
     (b"\xff\0\0\0\0\0", 1, "PDU type FFH does not exist"),
-    (b"GET / HTTP/1.1\r\n\r\n", 1, "the peer speaks HTTP or other text"),
+    (b"GET / HTTP/1.1\r\n\r\n", 1, "the peer speaks HTTP"),
     (b"\x16\3\1\2\0\1\0\1\xfc\3\3", 1, "the peer speaks TLS to a port without TLS"),
     (b"\x15\3\1\0\2\2\x46", 1, "the peer sent a TLS alert"),
     (b"\1\0\0\0\0\0", 6, "at least 68 expected"),

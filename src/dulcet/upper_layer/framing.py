@@ -15,6 +15,7 @@ from dulcet.upper_layer.events import NEED_DATA, Fragment, Signal
 from dulcet.upper_layer.happenings import Happening, PDUReceived
 from dulcet.upper_layer.items import malformed
 from dulcet.upper_layer.pdu import ABORT, ASSOCIATE_AC, ASSOCIATE_RQ, P_DATA_TF, PDU_HEADER, PDV_HEADER
+from dulcet.upper_layer.strangers import stranger
 
 __all__ = ["BufferPool", "ControlPDU", "DataBegins", "Framer"]
 
@@ -25,6 +26,9 @@ POOLED_BUFFERS: Final = 64
 """More spare buffers than this are given back to the allocator."""
 
 EMPTY: Final = memoryview(b"")
+
+HEAD: Final = 16
+"""Bytes that show who speaks something else."""
 
 
 class BufferPool:
@@ -165,8 +169,7 @@ class Framer:
                 return control
             elif available < 6:
                 if available:
-                    assert self._buffer is not None
-                    self._check_type(self._buffer[self._start])
+                    self._check_type()
                 return NEED_DATA
             else:
                 length = self._begin_pdu()
@@ -213,7 +216,7 @@ class Framer:
                     raise malformed(f"P-DATA-TF of {length} bytes; we announced at most {self.announced}")
                 self.oversized += 1
             return length if self.announce_data else None
-        self._check_type(pdu_type)
+        self._check_type()
         if pdu_type in (ASSOCIATE_RQ, ASSOCIATE_AC):
             if length > self._associate_limit:
                 raise malformed(f"association PDU of {length} bytes; at most {self._associate_limit} are taken")
@@ -233,21 +236,11 @@ class Framer:
             self._control_left -= count
         return not self._control_left
 
-    @staticmethod
-    def _check_type(pdu_type: int) -> None:
+    def _check_type(self) -> None:
+        assert self._buffer is not None
+        pdu_type = self._buffer[self._start]
         if not ASSOCIATE_RQ <= pdu_type <= ABORT:
+            who = stranger(bytes(self._buffer[self._start : min(self._end, self._start + HEAD)]))
             raise RemoteProtocolError(
-                f"PDU type {pdu_type:02X}H does not exist{_guess(pdu_type)}", source=2, reason=1
+                f"PDU type {pdu_type:02X}H does not exist{who and f'; {who}'}", source=2, reason=1
             )
-
-
-GUESSES: Final = {
-    0x15: "; the peer sent a TLS alert: that port wants TLS",
-    0x16: "; the peer speaks TLS to a port without TLS",
-}
-
-
-def _guess(first_byte: int) -> str:
-    if first_byte in b"GHPOCDT":
-        return "; the peer speaks HTTP or other text"
-    return GUESSES.get(first_byte, "")
