@@ -18,7 +18,7 @@ from tests.corpus import CT_IMAGE, SECONDARY_CAPTURE, make_folder, make_instance
 
 import dulcet
 from dulcet import uids
-from dulcet.blocking import channel, sending
+from dulcet.blocking import channel, sending, upcoming
 from dulcet.blocking.sending import StoreMany
 from dulcet.config import Timers
 from dulcet.io.instances import IN_MEMORY
@@ -98,21 +98,37 @@ def test_the_association_given_is_used_for_what_it_carries(files: list[Path], tm
         assert made.endings == ["released", "released"]
 
 
-def test_idle_associations_are_released_when_there_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "BATCH", 1)
-    monkeypatch.setattr(sending, "IDLE_LANES", 2)
-    most = 0
+def test_one_association_at_a_time_takes_over_the_contexts_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upcoming, "BATCH", 1)
     classes = [CT_IMAGE, SECONDARY_CAPTURE, *sorted(uids.STORAGE_CLASSES)[:4], CT_IMAGE]
     files = [
         make_instance(tmp_path / f"{number}.dcm", 64, number, sop_class) for number, sop_class in enumerate(classes)
     ]
+    most = 0
     with provider() as made:
         for sent in StoreMany(dulcet.Address.parse(made.address), calling_ae_title="ME").run(files):
             assert sent.ok
             most = max(most, made.listener.count)
         made.join()
-        assert made.endings == ["released"] * len(files)
-    assert most <= 3  # the provider may still count the one that was just released
+        assert made.endings == ["released"] * (len(files) - 1)
+        assert [len(association.contexts) for association in made.associations] == [2, 4, 6, 8, 10, 12]
+    assert most <= 2  # the provider may still count the one that was just released
+
+
+def test_what_was_refused_is_not_proposed_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upcoming, "FIRST", 2)
+    monkeypatch.setattr(upcoming, "BATCH", 3)
+    classes = [CT_IMAGE, "1.2.3.4.5"] * 6
+    files = [
+        make_instance(tmp_path / f"{number}.dcm", 64, number, sop_class) for number, sop_class in enumerate(classes)
+    ]
+    with provider() as made:
+        results = send(made.address, files)
+        assert Counter(sent.path for sent in results) == Counter(files)
+        assert failed(results) == dict.fromkeys(files[1::2], dulcet.NoPresentationContext)
+        assert len(made.associations) == 1
 
 
 # ---------------------------------------------------------------------------------------------- batches
@@ -124,7 +140,7 @@ def test_nothing_is_sent_for_nothing() -> None:
 
 
 def test_a_slow_source_does_not_hold_up_what_it_gave(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(upcoming, "BATCH_SECONDS", 0.0)
     answered: list[Sent] = []
 
     def one_by_one() -> Iterator[Path]:
@@ -141,7 +157,7 @@ def test_a_slow_source_does_not_hold_up_what_it_gave(files: list[Path], monkeypa
 
 
 def test_what_is_in_memory_is_sent_before_it_is_too_much(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "BATCH_MEMORY", 2500)
+    monkeypatch.setattr(upcoming, "BATCH_MEMORY", 2500)
     taken = [0]
     answered = [0]
 
@@ -156,6 +172,41 @@ def test_what_is_in_memory_is_sent_before_it_is_too_much(files: list[Path], monk
             assert sent.ok
             answered[0] += 1
     assert answered == [len(files)]
+
+
+def test_what_follows_is_looked_at_while_the_first_are_sent(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over the same association where it fits; the others have their turn, each once, whatever cannot be sent."""
+    monkeypatch.setattr(upcoming, "FIRST", 3)
+    others = [make_instance(tmp_path / f"{number}.dcm", 100, 90 + number, SECONDARY_CAPTURE) for number in range(5)]
+    junk = tmp_path / "junk"
+    junk.write_bytes(b"no DICOM at all, but long enough to be looked at as if it were")
+    mixed = [*files[:4], others[0], junk, *files[4:8], *others[1:], *files[8:]]
+    with provider() as made:
+        results = send(made.address, mixed)
+        assert Counter(sent.path for sent in results) == Counter(mixed)
+        assert failed(results) == {junk: dulcet.NotDicom}
+        assert set(made.stored) == uids_of([*files, *others])
+        assert len(made.associations) == 2
+
+
+def test_a_source_that_fails_later_fails_when_what_it_gave_was_sent(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upcoming, "FIRST", 2)
+
+    def source() -> Iterator[Path]:
+        yield from files
+        raise ZeroDivisionError("the source's own")
+
+    results: list[Sent] = []
+    with provider() as made:
+        job = StoreMany(dulcet.Address.parse(made.address), calling_ae_title="ME")
+        with pytest.raises(ZeroDivisionError):
+            results.extend(job.run(source()))
+        assert failed(results) == {}
+        assert [sent.path for sent in results] == files
 
 
 # ---------------------------------------------------------------------------------------------- window
@@ -272,7 +323,7 @@ def test_associations_in_parallel_send_each_file_once(tmp_path: Path) -> None:
 
 
 def test_parallel_batches_do_not_pile_up_associations(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "BATCH", 3)
+    monkeypatch.setattr(upcoming, "BATCH", 3)
     with provider(maximum_associations=2) as made:
         assert failed(send(made.address, files, associations=2)) == {}
 
@@ -280,7 +331,7 @@ def test_parallel_batches_do_not_pile_up_associations(files: list[Path], monkeyp
 def test_parallel_associations_that_do_not_carry_the_next_batch_are_released(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "BATCH", 3)
+    monkeypatch.setattr(upcoming, "BATCH", 3)
     others = [make_instance(tmp_path / f"{number}.dcm", 100, 90 + number, SECONDARY_CAPTURE) for number in range(3)]
     with provider() as made:
         assert failed(send(made.address, [*files[:3], *others, *files[3:6]], associations=2)) == {}
@@ -292,7 +343,7 @@ def test_parallel_associations_that_do_not_carry_the_next_batch_are_released(
 def test_an_idle_parallel_association_that_was_closed_costs_nothing(
     files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "BATCH", 6)
+    monkeypatch.setattr(upcoming, "BATCH", 6)
     both = threading.Barrier(2)
 
     def until_closed(wire: Wire) -> None:

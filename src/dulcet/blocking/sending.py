@@ -8,23 +8,25 @@ is unanswered.
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from dulcet.blocking.association import Association, associate
 from dulcet.blocking.channel import LAST_WORD, abort_all
+from dulcet.blocking.upcoming import Upcoming
 from dulcet.config import AssociationConfig
 from dulcet.dimse.command import MEDIUM
 from dulcet.dimse.events import ResponseReceived
 from dulcet.dimse.operations import Operation
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceError, PeerUnreachable
-from dulcet.io.instances import Instance, InstanceSource, examine
+from dulcet.io.instances import Instance, InstanceSource
 from dulcet.io.pixels import decompressible
 from dulcet.io.train import FileFailed
 from dulcet.services.proposals import plan_storage
@@ -36,18 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["StoreMany"]
 
-BATCH: Final = 2000
-"""Instances looked at before the first is sent: enough that their contexts rarely need another association."""
-BATCH_MEMORY: Final = 64 * 1024 * 1024
-"""Bytes of instances that are not files, after which a batch is full."""
-BATCH_SECONDS: Final = 1.0
-"""A source that gives its instances slowly does not hold up those that it gave."""
-
 FRUITLESS: Final = 3
 """Associations in a row that get nothing across before the rest is given up; one may fall over one bad instance."""
-IDLE_LANES: Final = 4
-"""Associations of our own that stay open for the next batch; peers have limits."""
-
 LATE: Final = 0.5
 """Seconds for the answers to requests for associations that nobody needs any more, so that they can be released."""
 
@@ -70,6 +62,8 @@ class _Todo:
 
     def __init__(self, instances: Iterable[Instance]) -> None:
         self._waiting = deque(instances)
+        self.more: Callable[[], Instance | None] | None = None
+        """Gives what else can travel with these, once all of them are taken; None for no more."""
         self.stopped = False
         self.opening = 0
         """Associations on their way that are to take from here."""
@@ -81,7 +75,10 @@ class _Todo:
             try:
                 instance = self._waiting.popleft()
             except IndexError:
-                return
+                following = self.more() if self.more is not None else None
+                if following is None:
+                    return
+                instance = following
             yield instance
 
     def give_back(self, instances: Sequence[Instance]) -> None:
@@ -94,9 +91,20 @@ class _Todo:
 class _Lane:
     """One association and what is on its way there."""
 
-    def __init__(self, association: Association, originator: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        association: Association,
+        originator: tuple[str, int] | None = None,
+        proposals: Iterable[Proposal] = (),
+    ) -> None:
         self.association = association
         self.originator = originator
+        self.asked = {
+            (proposal.abstract_syntax, proposal.transfer_syntaxes[0])
+            for proposal in proposals
+            if len(proposal.transfer_syntaxes) == 1
+        }
+        """Classes and syntaxes proposed as they are: what was refused here will be refused elsewhere."""
         self.delivered = 0
         self._core = association._core
         self._unsent: Instance | None = None  # taken from the list, not yet queued
@@ -120,8 +128,8 @@ class _Lane:
         return isinstance(operation.owner, _InFlight) and operation.owner.lane is self
 
     def carries(self, pair: tuple[str, str]) -> bool:
-        """True when instances of this class and syntax can travel here as they are."""
-        return self.association.is_established and self._core.context_for(*pair) is not None
+        """True when instances of this class and syntax can travel here as they are, or nowhere else either."""
+        return self.association.is_established and (pair in self.asked or self._core.context_for(*pair) is not None)
 
     def run(self, instances: Iterable[Instance], priority: int) -> Iterator[Sent]:
         """Send each, as many at once as the window allows; raises when the association is lost."""
@@ -248,20 +256,23 @@ class StoreMany:
         self._stopping = threading.Event()
         self._failure: DulcetError | None = None
         """Why the last association was given up, and with it what is still to be sent."""
+        self._upcoming = Upcoming(())
 
     def run(self, what: Iterable[InstanceSource]) -> Iterator[Sent]:
         """One `Sent` for each; raises what `associate` raises when the very first association cannot be made."""
         if self._given is not None:
             self._given.association._check_usable()
-        sources = iter(what)
+        upcoming = self._upcoming = Upcoming(what, ahead=self.associations == 1)
         abort = True
         try:
             while True:
-                batch: list[Instance] = []
-                yield from self._examine(sources, batch)
-                if not batch:
+                batch = upcoming.batch()
+                yield from upcoming.unsendable()
+                if batch:
+                    yield from self._send(batch)
+                elif upcoming.ended:
                     break
-                yield from self._send(batch)
+            upcoming.check()
             abort = False
         except GeneratorExit:
             self._stopping.set()
@@ -270,20 +281,16 @@ class StoreMany:
         finally:
             self._close(abort)
 
-    def _examine(self, sources: Iterator[InstanceSource], batch: list[Instance]) -> Iterator[Sent]:
-        """Gather the next batch; what cannot be sent is yielded."""
-        held = 0
-        full = time.monotonic() + BATCH_SECONDS
-        for source in sources:
-            try:
-                instance = examine(source)
-            except InstanceError as error:
-                yield Sent(source, None, error)
-                continue
-            batch.append(instance)
-            held += 0 if instance.data is None else len(instance.data)
-            if len(batch) >= BATCH or held >= BATCH_MEMORY or time.monotonic() >= full:
-                return
+    def _running(self, lane: _Lane, todo: _Todo) -> Iterator[Sent]:
+        """Send these, and over an only association what follows them as well."""
+        if self.associations == 1 and todo:
+            todo.more = functools.partial(self._upcoming.following, lane.carries)
+        try:
+            for sent in lane.run(todo, self.priority):
+                yield sent
+                yield from self._upcoming.unsendable()
+        finally:
+            todo.more = None
 
     def _send(self, instances: Sequence[Instance]) -> Iterator[Sent]:
         waiting: dict[tuple[str, str], list[Instance]] = {}
@@ -291,7 +298,7 @@ class StoreMany:
             waiting.setdefault((instance.sop_class_uid, instance.transfer_syntax), []).append(instance)
         if self.associations == 1:
             yield from self._use_standing(waiting)
-        for proposals in plan_storage(waiting, decompressible()):
+        for proposals in self._plan(waiting):
             classes = {proposal.abstract_syntax for proposal in proposals}
             pairs = [pair for pair in waiting if pair[0] in classes]
             todo = _Todo(instance for pair in pairs for instance in waiting.pop(pair))
@@ -310,13 +317,21 @@ class StoreMany:
                     yield from self._drive(lanes[0], proposals, todo)
             yield from self._give_up(todo)
 
+    def _plan(self, waiting: Iterable[tuple[str, str]]) -> list[list[Proposal]]:
+        """Contexts for these; an only association takes over those of the one before where there is room for all."""
+        plan = plan_storage(waiting, decompressible())
+        if self.associations == 1 and len(plan) == 1 and self._lanes:
+            before = [pair for lane in self._lanes for pair in lane.asked]
+            whole = plan_storage([*waiting, *before], decompressible())
+            return whole if len(whole) == 1 else plan
+        return plan
+
     def _make_room(self, pairs: Sequence[tuple[str, str]]) -> list[_Lane]:
-        """The parallel associations that stand and carry all of these; those that are in the way are released."""
-        if self.associations == 1:  # what these carry was sent already
-            for lane in self._lanes[: 1 - IDLE_LANES]:
-                self._release(lane)
-            return []
-        for lane in [found for found in self._lanes if not all(map(found.carries, pairs))]:
+        """The parallel associations that stand and carry all of these; those that are in the way are released.
+
+        An only association is: there are peers that serve one at a time, and what it carries was sent already.
+        """
+        for lane in [found for found in self._lanes if self.associations == 1 or not all(map(found.carries, pairs))]:
             self._release(lane)
         return list(self._lanes)
 
@@ -328,7 +343,7 @@ class StoreMany:
             todo = _Todo(instance for pair in pairs for instance in waiting.pop(pair))
             try:
                 lane.association._catch_up()  # what was idle for long may be gone
-                yield from lane.run(todo, self.priority)
+                yield from self._running(lane, todo)
             except LOST as error:
                 yield from self._lost(lane, todo, error)
                 if self.address is None:
@@ -342,7 +357,7 @@ class StoreMany:
         while True:
             try:
                 lane.association._catch_up()
-                yield from lane.run(todo, self.priority)
+                yield from self._running(lane, todo)
                 return
             except LOST as error:
                 failure = error
@@ -433,7 +448,7 @@ class StoreMany:
             with self._lock:
                 todo.opening -= 1
             raise
-        lane = _Lane(association, self.originator)
+        lane = _Lane(association, self.originator, proposals)
         with self._lock:
             todo.opening -= 1
             if not (self._stopping.is_set() or todo.over):
