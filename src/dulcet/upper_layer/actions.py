@@ -52,9 +52,20 @@ class Actions:
     _timers: dict[TimerName, float | None]
     _pdu: PDU | None  # the PDU or primitive that the running action is about
     _fault: RemoteProtocolError | None  # what is wrong with what came, should the action answer that
+    _encoded: bytes | None  # the bytes of our A-ASSOCIATE-RQ or -AC, until it is queued
 
     def _send(self, pdu: PDU) -> None:
         self._out.append(pdu.encode())
+        self._sent(pdu)
+
+    def _send_encoded(self, pdu: AssociateRQ | AssociateAC) -> None:
+        """The same for what was encoded when it was asked for, for it may be long."""
+        assert self._encoded is not None
+        self._out.append(self._encoded)
+        self._encoded = None
+        self._sent(pdu)
+
+    def _sent(self, pdu: PDU) -> None:
         if self.journal is not None and (happening := pdu_queued(pdu, self._fault)) is not None:
             self.journal.append(happening)
 
@@ -91,7 +102,7 @@ class Actions:
     def _ae2(self) -> State:
         """Send A-ASSOCIATE-RQ."""
         assert self.request is not None
-        self._send(self.request)
+        self._send_encoded(self.request)
         self._start("associate")
         return State.AWAITING_ASSOCIATE_ANSWER
 
@@ -134,7 +145,7 @@ class Actions:
         """Send A-ASSOCIATE-AC."""
         assert isinstance(self._pdu, AssociateAC)
         assert self.request is not None
-        self._send(self._pdu)
+        self._send_encoded(self._pdu)
         return self._establish(self.request, self._pdu)
 
     def _ae8(self) -> State:

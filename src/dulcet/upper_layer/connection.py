@@ -55,6 +55,8 @@ ANSWER_OWED: Final = frozenset(
 )
 BEFORE_BYTES: Final = frozenset((State.IDLE, State.AWAITING_TRANSPORT))
 """No transport connection stands here: bytes that came early wait, those that came late are thrown away."""
+FAULTS: Final = frozenset(("AA-1", "AA-7", "AA-8"))
+"""The actions that answer what should not have come."""
 RECEIVED: Final[dict[type[object], Event]] = {
     AssociateRQ: Event.ASSOCIATE_RQ_RECEIVED,
     AssociateAC: Event.ASSOCIATE_AC_RECEIVED,
@@ -103,6 +105,7 @@ class Connection(Actions):
         self._deaf = False  # framing is lost: what still comes is thrown away
         self._pdu: PDU | None = None  # the PDU or primitive that the running action is about
         self._fault: RemoteProtocolError | None = None
+        self._encoded: bytes | None = None  # the bytes of our A-ASSOCIATE-RQ or -AC, until it is queued
         self._started = False
 
     # ------------------------------------------------------------------ bytes in
@@ -173,15 +176,9 @@ class Connection(Actions):
                     self._pdu = pdu = decode_body(got.pdu_type, got.body)
                     if self.config.strict and isinstance(pdu, AssociateRQ):
                         check_context_ids(pdu)
-                    self._fault = RemoteProtocolError(
-                        f"{type(pdu).__name__} while {state.name.lower().replace('_', ' ')}", source=2, reason=2
-                    )
-                    self._process(RECEIVED[type(pdu)])
+                    self._process(RECEIVED[type(pdu)], type(pdu).__name__)
                 else:  # DataBegins
-                    self._fault = RemoteProtocolError(
-                        f"P-DATA-TF while {state.name.lower().replace('_', ' ')}", source=2, reason=2
-                    )
-                    self._process(Event.DATA_RECEIVED)
+                    self._process(Event.DATA_RECEIVED, "P-DATA-TF")
             except RemoteProtocolError as fault:
                 self._fault, self._pdu = fault, None
                 self._deaf = True
@@ -253,7 +250,7 @@ class Connection(Actions):
         """A-ASSOCIATE request: sent when the transport connection is made."""
         if not self.requestor:
             raise LocalProtocolError("an acceptor is asked for an association, it does not ask for one")
-        request.encode()  # what cannot be encoded fails here, before anything starts
+        self._encoded = request.encode()  # what cannot be encoded fails here, before anything starts
         self._local(Event.ASSOCIATE_REQUEST, request)
 
     def connection_made(self) -> None:
@@ -264,7 +261,7 @@ class Connection(Actions):
 
     def accept(self, answer: AssociateAC) -> None:
         """A-ASSOCIATE response, accepted."""
-        answer.encode()
+        self._encoded = answer.encode()
         self._local(Event.ACCEPT_RESPONSE, answer)
 
     def reject(self, result: int, source: int, reason: int) -> None:
@@ -344,8 +341,14 @@ class Connection(Actions):
         self._pdu = pdu
         self._process(event)
 
-    def _process(self, event: Event) -> None:
+    def _process(self, event: Event, came: str = "") -> None:
+        """Act as the table says; `came` is the PDU that may not have been expected."""
         name = action(event, self.state)
+        if came:
+            self._fault = None
+            if name in FAULTS:
+                what = self.state.name.lower().replace("_", " ")
+                self._fault = RemoteProtocolError(f"{came} while {what}", source=2, reason=2)
         self._started = True
         self.state = ACTIONS[name](self)
         self._framer.announce_data = self.state not in DATA_STATES

@@ -25,6 +25,7 @@ from dulcet.upper_layer.items import (
     malformed,
 )
 from dulcet.upper_layer.pdu import DICOM_APPLICATION_CONTEXT, AssociateAC, AssociateRJ, AssociateRQ
+from dulcet.upper_layer.sharing import Shared
 
 __all__ = [
     "ACCEPTANCE",
@@ -136,10 +137,15 @@ def check_ae_title(title: str, what: str = "AE title") -> str:
 
 def check_context_ids(request: AssociateRQ) -> None:
     """RemoteProtocolError (2,6) unless the context ids are odd, distinct and 128 at most (PS3.8 section 9.3.2.2)."""
-    ids = Counter(context.context_id for context in request.presentation_contexts)
+    contexts = request.presentation_contexts
+    if type(contexts) is Shared and "sound ids" in contexts.notes:
+        return
+    ids = Counter(context.context_id for context in contexts)
     wrong = sorted(number for number, times in ids.items() if not number & 1 or times > 1)
     if wrong:
         raise malformed(f"presentation context ids {wrong}; odd ones are expected, each once")
+    if type(contexts) is Shared:
+        contexts.notes["sound ids"] = True
 
 
 def check_reject(result: int, source: int, reason: int) -> None:
@@ -239,6 +245,51 @@ def reject_reason(request: AssociateRQ) -> AssociateRJ | None:
 
 def accept(request: AssociateRQ, offer: Offer) -> AssociateAC:
     """The A-ASSOCIATE-AC that answers `request`: each context id once, never more than was proposed."""
+    results, information = _recalled(request, offer)
+    return AssociateAC(
+        called_ae_title=request.called_ae_title,
+        calling_ae_title=request.calling_ae_title,
+        application_context=DICOM_APPLICATION_CONTEXT,
+        presentation_contexts=results,
+        user_information=information,
+    )
+
+
+_Answer = tuple[tuple[ContextResult, ...], tuple[UserItem, ...]]
+
+
+def _recalled(request: AssociateRQ, offer: Offer) -> _Answer:
+    """Contexts and user information of the answer: those of last time where the same was proposed and offered."""
+    contexts = request.presentation_contexts
+    if type(contexts) is not Shared or offer.user_items or offer.extended:
+        return _answered(request, offer)
+    classes = contexts.notes.get("classes")
+    if classes is None:
+        classes = contexts.notes["classes"] = {context.abstract_syntax: None for context in contexts}
+    # Looked up each time, for an application may change what its policy holds.
+    supported = [offer.syntaxes.get(uid, offer.any_class) for uid in classes]
+    terms = (
+        offer.order,
+        offer.maximum_length,
+        offer.window,
+        offer.implementation_class_uid,
+        offer.implementation_version_name,
+        offer.requestor_as_provider,
+    )
+    last = contexts.notes.get("answer")
+    if last is not None:
+        user_information, last_supported, last_terms, answer = last
+        if user_information is request.user_information and supported == last_supported and terms == last_terms:
+            return answer  # type: ignore[no-any-return]
+    results, information = _answered(request, offer)
+    answer = Shared(results), Shared(information)
+    if all(syntaxes is None or type(syntaxes) is tuple for syntaxes in supported):  # others might change in place
+        contexts.notes["answer"] = request.user_information, supported, terms, answer
+    return answer
+
+
+def _answered(request: AssociateRQ, offer: Offer) -> _Answer:
+    """Each context judged, and what else there is to say."""
     results: dict[int, ContextResult] = {}
     accepted_classes: set[str] = set()
     for context in request.presentation_contexts:
@@ -270,17 +321,28 @@ def accept(request: AssociateRQ, offer: Offer) -> AssociateAC:
         if uid in accepted_classes and uid in offer.extended:
             information.append(ExtendedNegotiation(uid, offer.extended[uid]))
     information += offer.user_items
-    return AssociateAC(
-        called_ae_title=request.called_ae_title,
-        calling_ae_title=request.calling_ae_title,
-        application_context=DICOM_APPLICATION_CONTEXT,
-        presentation_contexts=tuple(results.values()),
-        user_information=tuple(information),
-    )
+    return tuple(results.values()), tuple(information)
 
 
 def outcome(request: AssociateRQ, answer: AssociateAC, *, requestor: bool) -> dict[int, PresentationContext]:
     """The accepted contexts by id, seen from the requestor's or the acceptor's side, roles included (PS3.7 D.3.3.4)."""
+    shared = answer.presentation_contexts
+    if type(shared) is not Shared:
+        return _agreed(request, answer, requestor)
+    said = request.presentation_contexts, request.user_information, answer.user_information
+    last = shared.notes.get("outcome")
+    if last is not None:
+        # By identity: only what is shared is one object for all who say so.
+        last_said, last_requestor, agreed = last
+        if requestor is last_requestor and all(one is other for one, other in zip(said, last_said, strict=True)):
+            return dict(agreed)
+    agreed = _agreed(request, answer, requestor)
+    if all(isinstance(one, Shared) for one in said):
+        shared.notes["outcome"] = said, requestor, dict(agreed)
+    return agreed
+
+
+def _agreed(request: AssociateRQ, answer: AssociateAC, requestor: bool) -> dict[int, PresentationContext]:
     proposed = {context.context_id: context for context in reversed(request.presentation_contexts)}
     asked, granted = request.roles, answer.roles
     agreed: dict[int, PresentationContext] = {}

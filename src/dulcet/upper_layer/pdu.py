@@ -37,6 +37,7 @@ from dulcet.upper_layer.items import (
     pack,
     split_items,
 )
+from dulcet.upper_layer.sharing import LONGEST, Recent, Shared
 
 __all__ = [
     "PDU",
@@ -64,6 +65,9 @@ P_DATA_TF: Final = 0x04
 RELEASE_RQ: Final = 0x05
 RELEASE_RP: Final = 0x06
 ABORT: Final = 0x07
+
+CONTEXTS_SHARED: Final = 128
+"""Nobody who keeps to the standard proposes more (PS3.8 section 9.3.2.2)."""
 
 DICOM_APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 
@@ -140,11 +144,13 @@ class _Associate:
 
     def _encode(self, pdu_type: int, contexts: tuple[ProposedContext | ContextResult, ...]) -> bytes:
         titles = _title(self.called_ae_title), _title(self.calling_ae_title)
-        head = pack(ASSOCIATE_HEAD, self.protocol_version, *titles, bytes(32))
-        parts = [head, item(APPLICATION_CONTEXT, encode_text(self.application_context))]
-        parts += [context.encode() for context in contexts]
-        parts.append(item(USER_INFORMATION, b"".join(sub_item.encode() for sub_item in self.user_information)))
-        parts += [unknown.encode() for unknown in self.unknown_items]
+        parts = [
+            pack(ASSOCIATE_HEAD, self.protocol_version, *titles, bytes(32)),
+            item(APPLICATION_CONTEXT, encode_text(self.application_context)),
+            _joined(contexts),
+            item(USER_INFORMATION, _joined(self.user_information)),
+            *[unknown.encode() for unknown in self.unknown_items],
+        ]
         body = b"".join(parts)
         return PDU_HEADER.pack(pdu_type, len(body)) + body
 
@@ -283,16 +289,53 @@ def decode_body(pdu_type: int, body: bytes) -> PDU:
     return ReleaseRQ() if pdu_type == RELEASE_RQ else ReleaseRP()
 
 
+def _joined(items: tuple[ProposedContext | ContextResult | UserItem, ...]) -> bytes:
+    """The bytes of items, one behind the other; those of a shared tuple are made once."""
+    if type(items) is not Shared:
+        return b"".join([one.encode() for one in items])
+    encoded: bytes | None = items.notes.get("encoded")
+    if encoded is None:
+        encoded = items.notes["encoded"] = b"".join([one.encode() for one in items])
+    return encoded
+
+
+_Items = tuple[
+    str, tuple[ProposedContext, ...], tuple[ContextResult, ...], tuple[UserItem, ...], tuple[UnknownItem, ...]
+]
+"""Application context, presentation contexts as proposed or answered, user information, unknown items."""
+
+_recent: Final = Recent[tuple[int, bytes], _Items]()
+"""The variable items of association PDUs: most peers propose the same every time, and are answered the same."""
+
+
 def _decode_associate(pdu_type: int, body: bytes) -> AssociateRQ | AssociateAC:
     if len(body) < ASSOCIATE_HEAD.size:
         raise malformed(f"association PDU of {len(body)} bytes; at least {ASSOCIATE_HEAD.size} expected")
     version, called, calling, _ = ASSOCIATE_HEAD.unpack_from(body)
+    key = pdu_type, body[ASSOCIATE_HEAD.size :]
+    items = _recent.get(key) or _decode_items(*key)
+    application_context, proposed, results, user_information, unknown = items
+    shared = {
+        "called_ae_title": called.decode("latin-1").rstrip(" "),
+        "calling_ae_title": calling.decode("latin-1").rstrip(" "),
+        "application_context": application_context,
+        "user_information": user_information,
+        "protocol_version": version,
+        "unknown_items": unknown,
+    }
+    if pdu_type == ASSOCIATE_RQ:
+        return AssociateRQ(presentation_contexts=proposed, **shared)
+    return AssociateAC(presentation_contexts=results, **shared)
+
+
+def _decode_items(pdu_type: int, data: bytes) -> _Items:
+    """The variable items; remembered unless they are long, strange or secret."""
     proposed: list[ProposedContext] = []
     results: list[ContextResult] = []
     application_context: str | None = None
     user_information: list[UserItem] = []
     unknown: list[UnknownItem] = []
-    for item_type, payload in split_items(body[ASSOCIATE_HEAD.size :], "association PDU"):
+    for item_type, payload in split_items(data, "association PDU"):
         if item_type == PROPOSED_CONTEXT and pdu_type == ASSOCIATE_RQ:
             proposed.append(ProposedContext.decode(payload))
         elif item_type == CONTEXT_RESULT and pdu_type == ASSOCIATE_AC:
@@ -303,17 +346,15 @@ def _decode_associate(pdu_type: int, body: bytes) -> AssociateRQ | AssociateAC:
             user_information.extend(decode_user_information(payload))
         else:
             unknown.append(UnknownItem(item_type, payload))
-    shared = {
-        "called_ae_title": called.decode("latin-1").rstrip(" "),
-        "calling_ae_title": calling.decode("latin-1").rstrip(" "),
-        "application_context": application_context or "",
-        "user_information": tuple(user_information),
-        "protocol_version": version,
-        "unknown_items": tuple(unknown),
-    }
-    if pdu_type == ASSOCIATE_RQ:
-        return AssociateRQ(presentation_contexts=tuple(proposed), **shared)
-    return AssociateAC(presentation_contexts=tuple(results), **shared)
+    uid = application_context or ""
+    if (
+        unknown
+        or len(data) > LONGEST
+        or len(proposed) + len(results) > CONTEXTS_SHARED
+        or any(isinstance(found, UserIdentityRQ | UserIdentityAC | UnknownItem) for found in user_information)
+    ):
+        return uid, tuple(proposed), tuple(results), tuple(user_information), tuple(unknown)
+    return _recent.put((pdu_type, data), (uid, Shared(proposed), Shared(results), Shared(user_information), ()))
 
 
 def _pdvs(body: bytes) -> list[PDV]:

@@ -17,6 +17,8 @@ __all__ = ["TABLE", "Event", "State", "action"]
 class State(IntEnum):
     """Sta1 to Sta13 (PS3.8 Tables 9-1 to 9-5)."""
 
+    __hash__ = int.__hash__  # that of an Enum is a function in Python, four times an event
+
     IDLE = 1
     AWAITING_ASSOCIATE_RQ = 2
     AWAITING_ASSOCIATE_RESPONSE = 3  # from the local user
@@ -34,6 +36,8 @@ class State(IntEnum):
 
 class Event(IntEnum):
     """Events 1 to 19 (PS3.8 Table 9-10)."""
+
+    __hash__ = int.__hash__
 
     ASSOCIATE_REQUEST = 1  # local user
     TRANSPORT_CONFIRMED = 2
