@@ -18,12 +18,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-import typer.main
-
 import dulcet
 from dulcet import config, errors
 from dulcet.archive import configuration
-from dulcet.cli.app import app
+from dulcet.cli.app import EXIT_CODES, commands
+from dulcet.cli.app import app as dulcet_command
 from dulcet.dimse import status
 from dulcet.log_codes import CODES
 
@@ -251,7 +250,7 @@ def errors_page() -> Iterator[str]:
     )
     yield from table(
         ("code", "level", "cause", "cure"),
-        ((f'<a id="{code}"></a>{code}', row.level, row.cause, row.cure) for code, row in CODES.items()),
+        ((code, *row) for code, row in CODES.items()),
     )
     yield from ("## Why an association was refused", "", "PS3.8 Table 9-21; result 1 is permanent, 2 transient.", "")
     reasons = errors.REJECT_REASONS.items()
@@ -322,40 +321,23 @@ def fixed_bounds() -> Iterator[tuple[str, str, str, str]]:
 
 
 def commands_page() -> Iterator[str]:
-    group: Any = typer.main.get_command(app)
-    yield from ("# Commands", "", MADE, "", "A peer is `AET@host:port`.  `dulcet COMMAND --help` says the same.", "")
-    yield from table(
-        ("exit code", "means"),
-        ((0, "all good"), (1, "some operation failed"), (2, "asked in a wrong way"), (3, "no association")),
-    )
-    yield from ("`--debug`, anywhere on the line, logs what happens and shows tracebacks.", "")
-    for name, command in group.commands.items():
-        text, _, examples = doc_of_command(command)
-        arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
-        options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
-        words = " ".join(str(parameter.metavar or parameter.name.upper()) for parameter in arguments)
-        usage = f"dulcet {name} [OPTIONS] {words}".rstrip()
-        yield from (f"## dulcet {name}", "", f"`{usage}`", "", *text, "")
-        if examples:
-            yield from ("```sh", *examples, "```", "")
-        if arguments:
-            named = ((f"`{one.metavar or one.name}`", one.help or "") for one in arguments)
-            yield from table(("argument", "what"), named)
-        rows = []
-        for option in options:
-            if option.hidden or "--help" in option.opts:
-                continue
-            value = "" if option.is_flag else f" {option.metavar or option.name.upper()}"
-            names = ", ".join(f"`{opt}{value}`" for opt in option.opts)
-            plain = option.default in (None, False, "", [], ()) or callable(option.default)
-            rows.append((names, option.help or "", "" if plain else f"`{option.default}`"))
-        yield from table(("option", "what", "default"), rows)
-
-
-def doc_of_command(command: Any) -> tuple[list[str], str, list[str]]:
-    """What it says of itself, and its examples."""
-    text, mark, examples = (command.help or "").partition("\b\n")
-    return text.strip().splitlines(), mark, examples.strip().splitlines()
+    yield from ("# Commands", "", MADE, "")
+    yield from ("A peer is `AET@host:port`.  `dulcet COMMAND --help-all` says the same, `--help` the most of it.", "")
+    yield from table(("exit code", "means"), EXIT_CODES)
+    yield from ("## dulcet", "", "`dulcet [OPTIONS] COMMAND ...`", "")
+    yield from table(("option", "what"), ((f"`{option.names()}`", option.help) for option in dulcet_command.options()))
+    for name, command in commands().items():
+        words = " ".join(argument.record()[0] for argument in command.arguments())
+        yield from (f"## dulcet {name}", "", f"`{f'dulcet {name} [OPTIONS] {words}'.rstrip()}`", "")
+        for paragraph in command.paragraphs():
+            yield from (*paragraph.splitlines(), "")
+        yield from ("```sh", *command.examples(), "```", "")
+        if command.arguments():
+            records = (argument.record() for argument in command.arguments())
+            yield from table(("argument", "what"), ((f"`{shown}`", text) for shown, text in records))
+        for group, options in command.groups().items():
+            rows = [(f"`{one.names()}`", one.help, f"`{one.preset()}`" if one.preset() else "") for one in options]
+            yield from table(("option" if group == "Options" else group, "what", "default"), rows)
 
 
 # ---------------------------------------------------------------------- names

@@ -74,6 +74,18 @@ def test_more_operations_than_agreed_on_are_a_local_protocol_error_and_nothing_i
     assert len(core.outstanding) == window
 
 
+def test_within_a_find_the_refusal_says_how_a_loop_is_written() -> None:
+    end = made(invoked=2).requestor
+    echo(end)
+    find(end)
+    with pytest.raises(LocalProtocolError, match=r"^2 operations .* under way: .* list\(association.find\(...\)\)"):
+        get(end)
+    other = made(invoked=1).requestor
+    get(other)
+    with pytest.raises(LocalProtocolError, match=r"await a response first$"):
+        get(other)
+
+
 def test_a_window_of_0_is_unlimited_so_we_bound_it_ourselves() -> None:
     pair = made(invoked=0, performed=0, unanswered=5)
     for end, other in ((pair.requestor, pair.acceptor), (pair.acceptor, pair.requestor)):

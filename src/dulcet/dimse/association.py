@@ -46,6 +46,11 @@ MAY_PEND: Final = frozenset(
     int(field) for field in (CommandField.C_FIND_RQ, CommandField.C_GET_RQ, CommandField.C_MOVE_RQ)
 )
 
+IN_A_LOOP: Final = (
+    "; a C-FIND is under way: inside a loop over its answers, take all of them before, list(association.find(...)), or "
+    "ask on another association"
+)
+
 ANSWER: Final = object()
 """Marks a final response on its way out."""
 UNSENT_ANSWERS: Final = 4096
@@ -336,8 +341,10 @@ class Association(Clocks):
         owner: Any,
     ) -> Operation:
         if self.invocable <= 0:
+            found = any(operation.field == CommandField.C_FIND_RQ for operation in self.outstanding.values())
             raise LocalProtocolError(
                 f"{len(self.outstanding)} operations are outstanding, as many as were agreed on; await a response first"
+                + (IN_A_LOOP if found else "")
             )
         if message_id is None:
             message_id = self.next_message_id()

@@ -18,10 +18,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from weakref import WeakSet
 
 from dulcet import uids
 from dulcet.config import AssociationConfig
 from dulcet.dimse.messages import MESSAGES, CommandField
+from dulcet.errors import LocalProtocolError
 from dulcet.io.receiving import Destination
 from dulcet.io.store_directory import DEFAULT_LAYOUT, StoreDirectory
 from dulcet.services.acceptance import STORED_SYNTAXES, AcceptancePolicy
@@ -111,6 +113,7 @@ class Node:
         self._handlers: dict[tuple[int, str], Callable[..., Any]] = {}
         self.companions: list[Companion] = []
         """What works beside the associations, such as a sender of reports: started and stopped with the node."""
+        self._serving: WeakSet[Any] = WeakSet()
         self.on_echo(_echo)
 
     # ------------------------------------------------------------------ handlers
@@ -119,6 +122,7 @@ class Node:
         """`judge(request: AssociateRQ)` has the last word on an association: a (result, source, reason) of PS3.8
         Table 9-21 rejects it, None accepts it.  A plain function.
         """
+        self._check_open("a judge of associations")
         self._judge = judge
         return judge
 
@@ -127,6 +131,7 @@ class Node:
 
         A plain function (PS3.7 D.3.3.7); handlers find its `user` in `request.requestor.identity`.
         """
+        self._check_open("a verifier of identities")
         self._verifier = verifier
         return verifier
 
@@ -203,9 +208,19 @@ class Node:
         return lambda function: self._register(field, function, classes)
 
     def _register(self, field: CommandField, handler: Handler, classes: Iterable[str]) -> Handler:
-        for sop_class in classes:
-            self._handlers[int(field), sop_class] = handler
+        keys = [(int(field), sop_class) for sop_class in classes]
+        if not self._handlers.keys() >= set(keys):
+            self._check_open(f"a handler of {MESSAGES[field].name}")
+        self._handlers.update(dict.fromkeys(keys, handler))
         return handler
+
+    def _check_open(self, what: str) -> None:
+        """LocalProtocolError once it serves: what is negotiated was settled then."""
+        if self._serving:
+            raise LocalProtocolError(
+                f"node {self.ae_title} serves already, and {what} would not be negotiated: register it before the node "
+                "is started"
+            )
 
     # ------------------------------------------------------------------ negotiation
 
@@ -237,9 +252,13 @@ class Node:
         *,
         maximum_associations: int = 500,
         maximum_per_host: int = 100,
+        maximum_per_ae: int | None = None,
         tls: TLSConfig | SSLContext | None = None,
     ) -> NodeThreads:
-        """Serve in the background with a thread for each association, until `stop()` or the end of a `with` block."""
+        """Serve in the background with a thread for each association, until `stop()` or the end of a `with` block.
+
+        Handlers are registered before.
+        """
         from dulcet.node.threads import NodeThreads
 
         return NodeThreads(
@@ -247,15 +266,32 @@ class Node:
             Address(self.ae_title, host, port, tls),
             maximum_associations=maximum_associations,
             maximum_per_host=maximum_per_host,
+            maximum_per_ae=maximum_per_ae,
         )
 
     def start(
-        self, host: str = "127.0.0.1", port: int = 0, *, tls: TLSConfig | SSLContext | None = None
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        maximum_associations: int = 500,
+        maximum_per_host: int = 100,
+        maximum_per_ae: int | None = None,
+        tls: TLSConfig | SSLContext | None = None,
     ) -> NodeServer:
-        """Serve in the running event loop: `server = await node.start(…)`, or `async with node.start(…)`."""
+        """Serve in the running event loop: `server = await node.start(…)`, or `async with node.start(…)`.
+
+        Handlers are registered before.
+        """
         from dulcet.node.loop import NodeServer
 
-        return NodeServer(self, Address(self.ae_title, host, port, tls))
+        return NodeServer(
+            self,
+            Address(self.ae_title, host, port, tls),
+            maximum_associations=maximum_associations,
+            maximum_per_host=maximum_per_host,
+            maximum_per_ae=maximum_per_ae,
+        )
 
     def serve(
         self,

@@ -61,13 +61,30 @@ LOT_SECONDS: Final = 0.005
 class NodeServer(AbstractAsyncContextManager["NodeServer"]):
     """A node that serves in the running event loop."""
 
-    def __init__(self, node: Node, address: Address) -> None:
+    def __init__(
+        self,
+        node: Node,
+        address: Address,
+        *,
+        maximum_associations: int = 500,
+        maximum_per_host: int = 100,
+        maximum_per_ae: int | None = None,
+    ) -> None:
         self.node = node
 
         async def handler(incoming: IncomingRequest) -> None:
             await run(node, incoming)
 
-        self._server: Server = serve(address, handler, policy=node.policy(), config=node.config)
+        self._server: Server = serve(
+            address,
+            handler,
+            policy=node.policy(),
+            config=node.config,
+            maximum_associations=maximum_associations,
+            maximum_per_host=maximum_per_host,
+            maximum_per_ae=maximum_per_ae,
+        )
+        node._serving.add(self)
 
     @property
     def address(self) -> Address:
@@ -87,6 +104,7 @@ class NodeServer(AbstractAsyncContextManager["NodeServer"]):
     async def stop(self, seconds: float = 2.0) -> bool:
         """No new associations; those that stand may end for `seconds`, then they are aborted; True when none had to."""
         clean = await self._server.stop(seconds)
+        self.node._serving.discard(self)
         for companion in self.node.companions:
             await asyncio.to_thread(companion.stop, seconds)
         return clean

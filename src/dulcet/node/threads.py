@@ -52,7 +52,13 @@ class NodeThreads:
     """A node that serves in the background; a context manager."""
 
     def __init__(
-        self, node: Node, address: Address, *, maximum_associations: int = 500, maximum_per_host: int = 100
+        self,
+        node: Node,
+        address: Address,
+        *,
+        maximum_associations: int = 500,
+        maximum_per_host: int = 100,
+        maximum_per_ae: int | None = None,
     ) -> None:
         if node.has_async_handlers:
             raise TypeError("this node has async handlers: start it in an event loop with `await node.start(…)`")
@@ -66,7 +72,9 @@ class NodeThreads:
             config=node.config,
             maximum_associations=maximum_associations,
             maximum_per_host=maximum_per_host,
+            maximum_per_ae=maximum_per_ae,
         )
+        node._serving.add(self)
         self.address = self._receiver.address
         """Where it listens, the port that was taken included."""
         for companion in node.companions:
@@ -75,6 +83,7 @@ class NodeThreads:
     def stop(self, seconds: float = 2.0) -> bool:
         """No new associations; those that stand may end for `seconds`, then they are aborted; True when none had to."""
         clean = self._receiver.stop(seconds)
+        self.node._serving.discard(self)
         with self._lock:
             pools = list(self._pools.values())
         for pool in pools:
