@@ -16,7 +16,7 @@ from dulcet.upper_layer.address import Address
 def test_a_handler_of_something_new_is_refused_while_a_node_serves_and_taken_afterwards():
     node = Node("NODE")
     with serving(node):
-        with pytest.raises(LocalProtocolError, match=r"^node NODE serves already, and a handler of C-FIND-RQ would not"):
+        with pytest.raises(LocalProtocolError, match=r"^node NODE serves already, and a handler of C-FIND-RQ"):
             node.on_find(lambda request: ())
         with pytest.raises(LocalProtocolError, match="a judge of associations would not"):
             node.on_associate(lambda request: None)
