@@ -53,7 +53,7 @@ LAW = _law()
 IMPURE = set(
     "socket socketserver ssl select selectors asyncio uvloop threading _thread multiprocessing concurrent subprocess "
     "queue sched time datetime signal os posix pathlib io shutil tempfile glob fcntl mmap fileinput sqlite3 dbm shelve "
-    "http urllib ftplib smtplib random secrets uuid importlib runpy ctypes pydicom typer rich numpy".split()
+    "http urllib ftplib smtplib random secrets uuid importlib runpy ctypes pydicom click rich numpy".split()
 )
 MEMORY_ONLY = {"io.BytesIO"}
 IN_FUNCTIONS = {"pydicom"}  # the codec of data sets: wanted where one is decoded, too slow to load for the rest
@@ -268,7 +268,7 @@ def _loaded_after(statement: str) -> set[str]:
 def test_import_dulcet_loads_nothing_heavy():
     loaded = _loaded_after("import dulcet")
     assert "dulcet" in loaded
-    assert not loaded & {"pydicom", "typer", "rich", "asyncio", "numpy", "ssl"}
+    assert not loaded & {"pydicom", "click", "rich", "asyncio", "numpy", "ssl"}
 
 
 def test_the_core_loads_no_transport_even_through_others():

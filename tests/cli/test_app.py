@@ -10,10 +10,9 @@ import signal
 from collections.abc import Callable, Iterator
 
 import pytest
-import typer
 
 import dulcet
-from dulcet.cli.app import exit_code, verb
+from dulcet.cli.command import carry_out, exit_code
 from dulcet.cli.output import complain, printable, say, say_json, start_logging
 from dulcet.cli.tally import Tally, _bytes
 from dulcet.dimse.status import Status
@@ -55,9 +54,7 @@ def test_an_error_is_a_sentence_and_a_code(
     error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logging.getLogger().setLevel(logging.WARNING)
-    with pytest.raises(typer.Exit) as ended:
-        verb(raising(error))()
-    assert ended.value.exit_code == code
+    assert carry_out(raising(error)) == code
     assert capsys.readouterr().err.startswith(f"dulcet: {'' if code != 1 or said == 'none' else '[Errno 28] '}{said}")
     if isinstance(error, Exception):
         assert exit_code(error) == code
@@ -65,14 +62,13 @@ def test_an_error_is_a_sentence_and_a_code(
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger().setLevel(logging.DEBUG)
-    with pytest.raises(typer.Exit):
-        verb(raising(dulcet.AddressError("no address")))()
+    assert carry_out(raising(dulcet.AddressError("no address"))) == 2
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_a_reader_that_went_away_is_no_error_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(BrokenPipeError):
-        verb(raising(BrokenPipeError(errno.EPIPE, "Broken pipe")))()
+        carry_out(raising(BrokenPipeError(errno.EPIPE, "Broken pipe")))
     assert capsys.readouterr().err == ""
 
 
@@ -82,14 +78,17 @@ def test_sigterm_ends_as_an_exception_so_that_peers_are_told() -> None:
         return 0
 
     with pytest.raises(SystemExit) as ended:
-        verb(command)()
+        carry_out(command)
     assert ended.value.code == 143
 
 
 def test_a_result_is_the_code() -> None:
-    with pytest.raises(typer.Exit) as ended:
-        verb(lambda: 1)()
-    assert ended.value.exit_code == 1
+    assert carry_out(lambda: 1) == 1
+
+
+def test_a_fault_of_ours_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        carry_out(lambda: 1 // 0)
 
 
 def test_nothing_that_a_terminal_obeys_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

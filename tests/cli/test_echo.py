@@ -140,8 +140,8 @@ def test_help_fits_a_terminal_of_80_by_24(verb: str) -> None:
     assert lines[0].startswith(f"Usage: dulcet {verb}".rstrip())
     assert all(len(line) <= 80 for line in lines)
     assert "\x1b" not in done.output
+    assert len(lines) <= 24
     if verb in ("echo", "store"):
-        assert len(lines) <= 36
         assert any(line.strip().startswith(f"dulcet {verb} ARCHIVE@127.0.0.1:11112") for line in lines)
 
 
@@ -149,8 +149,7 @@ def test_usage_is_2() -> None:
     for arguments in (("nonsense",), ("echo",), ("echo", "A@b:1", "--nonsense"), ("echo", "A@b:1", "--count", "0")):
         done = dulcet(*arguments)
         assert done.code == 2
-        assert "Traceback" not in done.errors
-        assert "Usage" in done.errors
+        assert " --help" in done.sentence()
 
 
 def test_version() -> None:

@@ -315,7 +315,7 @@ def test_a_port_in_use_is_2_and_leaves_nothing(tmp_path: Path) -> None:
         (("--layout", "../{SOPInstanceUID}"), "must be a relative path"),
         (("--aet", "X" * 17), "at most 16"),
         (("--aet", " "), "blank"),
-        (("--durability", "maybe"), "--durability maybe: fsync or none"),
+        (("--durability", "maybe"), "'maybe' is not one of 'fsync', 'none'"),
         (("--bind", "192.0.2.1"), "name an address of this machine"),
         (("--bind", "no-such-host.invalid"), "name an address of this machine"),
     ],

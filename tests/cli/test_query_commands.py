@@ -109,7 +109,7 @@ def test_find_fails_with_the_peers_status(server: NodeThreads) -> None:
     [
         (["-k", "PatintName"], "did you mean PatientName?"),
         (["-k", "PatientID=1", "-k", "PatientID.Modality=CT"], "has a value already"),
-        (["--level", "visit"], "patient, study, series or image"),
+        (["--level", "visit"], "'visit' is not one of 'patient', 'study', 'series', 'image'"),
         (["--model", "everything"], "does not exist"),
         (["--model", "without-bulk-data"], "cannot be queried"),
     ],

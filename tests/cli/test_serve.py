@@ -118,7 +118,7 @@ def test_a_configuration_says_who_may_do_what(tmp_path: Path) -> None:
         (["--config", "{folder}/bad.toml"], "bad.toml, line 2: port is a whole number"),
         (["--config", "{folder}/missing.toml"], "cannot read"),
         (["--aet", "LONGER THAN SIXTEEN CHARACTERS"], "16"),
-        (["--durability", "maybe"], "fsync, none"),
+        (["--durability", "maybe"], "'maybe' is not one of 'fsync', 'none'"),
         (["--data", "{folder}/bad.toml"], "cannot keep data"),
         (["--data", "{folder}/data", "--bind", "192.0.2.1", "--port", "0"], "192.0.2.1"),
     ],
@@ -154,7 +154,7 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     [
         (["status", "--data", "{folder}"], "is no archive"),
         (["index", "check", "--data", "{folder}"], "is no archive"),
-        (["index", "shake", "--data", "{folder}"], "rebuild, check or backup"),
+        (["index", "shake", "--data", "{folder}"], "'shake' is not one of 'rebuild', 'check', 'backup'"),
         (["index", "backup", "--data", "{folder}/archive"], "--to"),
         (["export", "1.2", "--data", "{folder}", "--to", "{folder}/x"], "is no archive"),
         (["export", "1.2", "--data", "{folder}/archive", "--to", "{folder}"], "not an empty folder"),

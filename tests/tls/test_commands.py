@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from tests.corpus import make_folder
 from tests.interop import peers
 from tests.tls.conftest import Party
@@ -24,8 +23,7 @@ LISTENING = [*CALLING[:-1], "tls_client"]
 
 
 def options(verb: str) -> set[str]:
-    group: Any = typer.main.get_command(commands.app)
-    return {parameter.name for parameter in group.commands[verb].params}
+    return {str(parameter.name) for parameter in commands.command(verb).params}
 
 
 @pytest.mark.parametrize("verb", ["echo", "store", "find", "get", "move", "negotiate", "doctor"])

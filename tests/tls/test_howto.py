@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from tests.blocking.providing import provider
 
 import dulcet
@@ -62,8 +61,8 @@ def test_the_pin_is_the_one_that_the_table_takes(made: Path) -> None:
 
 
 def test_every_option_exists() -> None:
-    group: Any = typer.main.get_command(commands.app)
-    known = {option for command in group.commands.values() for parameter in command.params for option in parameter.opts}
+    every = commands.commands().values()
+    known = {option for command in every for parameter in command.params for option in parameter.opts}
     named = set(re.findall(r"--tls(?:-[a-z]+)*", TEXT))
     assert len(named) >= 10
     assert named <= known

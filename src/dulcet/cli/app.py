@@ -1,42 +1,18 @@
-"""The table of verbs, and what every verb has in common: errors as one sentence, exit codes, Ctrl-C and SIGTERM."""
+"""The table of verbs, and the line that they stand on: --debug, --version, help, completion, what is misspelt."""
 
 from __future__ import annotations
 
-import errno
-import functools
-import logging
-import signal
-import traceback
-from collections.abc import Callable, Iterable
+import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Any, Final
 
-import typer
+import click
 
 from dulcet._version import __version__
-from dulcet.cli.output import (
-    FAILED,
-    INTERRUPTED,
-    NO_ASSOCIATION,
-    TERMINATED,
-    USAGE,
-    complain,
-    start_logging,
-)
-from dulcet.errors import (
-    AddressError,
-    AssociationError,
-    DimseTimeout,
-    DulcetError,
-    LocalProtocolError,
-    PeerUnreachable,
-    TLSConfigError,
-)
+from dulcet.cli.command import HELP_ALL, Misuse, Option, Verb, option, show_traceback
+from dulcet.cli.output import INTERRUPTED, USAGE, complain, start_logging
 
-if TYPE_CHECKING:
-    app: typer.Typer
-
-__all__ = ["app", "run"]
+__all__ = ["EXIT_CODES", "VERBS", "app", "commands", "run"]
 
 VERBS: Final = {
     "echo": "echo",
@@ -56,91 +32,128 @@ VERBS: Final = {
 }
 """The module of each, in the order of the help."""
 
+SHELLS: Final = ("bash", "zsh", "fish")
 
-def application(verbs: Iterable[str]) -> typer.Typer:
-    """The command line with these verbs; each costs its imports and the making of its options, 5 ms."""
-    made = typer.Typer(
-        name="dulcet",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,  # plain help is half as long
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    )
-    made.callback()(common)
-    for name in verbs:
-        module = import_module(f"dulcet.cli.{VERBS[name]}")
-        made.command(name)(verb(getattr(module, name if name != "import" else "import_")))
-    return made
+EXAMPLES: Final = ("dulcet echo ARCHIVE@127.0.0.1:11112", "dulcet store ARCHIVE@127.0.0.1:11112 study/")
+EXIT_CODES: Final = (
+    ("0", "all good"), ("1", "some operation failed"), ("2", "asked in a wrong way"), ("3", "no association"),
+    ("130", "interrupted"), ("143", "ended by SIGTERM"),
+)  # fmt: skip
+"""Exit codes of every command."""
 
 
-def __getattr__(name: str) -> Any:
-    if name != "app":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    made = globals()["app"] = application(VERBS)
-    return made
+class Verbs(click.Group):
+    """All commands, each loaded when it is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the help."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name."""
+        return command(cmd_name) if cmd_name in VERBS else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """The command that the line names."""
+        if args[0] not in VERBS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], VERBS, 1)
+            hint = f"did you mean {near[0]}?" if near else "see dulcet --help"
+            raise Misuse(f"there is no command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One screen: what it is, two examples, every command."""
+        formatter.write(f"Usage: {ctx.command_path} [--debug] COMMAND ...\n\n")
+        formatter.write("DICOM networking.  A peer is AET@HOST:PORT; `dulcet COMMAND --help` says more.\n\n")
+        for example in EXAMPLES:
+            formatter.write(f"  {example}\n")
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command(name).get_short_help_str()) for name in VERBS])
+        formatter.write("More: dulcet --help-all\n")
+
+    def complete_help(self, ctx: click.Context) -> str:
+        """The same with the options that every command knows, and exit codes."""
+        formatter = ctx.make_formatter()
+        self.format_help(ctx, formatter)
+        with formatter.section("Options"):
+            formatter.write_dl([one.record() for one in self.options()])
+        with formatter.section("Exit codes"):
+            formatter.write_dl(list(EXIT_CODES))
+        return formatter.getvalue()
+
+    def options(self) -> list[Option]:
+        """Those that stand before, or for, every command."""
+        return [one for one in self.params if isinstance(one, Option)]
 
 
-def _version(wanted: bool) -> None:
+def command(name: str) -> Verb:
+    """The command of this name, loaded."""
+    found: Verb = getattr(import_module(f"dulcet.cli.{VERBS[name]}"), name if name != "import" else "import_")
+    return found
+
+
+def commands() -> dict[str, Verb]:
+    """Every command, in the order of the help."""
+    return {name: command(name) for name in VERBS}
+
+
+def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        typer.echo(f"dulcet {__version__}")
-        raise typer.Exit
+        click.echo(f"dulcet {__version__}")
+        context.exit()
 
 
-def common(
-    context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Log what happens, and show tracebacks.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """DICOM networking: verify, send, query, retrieve, receive and archive.  A peer is AET@host:port.
+def _completion(context: click.Context, _: click.Parameter, shell: str | None) -> None:
+    if shell is not None:
+        from click.shell_completion import get_completion_class
 
-    Exit codes: 0 all good, 1 some operation failed, 2 usage, 3 no association.
-    """
+        kind = get_completion_class(shell)
+        assert kind is not None
+        click.echo(kind(app, {}, "dulcet", "_DULCET_COMPLETE").source())
+        context.exit()
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@option("--debug", is_flag=True, help="Log what happens, and show tracebacks; it may stand anywhere.")
+@option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version.")
+@option(
+    "--show-completion", type=click.Choice(SHELLS), metavar="|".join(SHELLS), is_eager=True, expose_value=False,
+    callback=_completion, help="Print what makes this shell complete commands and options.",
+)
+def app(debug: bool) -> None:  # fmt: skip
+    """DICOM networking."""
+    import logging
+
     start_logging(logging.DEBUG if debug else logging.WARNING)
+
+
+app.params.append(HELP_ALL)
 
 
 def run(arguments: list[str]) -> None:
     """Run; ends in SystemExit with the exit code."""
+    if not arguments:
+        with app.make_context("dulcet", [], resilient_parsing=True) as context:
+            click.echo(app.get_help(context), err=True)
+        sys.exit(USAGE)
     if "--debug" in arguments:  # it may stand anywhere
         arguments = ["--debug", *(argument for argument in arguments if argument != "--debug")]
-    named = next((argument for argument in arguments if not argument.startswith("-")), "")
-    # One verb where it is known, all of them for the help and for what is misspelt.
-    application([named] if named in VERBS else VERBS)(arguments, prog_name="dulcet")
+    try:
+        code: Any = app.main(arguments, prog_name="dulcet", standalone_mode=False)
+    except click.ClickException as error:
+        show_traceback()
+        complain(_sentence(error))
+        code = USAGE
+    except click.Abort:
+        code = INTERRUPTED
+    sys.exit(code)
 
 
-def verb(command: Callable[..., int]) -> Callable[..., None]:
-    """The command as typer runs it: its result is the exit code, and what it raises is one sentence."""
-
-    @functools.wraps(command)
-    def run_verb(*args: Any, **options: Any) -> None:
-        signal.signal(signal.SIGTERM, _terminate)  # as Ctrl-C: peers are told
-        try:
-            code = command(*args, **options)
-        except KeyboardInterrupt:
-            complain("interrupted")
-            code = INTERRUPTED
-        except (DulcetError, OSError) as error:
-            if error.errno == errno.EPIPE if isinstance(error, OSError) else False:
-                raise  # whoever read our output has gone: typer ends quietly
-            if logging.getLogger().isEnabledFor(logging.DEBUG):
-                traceback.print_exc()
-            complain(str(error))
-            code = exit_code(error)
-        raise typer.Exit(code)
-
-    return run_verb
-
-
-def exit_code(error: Exception) -> int:
-    """What a script is told about an error that ended the command."""
-    if isinstance(error, AddressError | LocalProtocolError | TLSConfigError):
-        return USAGE
-    if isinstance(error, AssociationError | PeerUnreachable | DimseTimeout):
-        return NO_ASSOCIATION
-    return FAILED
-
-
-def _terminate(*_: object) -> None:
-    raise SystemExit(TERMINATED)
-
+def _sentence(error: click.ClickException) -> str:
+    """What is wrong with the line, and where it stands what it may be."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    if isinstance(error, Misuse) or not isinstance(error, click.UsageError) or error.ctx is None:
+        return text
+    return f"{text}; see {error.ctx.command_path} --help"

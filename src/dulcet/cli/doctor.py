@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dulcet.cli.output import CALLING, JSON, NO_ASSOCIATION, PEER, say, say_json
+from dulcet.cli.command import CALLING, JSON, PEER, verb
+from dulcet.cli.output import NO_ASSOCIATION, say, say_json
 from dulcet.cli.tls_options import calls_with_tls
 
 __all__ = ["doctor"]
@@ -18,9 +19,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+@verb("doctor")
+@PEER
+@CALLING
+@JSON
 @calls_with_tls
-def doctor(peer: PEER, aet: CALLING = "DULCET", json: JSON = False, tls: TLSConfig | None = None) -> int:
-    """Find out why a peer cannot be reached: resolve, connect, associate, echo, release, each with its time.
+def doctor(peer: str, aet: str, json: bool, tls: TLSConfig | None) -> int:
+    """Find out why a peer cannot be reached.
+
+    Resolve, connect, associate, echo, release, each with its time.
 
     \b
     dulcet doctor ARCHIVE@127.0.0.1:11112

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from dulcet.cli.output import CALLING, FAILED, JSON, PEER, say, say_json
+from dulcet.cli.command import CALLING, JSON, PEER, option, verb
+from dulcet.cli.output import FAILED, say, say_json
 from dulcet.cli.tls_options import calls_with_tls
 
 if TYPE_CHECKING:
@@ -16,15 +17,14 @@ if TYPE_CHECKING:
 __all__ = ["echo"]
 
 
+@verb("echo")
+@PEER
+@CALLING
+@option("-n", "--count", type=click.IntRange(1), metavar="N", default=1, help="How many to send.")
+@option("--timeout", type=click.FloatRange(0.1), metavar="SECONDS", default=30.0, help="To wait for each step.")
+@JSON
 @calls_with_tls
-def echo(
-    peer: PEER,
-    aet: CALLING = "DULCET",
-    count: Annotated[int, typer.Option("--count", "-n", metavar="N", min=1, help="How many to send.")] = 1,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="How long to wait for each step.")] = 30.0,
-    json: JSON = False,
-    tls: TLSConfig | None = None,
-) -> int:
+def echo(peer: str, aet: str, count: int, timeout: float, json: bool, tls: TLSConfig | None) -> int:
     """Verify a peer with C-ECHO.
 
     \b

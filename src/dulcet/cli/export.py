@@ -5,30 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Final
 
-import typer
-
-from dulcet.cli.output import FAILED, JSON, USAGE, complain, say, say_json
+from dulcet.cli.command import JSON, PATH, argument, option, verb
+from dulcet.cli.output import FAILED, USAGE, complain, say, say_json
 
 __all__ = ["export", "import_"]
 
-DATA = Annotated[Path, typer.Option("--data", metavar="DIR", help="The archive's folder.")]
+DATA: Final = option(
+    "--data", type=PATH, metavar="DIR", default="dulcet-data", help="The archive's folder."
+)
 
 
-def export(
-    study: Annotated[list[str], typer.Argument(metavar="UID...", help="Study Instance UIDs.", show_default=False)],
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="An empty folder, or one to be made.")],
-    data: DATA = Path("dulcet-data"),
-    plain: Annotated[
-        bool, typer.Option("--plain", help="The files under their UIDs, without a DICOMDIR.")
-    ] = False,
-    json: JSON = False,
-) -> int:
-    """Copy studies into a folder, with a DICOMDIR; also while `dulcet serve` runs.
+@verb("export")
+@argument("study", metavar="UID...", nargs=-1, required=True, help="Study Instance UIDs.")
+@option("--to", type=PATH, metavar="DIR", required=True, help="An empty folder, or one to be made.")
+@DATA
+@option("--plain", is_flag=True, help="The files under their UIDs, without a DICOMDIR.")
+@JSON
+def export(study: tuple[str, ...], to: Path, data: Path, plain: bool, json: bool) -> int:
+    """Copy studies into a folder, with a DICOMDIR. Also while `dulcet serve` runs.
 
     \b
     dulcet export 1.2.840.113619.2.1 --to /media/cd --data ./dulcet-data
+    dulcet export 1.2.840.113619.2.1 1.2.840.113619.2.2 --to study --plain
     """
     from itertools import chain
 
@@ -56,15 +56,18 @@ def export(
     return _told(json, "exported", count, failures)
 
 
-def import_(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders.", show_default=False)],
-    data: DATA = Path("dulcet-data"),
-    json: JSON = False,
-) -> int:
-    """Put files into an archive that nobody serves at the moment; into one that is served, `dulcet store` does.
+@verb("import")
+@argument("paths", metavar="PATH...", nargs=-1, required=True, type=PATH, help="Files and folders.")
+@DATA
+@JSON
+def import_(paths: tuple[Path, ...], data: Path, json: bool) -> int:
+    """Put files into an archive that nobody serves at the moment.
+
+    Into one that is served, `dulcet store` does.
 
     \b
     dulcet import /media/cd --data ./dulcet-data
+    dulcet import a.dcm b.dcm study/ --json
     """
     from dulcet.archive.application import Archive
     from dulcet.archive.upkeep import import_files

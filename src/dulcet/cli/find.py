@@ -6,12 +6,13 @@ import csv as csvlib
 import json as jsonlib
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import typer
+import click
 
-from dulcet.cli.keys import KEYS, LEVEL, MODEL, check_level, headings, parse_keys, shown
-from dulcet.cli.output import CALLING, FAILED, JSON, PEER, complain, printable, say
+from dulcet.cli.command import CALLING, JSON, PEER, Misuse, option, verb
+from dulcet.cli.keys import KEYS, LEVEL, MODEL, headings, parse_keys, shown
+from dulcet.cli.output import FAILED, complain, printable, say
 from dulcet.cli.tls_options import calls_with_tls
 
 if TYPE_CHECKING:
@@ -29,24 +30,36 @@ WIDEST: Final = 64
 """Characters of a column."""
 
 
+@verb("find")
+@PEER
+@KEYS
+@LEVEL
+@MODEL
+@CALLING
+@option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N answers.")
+@option("--timeout", type=click.FloatRange(0.1), metavar="SECONDS", default=120.0, help="To wait for each answer.")
+@option("--csv", is_flag=True, help="Comma-separated values.")
+@JSON
 @calls_with_tls
 def find(
-    peer: PEER,
-    level: LEVEL = "study",
-    key: KEYS = [],  # noqa: B006 - typer reads it, nobody changes it
-    model: MODEL = None,
-    aet: CALLING = "DULCET",
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Stop after N answers.")] = None,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="To wait for each answer.")] = 120.0,
-    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
-    json: JSON = False,
-    tls: TLSConfig | None = None,
+    peer: str,
+    key: tuple[str, ...],
+    level: str,
+    model: str | None,
+    aet: str,
+    limit: int | None,
+    timeout: float,
+    csv: bool,
+    json: bool,
+    tls: TLSConfig | None,
 ) -> int:
-    """Query a peer with C-FIND; a key without a value asks for it, one with a value matches.
+    """Query a peer with C-FIND. A key without a value asks for it, one with a value matches.
 
     \b
-    dulcet find ARCHIVE@127.0.0.1:11112 -k PatientName='DOE*' -k StudyDate=20240101-
-    dulcet find RIS@ris:104 --model worklist -k PatientName -k ScheduledProcedureStepSequence.Modality=CT
+    dulcet find ARCHIVE@127.0.0.1:11112 -k PatientName='DOE*' -k StudyDate
+    dulcet find ARCHIVE@pacs:104 --level series -k StudyInstanceUID=1.2.3 --json
+    dulcet find RIS@ris:104 --model worklist -k PatientName \\
+        -k ScheduledProcedureStepSequence.Modality=CT
     """
     from dulcet.blocking.association import associate
     from dulcet.config import AssociationConfig, Timers
@@ -55,14 +68,14 @@ def find(
     from dulcet.services.proposals import proposals
 
     keys = parse_keys(key)
-    wanted: str | None = check_level(level)
+    wanted: str | None = level.upper()
     if model is not None and not model[:1].isdigit():
         try:
             row = find_model(model)
         except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
+            raise Misuse(str(error)) from None
         if row.find is None:
-            raise typer.BadParameter(f"--model {model} cannot be queried (PS3.4)")
+            raise Misuse(f"--model {model} cannot be queried (PS3.4)")
         if not row.levels:
             wanted = None
     if wanted is not None and not keys:

@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from dulcet.cli.output import FAILED, JSON, USAGE, complain, say, say_json
+from dulcet.cli.command import JSON, PATH, argument, option, verb
+from dulcet.cli.output import FAILED, USAGE, complain, say, say_json
 
 __all__ = ["index"]
 
 
-def index(
-    action: Annotated[str, typer.Argument(metavar="rebuild|check|backup", help="What to do.", show_default=False)],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The archive's folder.")] = Path("dulcet-data"),
-    to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Where `backup` puts the copy.")] = None,
-    json: JSON = False,
-) -> int:
-    """rebuild: make the index from the objects.  check: every row's object, every object's row.  backup: copy it.
+ACTIONS = ("rebuild", "check", "backup")
+
+
+@verb("index")
+@argument("action", type=click.Choice(ACTIONS), metavar="rebuild|check|backup", help="What to do.")
+@option("--data", type=PATH, metavar="DIR", default="dulcet-data", help="The archive's folder.")
+@option("--to", type=PATH, metavar="FILE", help="Where `backup` puts the copy.")
+@JSON
+def index(action: str, data: Path, to: Path | None, json: bool) -> int:
+    """Make an archive's index anew, look it over, or copy it.
+
+    rebuild: make the index from the objects.  check: every row's object, every object's row.  backup: copy it.
 
     `backup` and `check` work while `dulcet serve` runs; `rebuild` does not.  A backup of everything is the copy of the
     index first, then one of the folder `objects`.
 
     \b
     dulcet index rebuild --data ./dulcet-data
-    dulcet index backup --data ./dulcet-data --to /backup/index.sqlite && rsync -a dulcet-data/objects /backup/
+    dulcet index backup --data ./dulcet-data --to /backup/index.sqlite
     """
     from dulcet.archive.application import INDEX, rebuild
     from dulcet.archive.sqlite import SqliteIndex
     from dulcet.archive.upkeep import check
 
-    if action not in ("rebuild", "check", "backup"):
-        complain(f"{action!a}: rebuild, check or backup")
-        return USAGE
     if not (data / "objects").is_dir():
         complain(f"{data} is no archive: it has no folder objects")
         return USAGE

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import typer
+import click
+
+from dulcet.cli.command import Misuse, option
 
 __all__ = ["KEYS", "LEVEL", "MODEL", "parse_keys"]
 
-KEYS = Annotated[
-    list[str],
-    typer.Option("-k", "--key", metavar="KEY[=VALUE]", help="Keyword or ggggeeee; a dot enters a sequence."),
-]
-LEVEL = Annotated[str, typer.Option("--level", metavar="LEVEL", help="patient, study, series or image.")]
-MODEL = Annotated[
-    str | None, typer.Option("--model", metavar="NAME", help="study, patient, worklist, … or a SOP class UID.")
-]
+LEVELS: Final = ("patient", "study", "series", "image")
+
+KEYS: Final = option(
+    "-k", "--key", multiple=True, metavar="KEY[=VALUE]", help="Keyword or ggggeeee; a dot enters a sequence."
+)
+LEVEL: Final = option(
+    "--level", type=click.Choice(LEVELS, case_sensitive=False), metavar="LEVEL", default="study",
+    help="patient, study, series or image.",
+)  # fmt: skip
+MODEL: Final = option("--model", metavar="NAME", help="study, patient, worklist, … or a SOP class UID.")
 
 TAG: Final = re.compile(r"\(?([0-9A-Fa-f]{4}),?([0-9A-Fa-f]{4})\)?")
-LEVELS: Final = ("PATIENT", "STUDY", "SERIES", "IMAGE")
 
 
 def parse_keys(keys: Iterable[str]) -> dict[str, Any]:
-    """Keywords with values, sequences as mappings; BadParameter names the key that does not do."""
+    """Keywords with values, sequences as mappings; Misuse names the key that does not do."""
     result: dict[str, Any] = {}
     for key in keys:
         path, equals, value = key.partition("=")
@@ -33,17 +36,10 @@ def parse_keys(keys: Iterable[str]) -> dict[str, Any]:
         for sequence in sequences:
             entered = inner.setdefault(sequence, {})
             if not isinstance(entered, dict):
-                raise typer.BadParameter(f"-k {key}: {sequence} has a value already")
+                raise Misuse(f"-k {key}: {sequence} has a value already")
             inner = entered
         inner[last] = _value(value) if equals else None
     return result
-
-
-def check_level(level: str) -> str:
-    """The level in capitals."""
-    if level.upper() not in LEVELS:
-        raise typer.BadParameter(f"--level {level}: patient, study, series or image")
-    return level.upper()
 
 
 def _keyword(text: str, key: str) -> str:
@@ -54,7 +50,7 @@ def _keyword(text: str, key: str) -> str:
     if not keyword:
         near = _nearest(text)
         hint = f"; did you mean {near}?" if near else ""
-        raise typer.BadParameter(f"-k {key}: {text!r} is no DICOM keyword or tag{hint}")
+        raise Misuse(f"-k {key}: {text!r} is no DICOM keyword or tag{hint}")
     return str(keyword)
 
 

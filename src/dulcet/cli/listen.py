@@ -6,11 +6,12 @@ import logging
 import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
-import typer
+import click
 
-from dulcet.cli.output import JSON, USAGE, complain, say, say_json, start_logging
+from dulcet.cli.command import JSON, PATH, option, verb
+from dulcet.cli.output import USAGE, complain, say, say_json, start_logging
 from dulcet.cli.tls_options import TLS_PORT, listens_with_tls
 
 if TYPE_CHECKING:
@@ -27,31 +28,37 @@ log: Final = logging.getLogger("dulcet.listen")
 PORT: Final = 11112
 
 
+@verb("listen")
+@option("--aet", metavar="AET", default="RECEIVER", help="Our AE title; calls to others are refused.")
+@option("--bind", metavar="HOST", default="127.0.0.1", help="0.0.0.0 or * opens it to the network.")
+@option("-p", "--port", type=click.IntRange(0, 65535), metavar="PORT", help=f"{PORT} unless said; 0 takes a free one.")
+@option("--dir", type=PATH, metavar="DIR", default="incoming", help="Where files go.")
+@option("--layout", metavar="PATH", default="{SOPInstanceUID}.dcm", help="Names of files, with {Keyword} for values.")
+@option(
+    "--durability", type=click.Choice(("fsync", "none")), metavar="fsync|none", default="fsync", rare=True,
+    help="fsync: what is acknowledged is on disk.  none: for tests.",
+)
+@option("--promiscuous", is_flag=True, rare=True, help="Take any SOP class, private ones too.")
+@option("--any-aet", is_flag=True, help="Answer to any called AE title.")
+@option(
+    "--drain", type=click.FloatRange(0), metavar="SECONDS", default=10.0, rare=True,
+    help="What SIGTERM leaves to those who send.",
+)
+@JSON
 @listens_with_tls
 def listen(
-    aet: Annotated[str, typer.Option("--aet", metavar="AET", help="Our AE title; calls to others are refused.")] = (
-        "RECEIVER"
-    ),
-    bind: Annotated[str, typer.Option(metavar="HOST", help="0.0.0.0 or * opens it to the network.")] = "127.0.0.1",
-    port: Annotated[
-        int | None,
-        typer.Option("--port", "-p", metavar="PORT", min=0, max=65535, help="11112 unless said; 0 takes a free one."),
-    ] = None,
-    dir: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where files go.")] = Path("incoming"),
-    layout: Annotated[
-        str, typer.Option(metavar="PATH", help="How files are named, with {Keyword} for values.")
-    ] = "{SOPInstanceUID}.dcm",
-    durability: Annotated[
-        str, typer.Option(metavar="fsync|none", help="fsync: what is acknowledged is on disk.  none: for tests.")
-    ] = "fsync",
-    promiscuous: Annotated[bool, typer.Option("--promiscuous", help="Take any SOP class, private ones too.")] = False,
-    any_aet: Annotated[bool, typer.Option("--any-aet", help="Answer to any called AE title.")] = False,
-    drain: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="What SIGTERM leaves to those who send.")
-    ] = 10.0,
-    json: JSON = False,
-    tls: TLSConfig | None = None,
-) -> int:
+    aet: str,
+    bind: str,
+    port: int | None,
+    dir: Path,
+    layout: str,
+    durability: str,
+    promiscuous: bool,
+    any_aet: bool,
+    drain: float,
+    json: bool,
+    tls: TLSConfig | None,
+) -> int:  # fmt: skip
     """Receive DICOM objects into a folder, bit for bit.
 
     Stops on SIGTERM or Ctrl-C, once those who send have finished; a second one does not wait for them.
@@ -69,9 +76,6 @@ def listen(
     from dulcet.upper_layer.address import Address
     from dulcet.upper_layer.negotiation import check_ae_title
 
-    if durability not in ("fsync", "none"):
-        complain(f"--durability {durability}: fsync or none")
-        return USAGE
     # Other levels stay: --debug wants everything, elsewhere each association is worth a line.
     start_logging(min(logging.getLogger().level, logging.INFO), times=True)
     try:

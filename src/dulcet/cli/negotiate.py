@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import typer
-
-from dulcet.cli.output import CALLING, JSON, PEER, say, say_json
+from dulcet.cli.command import CALLING, JSON, PEER, Misuse, option, verb
+from dulcet.cli.output import say, say_json
 from dulcet.cli.tls_options import calls_with_tls
 
 if TYPE_CHECKING:
@@ -67,21 +66,22 @@ STORAGE: Final = (
 ANSWERS: Final = {0: "yes", 1: "user", 2: "no", 3: "class", 4: "-"}
 
 
+@verb("negotiate")
+@PEER
+@option("--class", "classes", multiple=True, metavar="NAME", help="SOP classes by keyword or UID, instead of ours.")
+@CALLING
+@JSON
 @calls_with_tls
-def negotiate(
-    peer: PEER,
-    classes: Annotated[
-        list[str], typer.Option("--class", metavar="NAME", help="SOP classes by keyword or UID, instead of ours.")
-    ] = [],  # noqa: B006 - typer reads it, nobody changes it
-    aet: CALLING = "DULCET",
-    json: JSON = False,
-    tls: TLSConfig | None = None,
-) -> int:
-    """Show which SOP classes and transfer syntaxes a peer accepts, and what else it says of itself.
+def negotiate(peer: str, classes: tuple[str, ...], aet: str, json: bool, tls: TLSConfig | None) -> int:
+    """Show which SOP classes and transfer syntaxes a peer accepts.
+
+    And what else it says of itself: implementation, limits, operations at a time.
 
     \b
     dulcet negotiate ARCHIVE@127.0.0.1:11112
-    dulcet negotiate ARCHIVE@pacs:104 --class CTImageStorage --class 1.2.840.10008.5.1.4.1.1.4
+    dulcet negotiate ARCHIVE@pacs:104 --class CTImageStorage
+    dulcet negotiate ARCHIVE@pacs:104 --class CTImageStorage \\
+        --class 1.2.840.10008.5.1.4.1.1.4
     """
     from dulcet import uids
     from dulcet.blocking.association import associate
@@ -138,7 +138,7 @@ def _classes(names: Iterable[str]) -> list[tuple[str, bool]]:
     for name in list(names) or (*SERVICES, *STORAGE):
         uid = name if name[:1].isdigit() else uids.KEYWORDS.get(name, "")
         if not uid:
-            raise typer.BadParameter(f"--class {name} is no SOP class, as CTImageStorage is one")
+            raise Misuse(f"--class {name} is no SOP class, as CTImageStorage is one")
         chosen.append((uid, uid in uids.STORAGE_CLASSES or not uids.SOP_CLASSES.get(uid)))
     return chosen
 

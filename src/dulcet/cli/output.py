@@ -5,22 +5,16 @@ Rule: what a peer or a file name says never reaches a terminal with its control 
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import threading
 import warnings
-from typing import Annotated, Any, Final
-
-import typer
+from typing import Any, Final
 
 __all__ = [
-    "CALLING",
     "FAILED",
     "INTERRUPTED",
-    "JSON",
     "NO_ASSOCIATION",
-    "PEER",
     "TERMINATED",
     "USAGE",
     "complain",
@@ -35,10 +29,6 @@ USAGE: Final = 2
 NO_ASSOCIATION: Final = 3
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
-
-PEER = Annotated[str, typer.Argument(metavar="AET@HOST:PORT", help="The peer.", show_default=False)]
-CALLING = Annotated[str, typer.Option("--aet", metavar="AET", help="Our AE title.")]
-JSON = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 _lines: Final = threading.Lock()
 
@@ -55,7 +45,9 @@ def say(sentence: str) -> None:
 
 def say_json(**values: Any) -> None:
     """One JSON object on a line of its own; ASCII, for a file name need not be text in any encoding."""
-    _write(json.dumps(values))
+    from json import dumps
+
+    _write(dumps(values))
 
 
 def _write(line: str) -> None:
@@ -83,11 +75,12 @@ def start_logging(level: int, *, times: bool = False) -> None:
 
 
 class _Printable(logging.Formatter):
-    """Times with date and offset, messages without control characters."""
+    """Times with date and offset, messages without control characters, the code of the line at its end."""
 
     default_time_format = "%Y-%m-%dT%H:%M:%S%z"
     default_msec_format = ""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = printable(record.message)
-        return super().formatMessage(record)
+        code = getattr(record, "code", None)
+        return super().formatMessage(record) + (f" [{code}]" if code else "")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, Final
 
-import typer
+import click
 
-from dulcet.cli.keys import KEYS, LEVEL, MODEL, check_level, parse_keys
-from dulcet.cli.output import CALLING, FAILED, JSON, PEER, complain, say, say_json
+from dulcet.cli.command import CALLING, JSON, PATH, PEER, Misuse, option, verb
+from dulcet.cli.keys import KEYS, LEVEL, MODEL, parse_keys
+from dulcet.cli.output import FAILED, complain, say, say_json
 from dulcet.cli.tls_options import calls_with_tls
 
 if TYPE_CHECKING:
@@ -19,31 +20,44 @@ if TYPE_CHECKING:
 
 __all__ = ["get", "move"]
 
-OUT = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where files go.")]
-TIMEOUT = Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="To wait for each answer.")]
+OUT: Final = option(
+    "--out", type=PATH, metavar="DIR", default="incoming", help="Where files go."
+)
+TIMEOUT: Final = option(
+    "--timeout", type=click.FloatRange(0.1), metavar="SECONDS", default=120.0, help="To wait for each answer."
+)
 
 
+@verb("get")
+@PEER
+@KEYS
+@LEVEL
+@MODEL
+@OUT
+@option("--syntax", multiple=True, metavar="UID", help="Transfer syntaxes to take, best first; for compressed ones.")
+@CALLING
+@TIMEOUT
+@JSON
 @calls_with_tls
 def get(
-    peer: PEER,
-    level: LEVEL = "study",
-    key: KEYS = [],  # noqa: B006 - typer reads it, nobody changes it
-    out: OUT = Path("incoming"),
-    syntax: Annotated[
-        list[str],
-        typer.Option("--syntax", metavar="UID", help="Transfer syntaxes to take, best first; for compressed ones."),
-    ] = [],  # noqa: B006
-    model: MODEL = None,
-    aet: CALLING = "DULCET",
-    timeout: TIMEOUT = 120.0,
-    json: JSON = False,
-    tls: TLSConfig | None = None,
+    peer: str,
+    key: tuple[str, ...],
+    level: str,
+    model: str | None,
+    out: Path,
+    syntax: tuple[str, ...],
+    aet: str,
+    timeout: float,
+    json: bool,
+    tls: TLSConfig | None,
 ) -> int:
-    """Retrieve with C-GET: the instances come back on the same association.
+    """Retrieve with C-GET. The instances come back on the same association.
 
     \b
     dulcet get ARCHIVE@127.0.0.1:11112 -k StudyInstanceUID=1.2.3 --out study
-    dulcet get ARCHIVE@pacs:104 --level series -k StudyInstanceUID=1.2.3 -k SeriesInstanceUID=1.2.3.4
+    dulcet get ARCHIVE@pacs:104 -k PatientID=4711 --level patient --json
+    dulcet get ARCHIVE@pacs:104 --level series -k StudyInstanceUID=1.2.3 \\
+        -k SeriesInstanceUID=1.2.3.4
     """
     from dulcet.blocking.association import associate
     from dulcet.services.proposals import retrieval_proposals
@@ -51,36 +65,46 @@ def get(
     keys, config = _prepared(key, timeout)
     contexts = retrieval_proposals(syntax)
     with associate(peer, calling_ae_title=aet, contexts=contexts, config=config, tls=tls) as association:
-        result = association.get(to=out, level=check_level(level), model=model, progress=_progress(json), **keys)
+        result = association.get(to=out, level=level.upper(), model=model, progress=_progress(json), **keys)
     return _told(peer, result, json)
 
 
+@verb("move")
+@PEER
+@KEYS
+@LEVEL
+@MODEL
+@option("--to", metavar="AET", help="Who gets it; by default ourselves.")
+@option("--receive", type=click.IntRange(0, 65535), metavar="PORT", help="Listen here for what comes to ourselves.")
+@option("--bind", metavar="HOST", default="127.0.0.1", help="Where --receive listens.")
+@option("--receive-tls", is_flag=True, rare=True, group="TLS", help="--receive listens with TLS, by the same files.")
+@OUT
+@CALLING
+@TIMEOUT
+@JSON
 @calls_with_tls
 def move(
-    peer: PEER,
-    level: LEVEL = "study",
-    key: KEYS = [],  # noqa: B006
-    to: Annotated[str | None, typer.Option("--to", metavar="AET", help="Who gets it; by default ourselves.")] = None,
-    receive: Annotated[
-        int | None,
-        typer.Option("--receive", metavar="PORT", min=0, max=65535, help="Listen here for what comes to ourselves."),
-    ] = None,
-    bind: Annotated[str, typer.Option(metavar="HOST", help="Where --receive listens.")] = "127.0.0.1",
-    receive_tls: Annotated[
-        bool, typer.Option("--receive-tls", help="--receive listens with TLS, by the same files.")
-    ] = False,
-    out: OUT = Path("incoming"),
-    model: MODEL = None,
-    aet: CALLING = "DULCET",
-    timeout: TIMEOUT = 120.0,
-    json: JSON = False,
-    tls: TLSConfig | None = None,
+    peer: str,
+    key: tuple[str, ...],
+    level: str,
+    model: str | None,
+    to: str | None,
+    receive: int | None,
+    bind: str,
+    receive_tls: bool,
+    out: Path,
+    aet: str,
+    timeout: float,
+    json: bool,
+    tls: TLSConfig | None,
 ) -> int:
     """Have a peer send to an AE title that it knows, with C-MOVE.
 
     \b
     dulcet move ARCHIVE@pacs:104 -k StudyInstanceUID=1.2.3 --to WORKSTATION
-    dulcet move ARCHIVE@pacs:104 -k StudyInstanceUID=1.2.3 --receive 11113 --bind 0.0.0.0 --out study
+    dulcet move ARCHIVE@pacs:104 -k StudyInstanceUID=1.2.3 --receive 11113
+    dulcet move ARCHIVE@pacs:104 -k StudyInstanceUID=1.2.3 --receive 11113 \\
+        --bind 0.0.0.0 --out study
     """
     from dulcet.blocking.association import associate
     from dulcet.services.models import MODELS
@@ -88,9 +112,9 @@ def move(
     from dulcet.upper_layer.address import Address
 
     if to is None and receive is None:
-        raise typer.BadParameter("--to AET says who gets it, --receive PORT that it comes here")
+        raise Misuse("--to AET says who gets it, --receive PORT that it comes here")
     if receive_tls and tls is None:
-        raise typer.BadParameter("--receive-tls needs --tls-cert, our certificate")
+        raise Misuse("--receive-tls needs --tls-cert, our certificate")
     keys, config = _prepared(key, timeout)
     classes = [uid for row in MODELS.values() if (uid := row.move) is not None]
     destination = to or aet
@@ -99,7 +123,7 @@ def move(
             destination=destination,
             receive=None if receive is None else Address(destination, bind, receive, tls if receive_tls else None),
             to=None if receive is None else out,
-            level=check_level(level),
+            level=level.upper(),
             model=model,
             progress=_progress(json),
             **keys,
@@ -107,12 +131,12 @@ def move(
     return _told(peer, result, json)
 
 
-def _prepared(key: list[str], timeout: float) -> tuple[dict[str, Any], Any]:
+def _prepared(key: Iterable[str], timeout: float) -> tuple[dict[str, Any], Any]:
     from dulcet.config import AssociationConfig, Timers
 
     keys = parse_keys(key)
     if not any(keyword.endswith(("UID", "ID")) and value for keyword, value in keys.items()):
-        raise typer.BadParameter("name what to retrieve with -k, for example -k StudyInstanceUID=1.2.3")
+        raise Misuse("name what to retrieve with -k, for example -k StudyInstanceUID=1.2.3")
     return keys, AssociationConfig(timers=Timers(response=timeout))
 
 

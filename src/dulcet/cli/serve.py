@@ -6,12 +6,14 @@ import logging
 import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import typer
+import click
 
-from dulcet.cli.output import JSON, USAGE, complain, say, say_json, start_logging
+from dulcet.cli.command import JSON, PATH, option, verb
+from dulcet.cli.output import USAGE, complain, say, say_json, start_logging
 from dulcet.cli.tls_options import TLS_PORT, listens_with_tls
+from dulcet.log_codes import coded
 
 if TYPE_CHECKING:
     from dulcet.archive.application import Archive
@@ -25,34 +27,37 @@ __all__ = ["serve"]
 log: Final = logging.getLogger("dulcet.archive")
 
 
+@verb("serve")
+@option("--aet", metavar="AET", help="Our AE title.")
+@option("--bind", metavar="HOST", help="0.0.0.0 or * opens it to the network; else loopback.")
+@option("-p", "--port", type=click.IntRange(0, 65535), metavar="PORT", help="0 takes a free one.")
+@option("--data", type=PATH, metavar="DIR", help="The folder that holds everything.")
+@option("--config", type=PATH, metavar="FILE", help="A TOML file; flags win.")
+@option("--allow-any", is_flag=True, help="Admit calling AE titles that no table lists.")
+@option(
+    "--durability", type=click.Choice(("fsync", "none")), metavar="fsync|none", rare=True,
+    help="fsync: what is acknowledged is on disk.  none: for tests.",
+)
+@option(
+    "--drain", type=click.FloatRange(0), metavar="SECONDS", rare=True,
+    help="What SIGTERM leaves to those who are at it.",
+)
+@option("--print-config", is_flag=True, help="Write the configuration in force, with comments, and end.")
+@JSON
 @listens_with_tls
 def serve(
-    aet: Annotated[str | None, typer.Option("--aet", metavar="AET", help="Our AE title.")] = None,
-    bind: Annotated[
-        str | None, typer.Option(metavar="HOST", help="0.0.0.0 or * opens it to the network; else loopback.")
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option("--port", "-p", metavar="PORT", min=0, max=65535, help="0 takes a free one.")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="The folder that holds everything.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="A TOML file; flags win.")] = None,
-    allow_any: Annotated[
-        bool, typer.Option("--allow-any", help="Admit calling AE titles that no table lists.")
-    ] = False,
-    durability: Annotated[
-        str | None, typer.Option(metavar="fsync|none", help="fsync: what is acknowledged is on disk.  none: for tests.")
-    ] = None,
-    drain: Annotated[
-        float | None, typer.Option(metavar="SECONDS", min=0, help="What SIGTERM leaves to those who are at it.")
-    ] = None,
-    print_config: Annotated[
-        bool, typer.Option("--print-config", help="Write the configuration in force, with comments, and end.")
-    ] = False,
-    json: JSON = False,
-    tls: TLSConfig | None = None,
-) -> int:
+    aet: str | None,
+    bind: str | None,
+    port: int | None,
+    data: Path | None,
+    config: Path | None,
+    allow_any: bool,
+    durability: str | None,
+    drain: float | None,
+    print_config: bool,
+    json: bool,
+    tls: TLSConfig | None,
+) -> int:  # fmt: skip
     """Receive, keep, find and hand on: an archive in a folder.
 
     Stops on SIGTERM or Ctrl-C, once those who are at it have finished; a second one does not wait for them.
@@ -177,7 +182,7 @@ def _tell(json: bool, event: str, values: dict[str, Any]) -> None:
 def _run(running: NodeThreads, signals: Signals, drain: float) -> None:
     """Until the signal; then those who are at it may finish, unless a second one comes."""
     signals.wait()
-    log.info("stopping; associations that stand have %g s", drain)
+    log.info("stopping; associations that stand have %g s", drain, extra=coded("DUL118"))
 
     def stop() -> None:
         running.stop(drain)

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from dulcet.cli.output import JSON, USAGE, complain, say, say_json
+from dulcet.cli.command import JSON, PATH, option, verb
+from dulcet.cli.output import USAGE, complain, say, say_json
 
 __all__ = ["status"]
 
 
-def status(
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The archive's folder.")] = Path("dulcet-data"),
-    json: JSON = False,
-) -> int:
-    """Counts, sizes, the oldest unfinished object, waiting events; also while `dulcet serve` runs.
+@verb("status")
+@option("--data", type=PATH, metavar="DIR", default="dulcet-data", help="The archive's folder.")
+@JSON
+def status(data: Path, json: bool) -> int:
+    """Say what an archive holds, and what waits. Also while `dulcet serve` runs.
+
+    Counts, sizes, the oldest unfinished object, events that nobody has taken yet.
 
     \b
     dulcet status --data ./dulcet-data
+    dulcet status --data ./dulcet-data --json
     """
+    import shutil
+
     from dulcet.archive.application import INDEX
     from dulcet.archive.sqlite import SqliteIndex
 

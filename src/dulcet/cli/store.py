@@ -8,11 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, cast
 
-import typer
+import click
 
-from dulcet.cli.output import CALLING, FAILED, JSON, PEER, USAGE, complain
+from dulcet.cli.command import CALLING, JSON, PATH, PEER, argument, option, verb
+from dulcet.cli.output import FAILED, USAGE, complain
 from dulcet.cli.tls_options import calls_with_tls
 
 if TYPE_CHECKING:
@@ -23,19 +24,26 @@ if TYPE_CHECKING:
 __all__ = ["store"]
 
 
+@verb("store")
+@PEER
+@argument("paths", metavar="PATH...", nargs=-1, required=True, type=PATH, help="Files and folders.")
+@CALLING
+@option("-j", "--jobs", type=click.IntRange(1, 64), metavar="N", default=1, help="Associations in parallel.")
+@option("--dry-run", is_flag=True, help="Only say what would be sent.")
+@option("--report", type=PATH, metavar="FILE", help="Write a JSON line for each file.")
+@option("--timeout", type=click.FloatRange(0.1), metavar="SECONDS", default=120.0, help="To wait for each answer.")
+@JSON
 @calls_with_tls
 def store(
-    peer: PEER,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders.", show_default=False)],
-    aet: CALLING = "DULCET",
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Associations in parallel.")
-    ] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a JSON line for each file.")] = None,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="How long to wait for an answer.")] = 120.0,
-    json: JSON = False,
-    tls: TLSConfig | None = None,
+    peer: str,
+    paths: tuple[Path, ...],
+    aet: str,
+    jobs: int,
+    dry_run: bool,
+    report: Path | None,
+    timeout: float,
+    json: bool,
+    tls: TLSConfig | None,
 ) -> int:
     """Send DICOM files, and those in folders, with C-STORE.
 

@@ -6,14 +6,14 @@ Rule: any of them turns TLS on; what is not verified is said aloud.
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import typer
+import click
 
+from dulcet.cli.command import PATH, option
 from dulcet.errors import TLSConfigError
 
 if TYPE_CHECKING:
@@ -25,56 +25,30 @@ TLS_PORT: Final = 2762
 """Where a listener with TLS listens unless it is told."""
 
 Command = Callable[..., int]
+_tls: Final = functools.partial(option, rare=True, group="TLS")
 
-
-def _option(*names: str, metavar: str | None = None, help: str) -> Any:
-    return typer.Option(*names, metavar=metavar, help=help, show_default=False, rich_help_panel="TLS")
-
-
-CA: Final = Annotated[
-    Path | None, _option("--tls-ca", metavar="FILE", help="Who vouches for the peer: a file or folder.")
-]
-COMMON: Final[dict[str, tuple[Any, Any]]] = {
-    "tls_ca": (CA, None),
-    "tls_cert": (Annotated[Path | None, _option("--tls-cert", metavar="FILE", help="Our certificate.")], None),
-    "tls_key": (Annotated[Path | None, _option("--tls-key", metavar="FILE", help="Its key, if not there too.")], None),
-    "tls_password_file": (
-        Annotated[Path | None, _option("--tls-password-file", metavar="FILE", help="Its first line opens the key.")],
-        None,
+COMMON: Final = (
+    _tls("--tls-ca", type=PATH, metavar="FILE", help="Who vouches for the peer: a file or folder."),
+    _tls("--tls-cert", type=PATH, metavar="FILE", help="Our certificate."),
+    _tls("--tls-key", type=PATH, metavar="FILE", help="Its key, if not there too."),
+    _tls("--tls-password-file", type=PATH, metavar="FILE", help="Its first line opens the key."),
+    _tls("--tls-crl", type=PATH, metavar="FILE", help="Revocation lists."),
+    _tls("--tls-profile", metavar="b12|b13", help="PS3.15 B.12 (default) or B.13."),
+    _tls("--tls-insecure", is_flag=True, help="Verify nothing: anybody can be at the other end."),
+)
+CALLING: Final = (
+    option("--tls", is_flag=True, group="TLS", help=f"Call with TLS; its usual port is {TLS_PORT}."),
+    *COMMON,
+    _tls("--tls-name", metavar="NAME", help="The name in its certificate, if not HOST."),
+)
+LISTENING: Final = (
+    option("--tls", is_flag=True, group="TLS", help=f"Listen with TLS, on port {TLS_PORT} unless --port says."),
+    *COMMON,
+    _tls(
+        "--tls-client", metavar="required|optional|none",
+        help="Whether clients prove who they are: required where --tls-ca is given.",
     ),
-    "tls_crl": (Annotated[Path | None, _option("--tls-crl", metavar="FILE", help="Revocation lists.")], None),
-    "tls_profile": (
-        Annotated[str | None, _option("--tls-profile", metavar="b12|b13", help="PS3.15 B.12 (default) or B.13.")],
-        None,
-    ),
-    "tls_insecure": (
-        Annotated[bool, _option("--tls-insecure", help="Verify nothing: anybody can be at the other end.")],
-        False,
-    ),
-}
-CALLING: Final[dict[str, tuple[Any, Any]]] = {
-    "tls": (Annotated[bool, _option("--tls", help=f"Call with TLS; its usual port is {TLS_PORT}.")], False),
-    **COMMON,
-    "tls_name": (
-        Annotated[str | None, _option("--tls-name", metavar="NAME", help="The name in its certificate, if not HOST.")],
-        None,
-    ),
-}
-LISTENING: Final[dict[str, tuple[Any, Any]]] = {
-    "tls": (Annotated[bool, _option("--tls", help=f"Listen with TLS, on port {TLS_PORT} unless --port says.")], False),
-    **COMMON,
-    "tls_client": (
-        Annotated[
-            str | None,
-            _option(
-                "--tls-client",
-                metavar="required|optional|none",
-                help="Whether clients prove who they are: required where --tls-ca is given.",
-            ),
-        ],
-        None,
-    ),
-}
+)  # fmt: skip
 
 
 def calls_with_tls(command: Command) -> Command:
@@ -87,21 +61,14 @@ def listens_with_tls(command: Command) -> Command:
     return _with_options(command, LISTENING)
 
 
-def _with_options(command: Command, options: dict[str, tuple[Any, Any]]) -> Command:
+def _with_options(command: Command, options: tuple[Callable[[Any], Any], ...]) -> Command:
     @functools.wraps(command)
-    def run(*arguments: Any, **values: Any) -> int:
-        chosen = {name: values.pop(name) for name in options if name in values}
-        return command(*arguments, tls=_config(**chosen) if any(chosen.values()) else None, **values)
+    def run(**values: Any) -> int:
+        chosen = {name: values.pop(name) for name in list(values) if name.partition("_")[0] == "tls"}
+        return command(tls=_config(**chosen) if any(chosen.values()) else None, **values)
 
-    del command.__annotations__["tls"]  # it is no option, and its type is not loaded
-    signature = inspect.signature(command, eval_str=True)
-    kept = [parameter for name, parameter in signature.parameters.items() if name != "tls"]
-    added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-        for name, (annotation, default) in options.items()
-    ]
-    run.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*kept, *added)}
+    for add in reversed(options):
+        add(run)
     return run
 
 
@@ -146,5 +113,5 @@ class _Asked:
         if self._typed is None:
             if not sys.stdin.isatty():
                 raise TLSConfigError("the key for TLS is encrypted: --tls-password-file FILE says its password")
-            self._typed = str(typer.prompt("Password of the key for TLS", hide_input=True, err=True))
+            self._typed = str(click.prompt("Password of the key for TLS", hide_input=True, err=True))
         return self._typed

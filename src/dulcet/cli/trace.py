@@ -6,10 +6,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
+from dulcet.cli.command import PATH, argument, option, verb
 from dulcet.cli.output import FAILED, USAGE, complain, say
 
 if TYPE_CHECKING:
@@ -18,23 +19,32 @@ if TYPE_CHECKING:
 __all__ = ["trace"]
 
 
+@verb("trace")
+@argument("what", metavar="HOST:PORT|FILE", help="The peer to stand before, or a file.")
+@option(
+    "-p", "--port", type=click.IntRange(0, 65535), metavar="PORT", default=11114, help="Where the proxy listens."
+)
+@option("--bind", metavar="HOST", default="127.0.0.1", help="On which address.")
+@option("--record", type=PATH, metavar="FILE", help="Record to a file that is made.")
+@option("--replay", metavar="HOST:PORT", help="Play FILE back to this peer.")
+@option(
+    "--fault", multiple=True, metavar="FAULT", help="delay=50ms, jitter=20ms, cut=N, reset=N, stop=N, throttle=N."
+)
+@option("--datasets", is_flag=True, help="Show data sets, patient data masked.")
+@option("--unmasked", is_flag=True, help="Show patient data too.")
+@option("--messages", "quiet", is_flag=True, help="Messages alone, no P-DATA-TF.")
 def trace(
-    what: Annotated[
-        str, typer.Argument(metavar="HOST:PORT|FILE", help="The peer to stand before, or a file.", show_default=False)
-    ],
-    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Where the proxy listens.")] = 11114,
-    bind: Annotated[str, typer.Option(metavar="HOST", help="On which address.")] = "127.0.0.1",
-    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Record to a file that is made.")] = None,
-    replay: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Play FILE back to this peer.")] = None,
-    fault: Annotated[
-        list[str],
-        typer.Option("--fault", metavar="FAULT", help="delay=50ms, jitter=20ms, cut=N, reset=N, stop=N, throttle=N."),
-    ] = [],  # noqa: B006 - typer reads it, nobody changes it
-    datasets: Annotated[bool, typer.Option("--datasets", help="Show data sets, patient data masked.")] = False,
-    unmasked: Annotated[bool, typer.Option("--unmasked", help="Show patient data too.")] = False,
-    quiet: Annotated[bool, typer.Option("--messages", help="Messages alone, no P-DATA-TF.")] = False,
+    what: str,
+    port: int,
+    bind: str,
+    record: Path | None,
+    replay: str | None,
+    fault: tuple[str, ...],
+    datasets: bool,
+    unmasked: bool,
+    quiet: bool,
 ) -> int:
-    """Decode PDUs and messages between two applications, live through a proxy, or from a file.
+    """Decode what two applications say, live or from a file.
 
     \b
     dulcet trace 127.0.0.1:11112 --port 11114 --record session.jsonl
