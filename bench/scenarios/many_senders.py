@@ -17,6 +17,9 @@ FORKING = Receiver(
     "storescp --fork tuned",
     lambda folder: peers.storescp(folder, "--fork", *TUNED_OPTIONS, environment=peers.TUNED),
 )
+WORKERS = Receiver(
+    "dulcet --workers 2", lambda folder: peers.dulcet_listen(folder, "--durability", "none", "--workers", "2")
+)
 LOOP = Receiver("dulcet asyncio", lambda folder: dulcet_server("asyncio", folder))
 
 
@@ -40,6 +43,10 @@ class ManySenders(Scenario):
         Target("fairness", "dulcet", at_most=2.0),
         Target("objects_per_second", "dulcet, 2 KB", "storescp --fork tuned, 2 KB", at_least=1.5),
         Target("fairness", "dulcet, 2 KB", at_most=2.0),
+        Target("objects_per_second", "dulcet --workers 2", "storescp --fork tuned", at_least=1.5),
+        Target("fairness", "dulcet --workers 2", at_most=2.0),
+        Target("objects_per_second", "dulcet --workers 2, 2 KB", "storescp --fork tuned, 2 KB", at_least=1.5),
+        Target("fairness", "dulcet --workers 2, 2 KB", at_most=2.0),
     )
     limits = (
         "CPU of the receiver: one interpreter on one core and threads that wait for it; storescp --fork uses both cores"
@@ -56,5 +63,5 @@ class ManySenders(Scenario):
                 (self.large, "", self.size.pick(24, 8)),
                 (self.small, ", 2 KB", self.size.pick(150, 40)),
             )
-            for receiver in (DULCET_RECEIVER, FORKING, LOOP)
+            for receiver in (DULCET_RECEIVER, WORKERS, FORKING, LOOP)
         ]

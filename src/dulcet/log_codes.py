@@ -111,6 +111,17 @@ CODES: Final[dict[str, LogCode]] = {
         "wait for the answers, or cancel, before the `with` block ends",
     ),
     "DUL120": LogCode("INFO", "as DUL115, where the program is told by `on_association_end`", "as for DUL115"),
+    "DUL121": LogCode(
+        "ERROR",
+        "a worker process died, its associations with it; what it had not acknowledged its senders send again",
+        "look above for why: out of memory and a kill are the usual causes; it was replaced",
+    ),
+    "DUL122": LogCode("INFO", "a worker process that was replaced serves", NOTHING),
+    "DUL123": LogCode(
+        "WARNING",
+        "the parent of the worker processes is gone, so they finish what stands and end",
+        "start it again; the line before may say why it ended",
+    ),
     # 15x: TLS
     "DUL151": LogCode(
         "WARNING",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from dulcet.cli.command import JSON, PATH, option, verb
+from dulcet.cli.command import JSON, PATH, WORKERS, option, verb
 from dulcet.cli.output import USAGE, complain, say, say_json, start_logging
 from dulcet.cli.tls_options import TLS_PORT, listens_with_tls
+from dulcet.log_codes import coded
 
 if TYPE_CHECKING:
     from dulcet.blocking.receiver import Receiver
@@ -20,12 +23,15 @@ if TYPE_CHECKING:
     from dulcet.io.signals import Signals
     from dulcet.io.store_directory import StoreDirectory
     from dulcet.io.tls import TLSConfig
+    from dulcet.upper_layer.address import Address
 
 __all__ = ["listen"]
 
 log: Final = logging.getLogger("dulcet.listen")
 
 PORT: Final = 11112
+MAXIMUM_ASSOCIATIONS: Final = 500
+"""At once, of all workers together."""
 
 
 @verb("listen")
@@ -44,6 +50,7 @@ PORT: Final = 11112
     "--drain", type=click.FloatRange(0), metavar="SECONDS", default=10.0, rare=True,
     help="What SIGTERM leaves to those who send.",
 )
+@WORKERS
 @JSON
 @listens_with_tls
 def listen(
@@ -56,6 +63,7 @@ def listen(
     promiscuous: bool,
     any_aet: bool,
     drain: float,
+    workers: int,
     json: bool,
     tls: TLSConfig | None,
 ) -> int:  # fmt: skip
@@ -67,8 +75,10 @@ def listen(
     dulcet listen --dir incoming
     dulcet listen --bind '*' --layout '{PatientID}/{SOPInstanceUID}.dcm'
     dulcet listen --bind '*' --tls-cert our.pem --tls-ca ca.pem
+    dulcet listen --bind '*' --workers 4
     """
     from dulcet.blocking.receiver import Receiver
+    from dulcet.cli.workers import Seat
     from dulcet.errors import LocalProtocolError
     from dulcet.io.signals import Signals
     from dulcet.io.store_directory import StoreDirectory
@@ -87,26 +97,69 @@ def listen(
     except OSError as error:
         complain(f"cannot receive into {dir}: {error.strerror}; name a folder that can be written to")
         return USAGE
+    address = Address(title, bind, port if port is not None else PORT if tls is None else TLS_PORT, tls)
+    seat = Seat.inherited()
+    if workers > 1 and seat is None:
+        with directory:
+            return _run_workers(workers, address, directory, drain, json)
     with directory:
         taker = _Taker(directory, json)
         policy = AcceptancePolicy.storage(None if any_aet else title, promiscuous=promiscuous)
-        where = port if port is not None else PORT if tls is None else TLS_PORT
-        with Signals(signal.SIGTERM, signal.SIGINT) as signals:  # from before anybody is told that we listen
+        # From before anybody is told that we listen.
+        with Signals(signal.SIGTERM, signal.SIGINT) if seat is None else seat.orders() as signals:
             try:
-                receiver = Receiver(Address(title, bind, where, tls), taker, policy=policy)
+                receiver = Receiver(address, taker, policy=policy, shared=None if seat is None else seat.port)
             except OSError as error:
                 complain(error.strerror or str(error))
                 return USAGE
-            _announce(receiver, directory, bind, json)
-            return _serve(receiver, taker, drain, signals)
+            if seat is None:
+                _announce(receiver.address, directory, json)
+            else:
+                seat.ready()
+            signals.wait()
+            if seat is None:  # else the parent has said so
+                log.info("stopping; associations that stand have %g s", drain, extra=coded("DUL118"))
+            _finish(receiver, drain, signals)
+        if seat is None:
+            _summarize(taker.counts, json)
+        else:
+            seat.finish(taker.counts)
+        return 0
 
 
-def _announce(receiver: Receiver, directory: StoreDirectory, bind: str, json: bool) -> None:
-    address = receiver.address
+def _run_workers(workers: int, address: Address, directory: StoreDirectory, drain: float, json: bool) -> int:
+    """The parent of the processes that receive; it has made sure of all that is the same for them."""
+    from dulcet.cli.workers import Crew, can_share
+    from dulcet.io.sharing import SharedPort
+    from dulcet.io.signals import Signals
+
+    if not can_share():
+        complain("--workers: processes cannot share a port on this system; start it without")
+        return USAGE
+    if address.tls is not None:
+        from dulcet.io.tls import server_context
+
+        server_context(address.tls)  # what cannot be used shows now
+    with Signals(signal.SIGTERM, signal.SIGINT) as signals:
+        try:
+            port = SharedPort.open(address.host, address.port, members=workers, slots=MAXIMUM_ASSOCIATIONS)
+        except OSError as error:
+            complain(error.strerror or str(error))
+            return USAGE
+        taken = replace(address, port=port.port)
+        crew = Crew(port, signals, lambda pids: _announce(taken, directory, json, workers=pids), json)
+        code = crew.run(drain)
+    if crew.served:
+        _summarize(crew.counts, json, crew.lost)
+    return code
+
+
+def _announce(address: Address, directory: StoreDirectory, json: bool, **more: Any) -> None:
+    bind = address.host
     if json:
         say_json(
             event="listening", host=bind, port=address.port, ae_title=address.ae_title, durable=directory.durable,
-            swept=directory.swept,
+            swept=directory.swept, **more,
         )  # fmt: skip
         return
     if not directory.durable:
@@ -116,10 +169,8 @@ def _announce(receiver: Receiver, directory: StoreDirectory, bind: str, json: bo
     say(f"listening on {f'[{bind}]' if ':' in bind else bind}:{address.port} as {address.ae_title}")
 
 
-def _serve(receiver: Receiver, taker: _Taker, drain: float, signals: Signals) -> int:
-    """Until the signal; then those who send may finish, unless a second one comes."""
-    signals.wait()
-    log.info("stopping; associations that stand have %g s", drain)
+def _finish(receiver: Receiver, drain: float, signals: Signals) -> None:
+    """Those who send may finish, unless a second signal comes."""
 
     def stop() -> None:
         receiver.stop(drain)
@@ -128,8 +179,15 @@ def _serve(receiver: Receiver, taker: _Taker, drain: float, signals: Signals) ->
     threading.Thread(target=stop, name="dulcet-stop", daemon=True).start()
     while signals.wait():  # 0 is the end
         receiver.interrupt(coming=True)
-    taker.summary()
-    return 0
+
+
+def _summarize(counts: Mapping[str, int], json: bool, workers_lost: int = 0) -> None:
+    if json:
+        more = {"workers_lost": workers_lost} if workers_lost else {}
+        say_json(event="stopped", stored=counts["stored"], refused=counts["refused"], **more)
+    else:
+        lost = f", besides what {workers_lost} workers did that died" if workers_lost else ""
+        say(f"stopped; {counts['stored']} stored, {counts['refused']} refused{lost}")
 
 
 class _Taker:
@@ -139,8 +197,7 @@ class _Taker:
         self._directory = directory
         self._json = json
         self._lock = threading.Lock()
-        self._stored = 0
-        self._refused = 0
+        self.counts = {"stored": 0, "refused": 0}
 
     def __call__(self, request: IncomingRequest) -> None:
         from dulcet.dimse.messages import CommandField
@@ -157,10 +214,10 @@ class _Taker:
             path = request.save(self._directory)
         except ReceiveError:
             with self._lock:
-                self._refused += 1
+                self.counts["refused"] += 1
             raise
         with self._lock:
-            self._stored += 1
+            self.counts["stored"] += 1
         request.respond(Status.SUCCESS)
         if self._json:
             association = request.association
@@ -170,8 +227,3 @@ class _Taker:
                 calling=association.calling_ae_title, peer=association.peer,
             )  # fmt: skip
 
-    def summary(self) -> None:
-        if self._json:
-            say_json(event="stopped", stored=self._stored, refused=self._refused)
-        else:
-            say(f"stopped; {self._stored} stored, {self._refused} refused")
