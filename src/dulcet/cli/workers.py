@@ -201,7 +201,7 @@ class Crew:
                 log.info("worker %d (process %d) serves", who.number + 1, who.popen.pid, extra=coded("DUL122"))
                 if self.json:
                     say_json(event="worker serves", worker=who.number + 1, process=who.popen.pid)
-            elif all(worker.ready is not None for worker in self._workers.values()):
+            elif not self._stopping and all(worker.ready is not None for worker in self._workers.values()):
                 self.served = True
                 self.announce([worker.popen.pid for worker in self._workers.values()])
 
