@@ -143,6 +143,8 @@ class _Associating:
 class Association(Operations):
     """One association; made by `associate()` or by a server, for the tasks of one loop, except for `interrupt()`."""
 
+    handler: Callable[[Any], object] | None
+
     # ------------------------------------------------------------------ as user
 
     async def echo(self) -> Response:

@@ -38,6 +38,8 @@ BREATH: Final = 8
 class Channel(Negotiated):
     """One association's core and wire, and the tasks that wait for what comes."""
 
+    ending: str | None
+
     def __init__(self, core: Core, wire: Wire, *, peer: str, address: Address | None = None) -> None:
         super().__init__(core, peer=peer, address=address)
         self._wire = wire

@@ -47,7 +47,7 @@ class Commitments:
         those of transactions of a former run too; without it these are answered with 0115H.
         """
         self.on_result = on_result
-        self.listens = node is not None
+        self.listens: bool = node is not None
         self._pending: dict[str, PendingCommitment] = {}
         if node is not None:
             node.on_n_event_report(self._reported, classes=(SOP_CLASS,))

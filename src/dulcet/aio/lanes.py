@@ -96,7 +96,7 @@ class Lane:
     def __init__(self, association: Association, originator: tuple[str, int] | None = None) -> None:
         self.association = association
         self.originator = originator
-        self.delivered = 0
+        self.delivered: int = 0
         self._core = association._core
         self._mailbox = Mailbox(association)
         self._flights: dict[Operation, _InFlight] = {}

@@ -35,7 +35,7 @@ class Mailbox:
         self._responses: deque[ResponseReceived] = deque()
         self._bytes = 0
         self._future: asyncio.Future[None] | None = None
-        self.abandoned = False
+        self.abandoned: bool = False
         """True once nobody will ask for what still comes."""
 
     @property

@@ -84,7 +84,7 @@ class ProcedureStep:
     def __init__(self, association: Association, sop_instance_uid: str, begin: Dataset) -> None:
         self.association = association
         self.sop_instance_uid = sop_instance_uid
-        self.status = IN_PROGRESS
+        self.status: str = IN_PROGRESS
         self.series: list[Dataset] = list(begin.get("PerformedSeriesSequence") or ())
         """What Performed Series Sequence says when the step ends."""
 

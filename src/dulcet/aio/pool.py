@@ -44,7 +44,7 @@ class Pool:
         self.calling_ae_title = calling_ae_title
         self.attempts = attempts
         self.pause = pause
-        self.config = config or AssociationConfig()
+        self.config: AssociationConfig = config or AssociationConfig()
         self.identity = identity
         self._chooser: Chooser[Association] = Chooser(per_peer, idle)
         self._changed = asyncio.Condition()

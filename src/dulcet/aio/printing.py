@@ -73,7 +73,7 @@ class FilmSession:
         """What the printer reported since, of itself and of jobs."""
         self.jobs: list[str] = []
         """The print jobs, where the printer makes any."""
-        self.sop_instance_uid = sop_instance_uid or new_uid()
+        self.sop_instance_uid: str = sop_instance_uid or new_uid()
         self._dataset = film_session(**options)
         self._begun = self._open = False
 

@@ -87,12 +87,12 @@ class Wire(asyncio.BufferedProtocol):
         self.core = core
         self.owner: Owner
         self.loop = loop
-        self.thread = threading.get_ident()
+        self.thread: int = threading.get_ident()
         """Where the loop runs."""
         self.transport: asyncio.Transport | None = None
-        self.begun = False
+        self.begun: bool = False
         """True once DICOM can be spoken on it."""
-        self.lost = False
+        self.lost: bool = False
         """True once the transport is gone."""
         self.room: list[asyncio.Future[None]] = []
         """Those who wait until everything queued has been taken by the kernel."""

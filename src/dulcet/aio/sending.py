@@ -68,7 +68,7 @@ class StoreMany:
         config = config or AssociationConfig()
         self.address = address
         self.calling_ae_title = calling_ae_title
-        self.config = replace(config, window_invoked=window)
+        self.config: AssociationConfig = replace(config, window_invoked=window)
         self.associations = associations
         self.priority = priority
         self.originator = originator

@@ -106,14 +106,14 @@ class Server:
         maximum_per_ae: int | None = None,
         shared: SharedPort | None = None,
     ) -> None:
-        self.config = config or AssociationConfig()
-        self.policy = policy or AcceptancePolicy.storage(address.ae_title)
-        self.ae_title = address.ae_title
+        self.config: AssociationConfig = config or AssociationConfig()
+        self.policy: AcceptancePolicy = policy or AcceptancePolicy.storage(address.ae_title)
+        self.ae_title: str = address.ae_title
         self.handler = handler
         self.tls: TLSConfig | SSLContext | None = address.tls
         self.handshake_failures = 0
         """TLS handshakes that failed or took too long, those of peers that never said anything left out."""
-        self.address = address
+        self.address: Address = address
         """Where it listens, the port that was taken included."""
         self._admission = Admission(
             self.policy,

@@ -174,8 +174,8 @@ class StepPerformance:
         self.sop_instance_uid = sop_instance_uid
         self.transaction_uid = transaction_uid
         """The lock: whoever knows it may go on with the step."""
-        self.state = IN_PROGRESS
-        self.started = _now()
+        self.state: str = IN_PROGRESS
+        self.started: str = _now()
         self._performed: dict[str, Any] = {}
 
     async def update(self, changes: Dataset | None = None, **keys: Any) -> Response:

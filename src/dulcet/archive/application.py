@@ -91,23 +91,24 @@ class Archive:
         `peers` are known by their AE titles; others may call if `allow_any`, and do everything.  `handlers` are told of
         events of the kinds that `watch` names, of all kinds without one.  FolderInUse, IndexDamaged, OSError.
         """
-        self.folder = Path(folder)
+        self.folder: Path = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.peers = dict(peers or {})
+        self.peers: dict[str, Peer] = dict(peers or {})
         self.allow_any = allow_any
         handlers = list(handlers)
         if watch is None:
             watch = Watch(frozenset((INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE)) if handlers else frozenset())
         self._lock = _Lock(self.folder / LOCK)
         try:
-            self.objects = FileObjects(self.folder, durable=durable)
-            self.index = SqliteIndex(self.folder / INDEX, durable=durable, watch=watch, check=self._lock.interrupted)
-            self.swept = self._sweep()
+            self.objects: FileObjects = FileObjects(self.folder, durable=durable)
+            interrupted = self._lock.interrupted
+            self.index: SqliteIndex = SqliteIndex(self.folder / INDEX, durable=durable, watch=watch, check=interrupted)
+            self.swept: Swept = self._sweep()
         except BaseException:
             self._lock.release(clean=False)
             raise
-        self.ingest = Ingest(self.objects, self.index, allows=lambda title: self.may(title, "store"))
-        self.events = Events(self.index, handlers)
+        self.ingest: Ingest = Ingest(self.objects, self.index, allows=lambda title: self.may(title, "store"))
+        self.events: Events = Events(self.index, handlers)
         self.ingest.after = self.events.wake if handlers else None
         self._transactions: list[SQLiteTransactions] = []
 

@@ -40,7 +40,7 @@ class Hook:
         """`seconds` is what it has for one event."""
         if not arguments or isinstance(arguments, str):
             raise ValueError("a hook is a list of a program and its arguments; there is no shell")
-        self.arguments = list(arguments)
+        self.arguments: list[str] = list(arguments)
         self.seconds = seconds
 
     def __call__(self, event: Event) -> None:

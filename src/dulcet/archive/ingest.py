@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -76,8 +76,9 @@ class Ingest:
         *,
         allows: Callable[[str], bool] | None = None,
         clock: Callable[[], float] = time.time,
+        turn: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """`allows` tells whether an AE title may store."""
+        """`allows` tells whether an AE title may store; `turn` keeps other processes from an instance of that UID."""
         self.objects = objects
         self.index = index
         self.counts: Counter[str] = Counter()
@@ -86,6 +87,7 @@ class Ingest:
         self.after: Callable[[], object] | None = None
         """Called when an instance was stored."""
         self._allows = allows
+        self._turn = turn
         self._guard = threading.Lock()
         self._busy: dict[str, _Turn] = {}
         self._closed = False
@@ -177,7 +179,7 @@ class Ingest:
             turn = self._busy.setdefault(uid, _Turn())
             turn.users += 1
         try:
-            with turn.lock:
+            with turn.lock, self._turn(uid):
                 yield
         finally:
             with self._guard:
@@ -298,11 +300,11 @@ class Arriving:
         self._head = bytearray()
         self._unfinished: Unfinished | None = None
         self._source = source
-        self.size = 0
+        self.size: int = 0
         """Bytes of the data set so far."""
-        self.sop_class_uid = sop_class_uid
-        self.sop_instance_uid = sop_instance_uid
-        self.transfer_syntax = transfer_syntax
+        self.sop_class_uid: str = sop_class_uid
+        self.sop_instance_uid: str = sop_instance_uid
+        self.transfer_syntax: str = transfer_syntax
 
     def write(self, data: memoryview) -> None:
         """Append a piece of the data set; ReceiveError (A700H) when the disk does not take it."""

@@ -72,11 +72,11 @@ class Unfinished:
 
     def __init__(self, objects: FileObjects, file: int, path: str) -> None:
         self._objects = objects
-        self.file = file
-        self.path = path
-        self.size = 0
+        self.file: int = file
+        self.path: str = path
+        self.size: int = 0
         """Bytes so far."""
-        self.placed = False
+        self.placed: bool = False
 
     def write(self, *pieces: bytes | memoryview) -> None:
         """Append; ReceiveError (A700H) when the disk does not take it."""
@@ -111,9 +111,12 @@ class Unfinished:
 class FileObjects:
     """`Objects` in a file system."""
 
-    def __init__(self, root: str | os.PathLike[str], *, durable: bool = True) -> None:
-        """Make the folders; OSError when they cannot be written to.  One process at a time, as the archive sees to."""
-        self.root = Path(root)
+    def __init__(self, root: str | os.PathLike[str], *, durable: bool = True, seat: int | None = None) -> None:
+        """Make the folders; OSError when they cannot be written to.
+
+        One process at a time, as the archive sees to; or one for each `seat`, whose unfinished names tell it.
+        """
+        self.root: Path = Path(root)
         self.durable = durable
         self._objects = self.root / "objects"
         self._partial = self.root / "partial"
@@ -129,8 +132,9 @@ class FileObjects:
         if durable:
             for folder in (self._objects, self._partial, self.root, *self.root.resolve().parents[:1]):
                 _sync_folder(str(folder))
-        self._prefix = f"{os.getpid()}-{os.urandom(4).hex()}"
-        self.traceable = self._links()
+        self._seat = "" if seat is None else f"worker{seat}-"
+        self._prefix = f"{self._seat}{os.getpid()}-{os.urandom(4).hex()}"
+        self.traceable: bool = self._links()
 
     def _links(self) -> bool:
         """Can a file have two names here?"""
@@ -224,9 +228,9 @@ class FileObjects:
                 yield os.path.relpath(os.path.join(folder, name), self._objects)
 
     def interrupted(self) -> Iterator[Path]:
-        """What a crash left unfinished; each may have its key already."""
+        """What a crash left unfinished; each may have its key already.  Of our seat alone where we have one."""
         for path in sorted(self._partial.iterdir()):
-            if not path.name.startswith(self._prefix):
+            if path.name.startswith(self._seat) and not path.name.startswith(self._prefix):
                 yield path
 
     def refusal(self, error: OSError) -> ReceiveError:

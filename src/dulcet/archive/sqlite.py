@@ -13,7 +13,8 @@ import os
 import sqlite3
 import threading
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from importlib import resources
 from itertools import groupby
 from pathlib import Path
@@ -59,14 +60,17 @@ class SqliteIndex:
         watch: Watch | None = None,
         busy: float = BUSY,
         check: bool = True,
+        turn: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
-        """Open or make it; IndexDamaged when it does not pass SQLite's check, IndexTrouble when it cannot be opened."""
-        self.path = Path(path)
-        self.watch = watch or Watch()
-        self.made = not self.path.exists()
+        """Open or make it, `turn` keeps other processes from writing; IndexDamaged when it does not pass SQLite's check, IndexTrouble when it cannot be opened."""
+        self.path: Path = Path(path)
+        self.watch: Watch = watch or Watch()
+        self.made: bool = not self.path.exists()
         """True when it is new."""
         self._busy = busy
         self._writing = threading.Lock()
+        self._turn = turn
+        self._version = 0
         self._spare: list[sqlite3.Connection] = []
         self._closed = False
         with _troubles():
@@ -102,10 +106,11 @@ class SqliteIndex:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A write transaction of this thread's own; rolled back on any error."""
-        with self._writing, _troubles():
+        with self._writing, self._turn(), _troubles():
             connection = self._connection
             connection.execute("BEGIN IMMEDIATE")
             try:
+                self._notice_others()
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
@@ -114,6 +119,13 @@ class SqliteIndex:
                     with contextlib.suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
                 raise
+
+    def _notice_others(self) -> None:
+        """Forget what is remembered of the rows when another process has written since."""
+        version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._version:
+            self._version = version
+            self._writer.forget()
 
     # ------------------------------------------------------------------ reading
 
@@ -297,7 +309,7 @@ class SqliteIndex:
 
     def close(self) -> None:
         """Give everything back."""
-        with self._writing:
+        with self._writing, self._turn():  # the last one carries the log over
             self._closed = True
             self._connection.close()
             while self._spare:

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,11 +52,13 @@ class Swept:
     """Files among the objects that are none; left where they are."""
 
 
-def sweep(objects: Objects, index: Index) -> Swept:
-    """Put right what a crash interrupted."""
+def sweep(
+    objects: Objects, index: Index, turn: Callable[[str], AbstractContextManager[object]] = nullcontext
+) -> Swept:
+    """Put right what a crash interrupted; `turn` keeps other processes from an instance of that UID."""
     swept = Swept()
     for path in objects.interrupted():
-        _settle_one(path, objects, index, swept)
+        _settle_one(path, objects, index, swept, turn)
         path.unlink(missing_ok=True)
     if not objects.traceable:
         adopt_all(objects, index, swept)
@@ -69,7 +72,9 @@ def sweep(objects: Objects, index: Index) -> Swept:
     return swept
 
 
-def _settle_one(path: Path, objects: Objects, index: Index, swept: Swept) -> None:
+def _settle_one(
+    path: Path, objects: Objects, index: Index, swept: Swept, turn: Callable[[str], AbstractContextManager[object]]
+) -> None:
     """What one unfinished name stands for."""
     if path.stat().st_nlink < 2:
         swept.removed += 1
@@ -80,14 +85,15 @@ def _settle_one(path: Path, objects: Objects, index: Index, swept: Swept) -> Non
         log.error("%s: an object that was placed does not read: %s", path.name, error, extra=coded("DUL408"))
         swept.unreadable += 1
         return
-    key = _key_of(path, record, objects)
-    known = index.known(record.kept.sop_instance_uid)
-    if key is None or any(found.object == key for found in known):
-        swept.finished += 1
-        return
-    objects.settle([key])
-    _add([(key, record)], index)
-    swept.adopted += 1
+    with turn(record.kept.sop_instance_uid):
+        key = _key_of(path, record, objects)
+        known = index.known(record.kept.sop_instance_uid)
+        if key is None or any(found.object == key for found in known):
+            swept.finished += 1
+            return
+        objects.settle([key])
+        _add([(key, record)], index)
+        swept.adopted += 1
 
 
 def _key_of(path: Path, record: Record, objects: Objects) -> str | None:

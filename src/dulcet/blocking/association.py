@@ -126,7 +126,7 @@ class Association(Channel):
         super().__init__(core, transport, peer=peer, address=address)
         self.handler: Callable[[IncomingRequest], object] | None = None
         """Answers requests that come while something else is awaited; without one they get 0122H."""
-        self.look_again = 0.0
+        self.look_again: float = 0.0
         """Monotonic time before which whoever gives many answers need not look for what came."""
         self._inbox: dict[Operation, deque[ResponseReceived]] = {}
         self._requests: deque[IncomingRequest] = deque()

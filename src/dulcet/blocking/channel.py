@@ -37,7 +37,7 @@ from dulcet.upper_layer.events import NEED_DATA, PAUSED, Closed, ReleaseRequeste
 if TYPE_CHECKING:
     from dulcet.io.secure_stream import Session
 
-__all__ = ["Channel", "abort_all"]
+__all__ = ["Channel", "abort_all", "aborted_by_us"]
 
 log: Final = logging.getLogger("dulcet.association")
 
@@ -55,6 +55,8 @@ LAST_WORD: Final = 2.0
 
 class Channel(Negotiated):
     """One association's core and transport, and the thread that drives them."""
+
+    ending: str | None
 
     def __init__(self, core: Core, transport: Transport, *, peer: str, address: Address | None = None) -> None:
         super().__init__(core, peer=peer, address=address)
@@ -101,7 +103,7 @@ class Channel(Negotiated):
 
     def abort(self) -> None:
         """A-ABORT: what is unanswered is not done."""
-        self._end_here(_aborted_by_us(self.peer))
+        self._end_here(aborted_by_us(self.peer))
         self._finish()
 
     def _end_here(self, error: AssociationAborted | DimseTimeout) -> None:
@@ -313,12 +315,13 @@ def abort_all(channels: Iterable[Channel]) -> None:
     standing = list(channels)
     deadline = time.monotonic() + LAST_WORD
     for channel in standing:
-        channel._end_here(_aborted_by_us(channel.peer))
+        channel._end_here(aborted_by_us(channel.peer))
         with contextlib.suppress(DulcetError):
             channel._flush()
     for channel in standing:
         channel._finish(deadline)
 
 
-def _aborted_by_us(peer: str) -> AssociationAborted:
+def aborted_by_us(peer: str) -> AssociationAborted:
+    """For who still waits on an association that this side aborted."""
     return AssociationAborted(0, 0, f"{peer}: the association was aborted by this side", by_us=True)

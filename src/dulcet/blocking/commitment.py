@@ -46,7 +46,7 @@ class Commitments:
         those of transactions of a former run too; without it these are answered with 0115H.
         """
         self.on_result = on_result
-        self.listens = node is not None
+        self.listens: bool = node is not None
         self._changed = threading.Condition()
         self._pending: dict[str, PendingCommitment] = {}
         if node is not None:

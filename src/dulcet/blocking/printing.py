@@ -76,7 +76,7 @@ class FilmSession:
         take_events(association, frozenset((PRINTER, JOB)), self._heard)
         uid = sop_instance_uid or new_uid()
         response = association.n_create(SESSION, uid, film_session(**options), context=META).check()
-        self.sop_instance_uid = response.command.affected_sop_instance_uid or uid
+        self.sop_instance_uid: str = response.command.affected_sop_instance_uid or uid
 
     def film(
         self, display_format: str = "STANDARD\\1,1", *, sop_instance_uid: str | None = None, **options: Any

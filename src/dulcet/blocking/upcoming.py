@@ -32,7 +32,7 @@ class Upcoming:
 
     def __init__(self, sources: Iterable[InstanceSource], *, ahead: bool = False) -> None:
         """`ahead`: the first batch is small, and `following` will be asked while it is sent."""
-        self.ended = False
+        self.ended: bool = False
         """True when the source has nothing more."""
         self._sources = iter(sources)
         self._limit = FIRST if ahead else BATCH

@@ -63,8 +63,8 @@ class Association(Clocks):
     def __init__(
         self, *, requestor: bool, config: AssociationConfig | None = None, pool: BufferPool | None = None
     ) -> None:
-        self.connection = Connection(requestor=requestor, config=config, pool=pool)
-        self.config = self.connection.config
+        self.connection: Connection = Connection(requestor=requestor, config=config, pool=pool)
+        self.config: AssociationConfig = self.connection.config
         self.requestor = requestor
         self.outstanding: dict[int, Operation] = {}
         """Our requests that await responses, by message id."""
@@ -159,6 +159,11 @@ class Association(Clocks):
     def has_unread(self) -> bool:
         """True while bytes are here that were not looked at: the next event may come without waiting."""
         return self.connection.has_unread
+
+    @property
+    def message_is_next(self) -> bool:
+        """True when what was not looked at begins with a message: nothing ends the association before it."""
+        return self.connection.data_is_next
 
     @property
     def unsent_answers(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 from struct import Struct
-from typing import Any, Final, Generic, Never, TypeVar, overload
+from typing import Any, ClassVar, Final, Generic, Never, TypeVar, overload
 
 from dulcet.dimse.elements import (
     COMMAND_ELEMENTS,
@@ -76,30 +76,30 @@ class Command:
     __slots__ = ("elements",)
 
     def __init__(self, elements: dict[int, Any]) -> None:
-        self.elements = elements
+        self.elements: dict[int, Any] = elements
 
-    affected_sop_class_uid = Element[str](0x0002)
-    requested_sop_class_uid = Element[str](0x0003)
-    message_id = Element[int](0x0110)
-    message_id_being_responded_to = Element[int](0x0120)
-    move_destination = Element[str](0x0600)
-    priority = Element[int](0x0700)
-    command_data_set_type = Element[int](0x0800)
-    status = Element[int](0x0900)
-    offending_element = Element[tuple[int, ...]](0x0901)
-    error_comment = Element[str](0x0902)
-    error_id = Element[int](0x0903)
-    affected_sop_instance_uid = Element[str](0x1000)
-    requested_sop_instance_uid = Element[str](0x1001)
-    event_type_id = Element[int](0x1002)
-    attribute_identifier_list = Element[tuple[int, ...]](0x1005)
-    action_type_id = Element[int](0x1008)
-    number_of_remaining_suboperations = Element[int](0x1020)
-    number_of_completed_suboperations = Element[int](0x1021)
-    number_of_failed_suboperations = Element[int](0x1022)
-    number_of_warning_suboperations = Element[int](0x1023)
-    move_originator_ae_title = Element[str](0x1030)
-    move_originator_message_id = Element[int](0x1031)
+    affected_sop_class_uid: Element[str] = Element(0x0002)
+    requested_sop_class_uid: Element[str] = Element(0x0003)
+    message_id: Element[int] = Element(0x0110)
+    message_id_being_responded_to: Element[int] = Element(0x0120)
+    move_destination: Element[str] = Element(0x0600)
+    priority: Element[int] = Element(0x0700)
+    command_data_set_type: Element[int] = Element(0x0800)
+    status: Element[int] = Element(0x0900)
+    offending_element: Element[tuple[int, ...]] = Element(0x0901)
+    error_comment: Element[str] = Element(0x0902)
+    error_id: Element[int] = Element(0x0903)
+    affected_sop_instance_uid: Element[str] = Element(0x1000)
+    requested_sop_instance_uid: Element[str] = Element(0x1001)
+    event_type_id: Element[int] = Element(0x1002)
+    attribute_identifier_list: Element[tuple[int, ...]] = Element(0x1005)
+    action_type_id: Element[int] = Element(0x1008)
+    number_of_remaining_suboperations: Element[int] = Element(0x1020)
+    number_of_completed_suboperations: Element[int] = Element(0x1021)
+    number_of_failed_suboperations: Element[int] = Element(0x1022)
+    number_of_warning_suboperations: Element[int] = Element(0x1023)
+    move_originator_ae_title: Element[str] = Element(0x1030)
+    move_originator_message_id: Element[int] = Element(0x1031)
 
     @property
     def field(self) -> int:
@@ -229,7 +229,7 @@ class Command:
             return NotImplemented
         return self.elements == other.elements
 
-    __hash__ = None  # type: ignore[assignment]  # it can be changed
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # it can be changed
 
     def __repr__(self) -> str:
         """Message and elements, but neither comments nor opaque bytes: these could tell of a patient."""

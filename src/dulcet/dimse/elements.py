@@ -114,7 +114,7 @@ def tag_name(tag: int) -> str:
 # --- what may be sent ------------------------------------------------------------------------------------------------
 
 # PS3.5 Table 6.2-1 without the padding.  A UID should be digits and dots alone (section 9.1), but is not in every file.
-is_uid = re.compile(r"[!-\[\]-~]{1,64}").fullmatch
+is_uid: Final[Callable[[str], object]] = re.compile(r"[!-\[\]-~]{1,64}").fullmatch
 _is_ae_title = re.compile(r"[ -\[\]-~]{1,16}").fullmatch
 _is_long_string = re.compile(r"[ -\[\]-~]{1,64}").fullmatch  # the default repertoire, for a command set names no other
 

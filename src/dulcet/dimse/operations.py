@@ -39,20 +39,20 @@ class Operation:
         sop_instance_uid: str | None,
         owner: Any,
     ) -> None:
-        self.context = context
-        self.field = field
-        self.message_id = message_id
-        self.sop_class_uid = sop_class_uid
-        self.sop_instance_uid = sop_instance_uid
-        self.owner = owner
+        self.context: PresentationContext = context
+        self.field: int = field
+        self.message_id: int = message_id
+        self.sop_class_uid: str | None = sop_class_uid
+        self.sop_instance_uid: str | None = sop_instance_uid
+        self.owner: Any = owner
         """Whatever the face keeps with it; the core does not look."""
-        self.departed = False
+        self.departed: bool = False
         """True once its last byte was asked for: only then does the response clock run."""
         self.deadline: float | None = None
-        self.responses = 0
-        self.size = 0
+        self.responses: int = 0
+        self.size: int = 0
         """Bytes of data sets, sent and received."""
-        self.cancelled = False
+        self.cancelled: bool = False
 
 
 class Request:
@@ -72,18 +72,18 @@ class Request:
     )
 
     def __init__(self, context: PresentationContext, command: Command) -> None:
-        self.context = context
-        self.command = command
-        self.field = command.field
-        self.message_id = command.message_id or 0
+        self.context: PresentationContext = context
+        self.command: Command = command
+        self.field: int = command.field
+        self.message_id: int = command.message_id or 0
         self.data: bytes | None = None
-        self.size = 0
+        self.size: int = 0
         """Bytes of data sets, received and sent."""
-        self.streams = False
+        self.streams: bool = False
         """True for a C-STORE-RQ: its data set follows as DataReceived."""
-        self.cancelled = False
+        self.cancelled: bool = False
         """True once C-CANCEL-RQ came for it (PS3.7 section 9.3.2.3)."""
-        self.answered = False
+        self.answered: bool = False
         """True once its final response was given."""
         self.owner: Any = None
         """Whatever the face keeps with it; the core does not look."""

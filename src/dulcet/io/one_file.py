@@ -19,8 +19,8 @@ class OneFile(StoreDirectory):
     """What is received replaces the file `path` once it is whole and durable; until then it lies beside it."""
 
     def __init__(self, path: str | os.PathLike[str], *, durable: bool = True) -> None:
-        self.file = Path(path)
-        self.path = self.file.parent
+        self.file: Path = Path(path)
+        self.path: Path = self.file.parent
         self.layout = LAYOUT
         self.durable = durable
 

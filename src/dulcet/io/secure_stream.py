@@ -56,16 +56,16 @@ class SecureStream:
     ) -> None:
         """A client names the `host` that the certificate is for; `armed` when it has a certificate of its own."""
         self.peer = peer
-        self.established = False
+        self.established: bool = False
         """True once the handshake is done."""
         self.failure: TLSError | None = None
         """What broke it after that."""
         self.session: Session | None = None
-        self.received = 0
+        self.received: int = 0
         """Bytes of ciphertext that came."""
-        self.has_unread = False
+        self.has_unread: bool = False
         """True while what came may hold more than was taken."""
-        self.server_side = host is None
+        self.server_side: bool = host is None
         self._table = table
         self._armed = armed
         self._heard = False

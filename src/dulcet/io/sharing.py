@@ -38,7 +38,7 @@ class SharedPort:
     """A port that several processes accept from; made by their parent, `inherited` by them."""
 
     def __init__(self, sockets: Sequence[socket.socket], table: int, members: int, slots: int, member: int) -> None:
-        self.sockets = list(sockets)
+        self.sockets: list[socket.socket] = list(sockets)
         """They listen; who is given the port closes them."""
         self.table = table
         """The descriptor of the table."""

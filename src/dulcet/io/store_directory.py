@@ -93,7 +93,7 @@ class Layout:
                 raise ValueError(f"layout {template!r}: {part!r} may become longer than {NAME_LENGTH} bytes; split it")
         if not self._tags.keys() & {"SOPInstanceUID"}:
             raise ValueError(f"layout {template!r} must contain {{SOPInstanceUID}}, or instances would share a name")
-        self.wanted = frozenset(self._tags.values()) | {SOP_CLASS, SOP_INSTANCE}
+        self.wanted: frozenset[int] = frozenset(self._tags.values()) | {SOP_CLASS, SOP_INSTANCE}
 
     def _fields(self, part: str) -> list[tuple[str, str | None]]:
         fields: list[tuple[str, str | None]] = []
@@ -157,15 +157,15 @@ class StoreDirectory:
         self, path: str | os.PathLike[str], *, layout: str = DEFAULT_LAYOUT, durability: Durability = "fsync"
     ) -> None:
         """Make the folder and sweep what crashed processes left in it; OSError when it cannot be written to."""
-        self.path = Path(path)
-        self.layout = Layout(layout)
-        self.durable = durability == "fsync"
+        self.path: Path = Path(path)
+        self.layout: Layout = Layout(layout)
+        self.durable: bool = durability == "fsync"
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
         if self.durable:
             for folder in missing:
                 _sync_folder(folder.parent)
-        self.swept = 0
+        self.swept: int = 0
         """How many partial files of crashed processes were removed at the start."""
         self._numbers = itertools.count()
         self._prefix = f"{self.path}{os.sep}"
@@ -335,18 +335,18 @@ class IncomingFile:
     ) -> None:
         self._directory = directory
         self._file = file
-        self.partial = partial
+        self.partial: str = partial
         """Where it lies until it has its name."""
         self._meta = meta
         self._head = b""  # what the first piece began with: most identities lie in it
-        self.offset = len(meta)
+        self.offset: int = len(meta)
         """Where the data set begins in the file."""
-        self.size = 0
+        self.size: int = 0
         """Bytes of the data set so far."""
-        self.sop_class_uid = sop_class_uid
-        self.sop_instance_uid = sop_instance_uid
-        self.transfer_syntax = transfer_syntax
-        self.is_new = False
+        self.sop_class_uid: str = sop_class_uid
+        self.sop_instance_uid: str = sop_instance_uid
+        self.transfer_syntax: str = transfer_syntax
+        self.is_new: bool = False
         """True once it was committed to a file of its own; False also where the same instance lay there before."""
 
     def write(self, data: memoryview) -> None:

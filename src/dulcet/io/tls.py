@@ -44,7 +44,7 @@ ECDHE_AES_GCM: Final = (
     "ECDHE-RSA-AES128-GCM-SHA256",
 )
 
-PROFILES: Final = {
+PROFILES: Final[dict[str, tuple[str, ...]]] = {
     "b12": ECDHE_AES_GCM,
     "b13": (
         *ECDHE_AES_GCM[:2],

@@ -89,8 +89,8 @@ class Node:
         `AET@host:port`, or as an `Address` that brings its TLS along.  `calling` are the AE titles that may call, None
         for any.
         """
-        self.ae_title = check_ae_title(ae_title)
-        self.config = config or AssociationConfig()
+        self.ae_title: str = check_ae_title(ae_title)
+        self.config: AssociationConfig = config or AssociationConfig()
         self.store_directory: Destination | None = (
             StoreDirectory(Path(store_to), layout=layout, durability=durability)
             if isinstance(store_to, str | PathLike)
@@ -100,7 +100,7 @@ class Node:
             title: Address.parse(address) for title, address in (peers or {}).items()
         }
         """C-MOVE destinations by AE title; may be changed at any time."""
-        self.calling = None if calling is None else frozenset(calling)
+        self.calling: frozenset[str] | None = None if calling is None else frozenset(calling)
         self.any_called = any_called
         self.move_associations = move_associations
         self.memory_limit = memory_limit

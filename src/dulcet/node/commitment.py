@@ -70,7 +70,7 @@ class StorageCommitment:
         self.store: TransactionStore = MemoryTransactions() if store is None else store
         self.report = report
         self.retrieve_ae_title = retrieve_ae_title
-        self.courier = Courier(node, backoff=backoff)
+        self.courier: Courier = Courier(node, backoff=backoff)
         self._lock = threading.Lock()
         self._underway: set[str] = set()
         node.on_n_action(self._requested, classes=(SOP_CLASS,))

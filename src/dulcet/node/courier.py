@@ -64,7 +64,7 @@ class Courier:
     def __init__(self, node: Node, *, backoff: Backoff | None = None) -> None:
         """`backoff` says when and how often a report is tried again."""
         self.node = node
-        self.backoff = backoff or Backoff(longest=300.0, attempts=12)
+        self.backoff: Backoff = backoff or Backoff(longest=300.0, attempts=12)
         self._lanes: dict[str, deque[Report]] = {}
         self._running: dict[str, threading.Thread] = {}
         self._open: set[Association] = set()

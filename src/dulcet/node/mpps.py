@@ -59,10 +59,10 @@ class MPPS:
         those that end without what the standard asks for then.
         """
         self.store: MutableMapping[str, Dataset] = {} if store is None else store
-        self.notify = tuple(notify)
+        self.notify: tuple[str, ...] = tuple(notify)
         self.strict = strict
         self.strict_end = strict_end
-        self.courier = Courier(node, backoff=backoff)
+        self.courier: Courier = Courier(node, backoff=backoff)
         self._on_begin = on_begin
         self._on_change = on_change
         self._on_end = on_end

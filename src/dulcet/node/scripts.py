@@ -50,11 +50,11 @@ class Answer:
         then: Callable[[], Script] | None = None,
         **elements: Any,
     ) -> None:
-        self.status = status
-        self.dataset = dataset
-        self.then = then
+        self.status: int = status
+        self.dataset: Any = dataset
+        self.then: Callable[[], Script] | None = then
         """The script that goes on once the response was sent: it may report on the same association."""
-        self.elements = elements
+        self.elements: dict[str, Any] = elements
         """By keyword, as in `AffectedSOPInstanceUID=…`, `EventTypeID=…`."""
 
 

@@ -75,7 +75,7 @@ class NodeThreads:
             maximum_per_ae=maximum_per_ae,
         )
         node._serving.add(self)
-        self.address = self._receiver.address
+        self.address: Address = self._receiver.address
         """Where it listens, the port that was taken included."""
         for companion in node.companions:
             companion.start()

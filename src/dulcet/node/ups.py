@@ -86,9 +86,9 @@ class UnifiedProcedureSteps:
         """
         self.node = node
         self.store: MutableMapping[str, Dataset] = {} if store is None else store
-        self.subscriptions = Subscriptions()
+        self.subscriptions: Subscriptions = Subscriptions()
         self.strict = strict
-        self.courier = Courier(node, backoff=backoff)
+        self.courier: Courier = Courier(node, backoff=backoff)
         self._on_change = on_change
         self._on_cancel_request = on_cancel_request
         self._lock = threading.RLock()

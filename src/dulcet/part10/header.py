@@ -38,15 +38,15 @@ class Header:
     def __init__(
         self, encoding: Encoding, parent: Header | None, read_items: Callable[[Header, bytes], list[Header]]
     ) -> None:
-        self.encoding = encoding
+        self.encoding: Encoding = encoding
         self.values: dict[Number, bytes] = {}
         """Raw values, padding included; a sequence is here only where its VR was not known (`items` reads it)."""
         self.sequences: dict[Number, list[Header]] = {}
-        self.complete = True
+        self.complete: bool = True
         """False when a wanted value in here, or in an item, was longer than the limit and so was not kept."""
-        self.consumed = 0
+        self.consumed: int = 0
         """Bytes of the (inflated) data set up to where the scan stopped; 0 in items."""
-        self.parent = parent
+        self.parent: Header | None = parent
         """The data set that an item stands in."""
         self._read_items = read_items
 

@@ -73,7 +73,7 @@ class Admission:
         self.maximum_associations = maximum_associations
         self.maximum_per_host = maximum_per_host
         self.maximum_per_ae = maximum_per_ae
-        self.count = 0
+        self.count: int = 0
         """Associations that stand."""
         self._hosts: dict[str, int] = {}
         self._titles: dict[str, int] = {}

@@ -76,8 +76,8 @@ _ROWS: Final = (
 MODELS: Final[dict[str, InformationModel]] = {row.name: row for row in _ROWS}
 """By the short name that `find(model=…)` takes."""
 
-_BY_CLASS: Final = {
-    uid: (row, verb) for row in _ROWS for verb in ("find", "move", "get") if (uid := getattr(row, verb)) is not None
+_BY_CLASS: Final[dict[str, tuple[InformationModel, str]]] = {
+    _uid: (row, verb) for row in _ROWS for verb in ("find", "move", "get") if (_uid := getattr(row, verb)) is not None
 }
 
 

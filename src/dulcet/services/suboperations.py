@@ -27,9 +27,9 @@ class SubOperations:
     def __init__(self, total: int | None) -> None:
         """`total` None: what is to be sent is found while it is sent; Remaining is 1 until the end then."""
         self.total = total
-        self.completed = 0
-        self.failed = 0
-        self.warning = 0
+        self.completed: int = 0
+        self.failed: int = 0
+        self.warning: int = 0
         self.failed_uids: list[str] = []
 
     @property

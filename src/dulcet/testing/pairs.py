@@ -109,7 +109,7 @@ class End:
         self.seen: list[Seen] = []
         self.signal: Signal = NEED_DATA
         """What `next_event()` said last instead of an event."""
-        self.inbox = bytearray()
+        self.inbox: bytearray = bytearray()
         self.sends = True
         """False: its transport takes no bytes, as when the peer does not read."""
         self.reads = True
@@ -171,14 +171,14 @@ class Pair:
         pool: BufferPool | None = None,
     ) -> None:
         """`cuts` are the sizes of the reads at both ends, without end; by default a read takes what there is."""
-        self.config = config or AssociationConfig()
+        self.config: AssociationConfig = config or AssociationConfig()
         self.proposals = proposals
         sizes = iter(repeat(WHOLE) if cuts is None else cuts)
-        self.requestor = End(Association(requestor=True, config=self.config, pool=pool), sizes)
-        self.acceptor = End(Association(requestor=False, config=acceptor_config or self.config, pool=pool), sizes)
-        self.ends = (self.requestor, self.acceptor)
+        self.requestor: End = End(Association(requestor=True, config=self.config, pool=pool), sizes)
+        self.acceptor: End = End(Association(requestor=False, config=acceptor_config or self.config, pool=pool), sizes)
+        self.ends: tuple[End, End] = (self.requestor, self.acceptor)
         self.wire = wire
-        self.now = 1000.0
+        self.now: float = 1000.0
 
     def other(self, end: End) -> End:
         return self.acceptor if end is self.requestor else self.requestor

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from dulcet import uids
 from dulcet.config import AssociationConfig
@@ -69,7 +69,7 @@ class _Context:
 class Associate:
     """An A-ASSOCIATE-RQ (`request=True`) or -AC that can be read and changed; equal when equal on the wire."""
 
-    __hash__ = None  # type: ignore[assignment]  # it can be changed
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # it can be changed
 
     def __init__(self, request: bool = True) -> None:
         self.reset(request)

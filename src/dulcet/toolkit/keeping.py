@@ -37,8 +37,8 @@ class StoredObject(DataSet):
 
     def __init__(self, data: bytes, request: IncomingRequest) -> None:
         super().__init__(data, request.transfer_syntax)
-        self.sop_class_uid = request.sop_class_uid
-        self.sop_instance_uid = request.sop_instance_uid
+        self.sop_class_uid: str = request.sop_class_uid
+        self.sop_instance_uid: str = request.sop_instance_uid
 
 
 class Keeper:

@@ -59,16 +59,17 @@ class Link:
     ) -> None:
         prepare(sock)
         self.deadline: float | None = None
-        self.usable = False
+        self.usable: bool = False
         """True once bytes of the association may flow: connected, and secured where that is wanted."""
         self._ended = False
-        self.gone = threading.Event()
+        self.gone: threading.Event = threading.Event()
         """Set when it has ended and everybody was told."""
         self.error: DulcetError | None = None
         """Why it ended, unless in order."""
         self.lost: AssociationClosed | None = None
         """What did not leave before it was closed."""
-        self.host, self.peer = sock.getsockname()[:2], sock.getpeername()[:2]
+        self.host: tuple[str, int] = sock.getsockname()[:2]
+        self.peer: tuple[str, int] = sock.getpeername()[:2]
         self._io, self._sock, self._core, self._lock, self._owner = io, sock, core, lock, owner
         self._reporter = Reporter(core.config.observers)
         self._handshake_by: float | None = None

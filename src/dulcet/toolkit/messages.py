@@ -48,7 +48,7 @@ NAMES: Final = {
     "MoveOriginatorMessageID": "move_originator_id",
 }
 DETAILS: Final = {"OffendingElement": "offending_element", "ErrorComment": "error_comment", "ErrorID": "error_id"}
-ABSENT: Final = {"priority": MEDIUM, "message_id": 0, "attributes": ()}
+ABSENT: Final[dict[str, object]] = {"priority": MEDIUM, "message_id": 0, "attributes": ()}
 """What a callback is told of an element that did not come; None of any other."""
 
 
@@ -58,9 +58,9 @@ class DataSet:
     __slots__ = ("data", "path", "transfer_syntax")
 
     def __init__(self, data: bytes | None, transfer_syntax: str, path: Path | None = None) -> None:
-        self.data = data
-        self.transfer_syntax = transfer_syntax
-        self.path = path
+        self.data: bytes | None = data
+        self.transfer_syntax: str = transfer_syntax
+        self.path: Path | None = path
         """Where it was streamed to; `data` is None then."""
 
     def __bytes__(self) -> bytes:

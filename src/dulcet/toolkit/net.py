@@ -73,7 +73,7 @@ class Net(Callbacks):
         """
         if iscl:
             raise LocalProtocolError("ISCL was retired from PS3.15; give an ssl.SSLContext as tls instead")
-        self.config = config or AssociationConfig()
+        self.config: AssociationConfig = config or AssociationConfig()
         self.tls = tls
         self.max_clients = max_clients
         self.memory_limit = memory_limit

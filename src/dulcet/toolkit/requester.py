@@ -58,7 +58,7 @@ class Requester(Keeper):
         response, both in seconds.  `tls` secures the connections.  `keeping` is as for `Keeper`.
         """
         super().__init__(**keeping)
-        self.address = Address.parse(address, tls)
+        self.address: Address = Address.parse(address, tls)
         self.calling_ae_title = calling_ae_title
         self.association_timeout = association_timeout
         self.command_timeout = command_timeout

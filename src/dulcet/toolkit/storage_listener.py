@@ -51,7 +51,7 @@ log: Final = logging.getLogger("dulcet.toolkit")
 UNANSWERED: Final = (2, 3, 1)
 """Transient, temporary congestion: nobody waited for a connection in time."""
 LITTLE_ENDIAN: Final = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
-CLASSES: Final = {
+CLASSES: Final[dict[str, tuple[str, ...]]] = {
     "on_find": tuple(model.find for model in MODELS.values() if model.find),
     "on_storage_commit_request": (uids.STORAGE_COMMITMENT_PUSH_MODEL,),
     "on_commit_result": (uids.STORAGE_COMMITMENT_PUSH_MODEL,),
@@ -96,7 +96,7 @@ class StorageListener(Keeper):
         super().__init__(**keeping)
         self.ae_title = ae_title
         self.host = host
-        self.config = config or AssociationConfig()
+        self.config: AssociationConfig = config or AssociationConfig()
         self.reject = reject
         self._tls = tls
         self._port = port

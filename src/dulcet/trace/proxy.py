@@ -27,7 +27,7 @@ Watcher = Callable[[int, Direction, bytes], object]
 CHUNK: Final = 64 * 1024
 NUMBER: Final = r"(?P<value>[0-9]+(?:\.[0-9]+)?)(?P<unit>ms|s|k|M)?"
 FAULT: Final = re.compile(rf"(?:(?P<way>[<>]):)?(?P<kind>delay|jitter|cut|reset|stop|throttle)={NUMBER}")
-UNITS: Final = {None: 1.0, "s": 1.0, "ms": 0.001, "k": 1000.0, "M": 1_000_000.0}
+UNITS: Final[dict[str | None, float]] = {None: 1.0, "s": 1.0, "ms": 0.001, "k": 1000.0, "M": 1_000_000.0}
 RESET: Final = struct.pack("ii", 1, 0)
 
 

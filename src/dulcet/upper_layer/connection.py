@@ -77,13 +77,13 @@ class Connection(Actions):
         self, *, requestor: bool, config: AssociationConfig | None = None, pool: BufferPool | None = None
     ) -> None:
         self.requestor = requestor
-        self.config = config or AssociationConfig()
-        self.state = State.IDLE
+        self.config: AssociationConfig = config or AssociationConfig()
+        self.state: State = State.IDLE
         self.request: AssociateRQ | None = None
         self.answer: AssociateAC | AssociateRJ | None = None
         self.contexts: dict[int, PresentationContext] = {}
         """The accepted presentation contexts by id; empty until the association stands."""
-        self.window = Window()
+        self.window: Window = Window()
         self.wants_close = False
         """True when the transport connection is to be closed now, once what is queued has left."""
         self.departed: list[object] = []
@@ -131,6 +131,11 @@ class Connection(Actions):
     def has_unread(self) -> bool:
         """True while bytes are here that were not looked at."""
         return self._framer.has_unread
+
+    @property
+    def data_is_next(self) -> bool:
+        """True when what was not looked at begins with a P-DATA-TF."""
+        return self._framer.data_is_next
 
     @property
     def mid_pdu(self) -> bool:

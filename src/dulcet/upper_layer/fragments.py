@@ -52,7 +52,7 @@ class OutgoingMessage:
         fragment: int,
         operation: object = None,
     ) -> None:
-        self.operation = operation
+        self.operation: object = operation
         """Whose message this is; handed back when its last byte was asked for."""
         self._context_id = context_id
         self._command = command

@@ -72,9 +72,9 @@ class Framer:
     def __init__(self, pool: BufferPool, *, associate_limit: int, announced: int, strict: bool = False) -> None:
         self.announce_data = True
         """Tell of each P-DATA-TF before its fragments: set while data are not expected."""
-        self.oversized = 0
+        self.oversized: int = 0
         """How many P-DATA-TF were longer than announced."""
-        self.bytes_received = 0
+        self.bytes_received: int = 0
         self.journal: list[Happening] | None = None
         """Where PDUs are noted, if anybody wants to know."""
         self._pool = pool
@@ -125,6 +125,14 @@ class Framer:
         return bool(
             self._pdu_left or self._pdv_left > 0 or self._control is not None or self._tail or self._start < self._end
         )
+
+    @property
+    def data_is_next(self) -> bool:
+        """True when what was not looked at begins with a P-DATA-TF."""
+        if self._start == self._end or self._pdu_left or self._pdv_left >= 0 or self._control is not None:
+            return False
+        assert self._buffer is not None
+        return self._buffer[self._start] == P_DATA_TF
 
     @property
     def is_full(self) -> bool:
