@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FENCE = re.compile(r"^```(.*)$|^<!-- (python)$|^(-->)$")
 ARCHIVE_PORT = 11112
 SECURE_PORT = 2762
-OTHER_PORTS = (11113, 11114, SECURE_PORT)
+OTHER_PORTS = (11113, 11114, 11115, 11116, 11117, SECURE_PORT)
 """Ports that programs on the pages listen on themselves."""
 
 
