@@ -300,6 +300,11 @@ CODES: Final[dict[str, LogCode]] = {
         "the function that says whether an instance is safe gave no Failure Reason; 0110H is reported",
         "return None or one of the statuses of storage commitment",
     ),
+    "DUL511": LogCode(
+        "ERROR",
+        "the process that reports results of storage commitment for all workers could not read them",
+        "the traceback says why; free or mend the disk, it is tried again each second",
+    ),
     # 9xx: what should not happen
     "DUL901": LogCode(
         "ERROR",

@@ -1,7 +1,7 @@
 """The archive as an application entity: verification, storage, query, retrieve, storage commitment; any face runs it.
 
-Rules: one process at a time works in a data folder; who may do what is a table by calling AE title; nothing that a data
-set holds gets into a log.
+Rules: one process at a time works in a data folder, or several that one parent lets; who may do what is a table by
+calling AE title; nothing that a data set holds gets into a log.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from dulcet.archive.answers import Answers
 from dulcet.archive.attributes import LEVELS
-from dulcet.archive.events import Events, Handler
+from dulcet.archive.events import IDLE, Events, Handler
 from dulcet.archive.index import INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE, Counts, IndexTrouble, Watch
 from dulcet.archive.ingest import Ingest
 from dulcet.archive.matching import Query, read_query, read_retrieve
@@ -40,17 +41,22 @@ from dulcet.services.models import MODELS
 from dulcet.services.refusals import Refused
 from dulcet.upper_layer.address import Address
 
+if TYPE_CHECKING:
+    from dulcet.archive.turns import Turns
+
 try:
     import fcntl
 except ImportError:  # Windows: nobody is kept out
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["OPERATIONS", "Archive", "FolderInUse", "Peer", "rebuild"]
+__all__ = ["OPERATIONS", "Archive", "FolderInUse", "Member", "Peer", "rebuild"]
 
 log: Final = logging.getLogger("dulcet.archive")
 
 INDEX: Final = "index.sqlite"
 LOCK: Final = "lock"
+TURNS: Final = "turns"
+TRANSACTIONS: Final = "commitment.sqlite"
 QUERIED: Final = ("patient", "study", "patient-study-only")
 OPERATIONS: Final = ("store", "find", "get", "move", "commit")
 """What a peer may be allowed; verification always is."""
@@ -58,10 +64,22 @@ QUERY_OPTIONS: Final = QueryOptions(relational=True, date_time=True, fuzzy=True,
 RETRIEVE_OPTIONS: Final = RetrieveOptions(relational=True)
 CLASS_INSTANCE_CONFLICT: Final = 0x0119
 RUNNING: Final = b"running\n"
+IDLE_AMONG_MEMBERS: Final = 0.5
+"""Seconds after which the one that tells of events looks for those of the others."""
 
 
 class FolderInUse(IndexTrouble):
     """Another process has the data folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of several processes that serve a data folder, which their parent opened and lent them (`Archive.lend`)."""
+
+    seat: int
+    """From 0; one living process has it at a time."""
+    lock: int
+    """The inherited descriptor of the folder's lock, which keeps others out until the last member has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +103,13 @@ class Archive:
         allow_any: bool = False,
         handlers: Iterable[Handler] = (),
         watch: Watch | None = None,
+        member: Member | None = None,
     ) -> None:
         """Open the folder, or make it; put right what a crash left.
 
         `peers` are known by their AE titles; others may call if `allow_any`, and do everything.  `handlers` are told of
         events of the kinds that `watch` names, of all kinds without one.  FolderInUse, IndexDamaged, OSError.
+        Of several `member`s that of seat 0 tells of events and reports results of commitment, for all of them.
         """
         self.folder: Path = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -98,22 +118,41 @@ class Archive:
         handlers = list(handlers)
         if watch is None:
             watch = Watch(frozenset((INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE)) if handlers else frozenset())
-        self._lock = _Lock(self.folder / LOCK)
+        self._member = member
+        self._lent = False
+        self._turns: Turns | None = None
+        self._lock = _Lock(self.folder / LOCK) if member is None else _LentLock(member.lock)
         try:
-            self.objects: FileObjects = FileObjects(self.folder, durable=durable)
-            interrupted = self._lock.interrupted
-            self.index: SqliteIndex = SqliteIndex(self.folder / INDEX, durable=durable, watch=watch, check=interrupted)
+            if member is not None:
+                from dulcet.archive.turns import Turns
+
+                self._turns = Turns(self.folder / TURNS)
+            seat = None if member is None else member.seat
+            self.objects: FileObjects = FileObjects(self.folder, durable=durable, seat=seat)
+            self.index: SqliteIndex = SqliteIndex(
+                self.folder / INDEX, durable=durable, watch=watch, check=self._lock.interrupted,
+                turn=nullcontext if self._turns is None else self._turns.writing,
+            )  # fmt: skip
             self.swept: Swept = self._sweep()
         except BaseException:
             self._lock.release(clean=False)
             raise
-        self.ingest: Ingest = Ingest(self.objects, self.index, allows=lambda title: self.may(title, "store"))
-        self.events: Events = Events(self.index, handlers)
+        self.ingest: Ingest = Ingest(
+            self.objects, self.index, allows=lambda title: self.may(title, "store"), turn=self._instance_turn
+        )
+        self._leads = member is None or member.seat == 0
+        self.events: Events = Events(
+            self.index, handlers if self._leads else [], idle=IDLE if member is None else IDLE_AMONG_MEMBERS
+        )
         self.ingest.after = self.events.wake if handlers else None
         self._transactions: list[SQLiteTransactions] = []
 
+    @property
+    def _instance_turn(self) -> Callable[[str], AbstractContextManager[object]]:
+        return nullcontext if self._turns is None else self._turns.instance
+
     def _sweep(self) -> Swept:
-        swept = sweep(self.objects, self.index)
+        swept = sweep(self.objects, self.index, self._instance_turn)
         if self.index.made:
             adopt_all(self.objects, self.index, swept)
             if swept.adopted:
@@ -145,11 +184,15 @@ class Archive:
             model = MODELS[name]
             node.extended[model.find or ""] = QUERY_OPTIONS
             node.extended[model.get or ""] = node.extended[model.move or ""] = RETRIEVE_OPTIONS
-        transactions = SQLiteTransactions(self.folder / "commitment.sqlite")
+        transactions = SQLiteTransactions(self.folder / TRANSACTIONS)
         self._transactions.append(transactions)
-        StorageCommitment(node, self.committed, store=transactions, retrieve_ae_title=ae_title)
+        among: Literal["reporting", "leaving"] | None = None
+        if self._member is not None:
+            among = "reporting" if self._leads else "leaving"
+        StorageCommitment(node, self.committed, store=transactions, retrieve_ae_title=ae_title, among=among)
         self._guard_commitment(node)
-        node.companions.append(self.events)
+        if self._leads:
+            node.companions.append(self.events)
         return node
 
     def committed(self, reference: Reference) -> bool | int:
@@ -216,14 +259,38 @@ class Archive:
         """How much there is."""
         return self.index.counts()
 
+    def lend(self) -> int:
+        """Leave the folder to `Member`s: the descriptor that they have to inherit.  Close it after they ended.
+
+        OSError where the system or the file system cannot keep the promises of several processes.
+        """
+        try:
+            from dulcet.archive.turns import can_take_turns
+        except ImportError:  # Windows
+            able = False
+        else:
+            able = can_take_turns() and self.objects.traceable
+        if not able:
+            raise OSError(f"several processes cannot share {self.folder}: it takes Linux and a file system with links")
+        SQLiteTransactions(self.folder / TRANSACTIONS).disconnect()  # made now, not by all of them at once
+        self._close_stores()
+        self._lent = True
+        return self._lock.file
+
+    def _close_stores(self) -> None:
+        self.events.stop(2.0)
+        self.ingest.close()
+        self.index.close()
+        for transactions in self._transactions:
+            transactions.disconnect()
+
     def close(self) -> None:
         """Finish what waits and give the folder back; may be called again."""
         if self._lock.held:
-            self.events.stop(2.0)
-            self.ingest.close()
-            self.index.close()
-            for transactions in self._transactions:
-                transactions.disconnect()
+            if not self._lent:
+                self._close_stores()
+            if self._turns is not None:
+                self._turns.close()
             self._lock.release(clean=True)
 
     def __enter__(self) -> Self:
@@ -261,28 +328,42 @@ class _Lock:
     """The data folder's lock, which says too whether the one before ended as it should."""
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        self.file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         try:
             if fcntl is not None:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(self._file)
+            os.close(self.file)
             raise FolderInUse(f"{path.parent} is in use by another process; stop that one first") from None
         self.held = True
-        self.interrupted = os.read(self._file, len(RUNNING)) == RUNNING
+        self.interrupted = os.read(self.file, len(RUNNING)) == RUNNING
         """True when the one before did not come to its end."""
         self._write(RUNNING)
 
     def release(self, *, clean: bool) -> None:
         if clean:
             self._write(b"")
-        os.close(self._file)
+        os.close(self.file)
         self.held = False
 
     def _write(self, text: bytes) -> None:
-        os.ftruncate(self._file, 0)
-        os.lseek(self._file, 0, os.SEEK_SET)
-        os.write(self._file, text)
+        os.ftruncate(self.file, 0)
+        os.lseek(self.file, 0, os.SEEK_SET)
+        os.write(self.file, text)
+
+
+class _LentLock(_Lock):
+    """The same lock in a member, which holds it and leaves the rest to its parent."""
+
+    def __init__(self, file: int) -> None:
+        os.set_inheritable(file, False)
+        self.file = file
+        self.held = True
+        self.interrupted = False
+
+    def release(self, *, clean: bool) -> None:
+        os.close(self.file)
+        self.held = False
 
 
 def _accept(request: Any) -> None:

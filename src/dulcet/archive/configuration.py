@@ -15,7 +15,7 @@ from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from dulcet.archive.application import OPERATIONS, Archive, Peer
+from dulcet.archive.application import OPERATIONS, Archive, Member, Peer
 from dulcet.archive.events import Hook
 from dulcet.archive.index import INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE, Watch
 from dulcet.config import AssociationConfig, Timers
@@ -274,7 +274,9 @@ def tls_config(configuration: Configuration, given: TLSConfig | None = None) -> 
     return replace(given, table=CertificateTable(bound, unlisted=True)) if bound else given
 
 
-def open_archive(configuration: Configuration, tls: TLSConfig | None = None) -> Archive:
+def open_archive(
+    configuration: Configuration, tls: TLSConfig | None = None, member: Member | None = None
+) -> Archive:
     """The archive that a configuration describes, its peers called with `tls` where they want it; FolderInUse,
     IndexDamaged, OSError.
     """
@@ -290,6 +292,7 @@ def open_archive(configuration: Configuration, tls: TLSConfig | None = None) -> 
         allow_any=configuration.server.allow_any,
         handlers=[Hook(events.hook, seconds=events.seconds)] if events.hook else [],
         watch=Watch(frozenset(events.kinds if events.hook else ()), events.series_quiet, events.study_quiet),
+        member=member,
     )
 
 

@@ -19,7 +19,7 @@ from dulcet.archive.index import Event, Index, IndexTrouble
 from dulcet.log_codes import coded
 from dulcet.services.retrying import Backoff
 
-__all__ = ["Events", "Handler", "Hook"]
+__all__ = ["IDLE", "Events", "Handler", "Hook"]
 
 log: Final = logging.getLogger("dulcet.events")
 
@@ -57,8 +57,14 @@ class Events:
     """A thread that notes what has become stable, and tells."""
 
     def __init__(
-        self, index: Index, handlers: Iterable[Handler], *, clock: Callable[[], float] = time.time
+        self,
+        index: Index,
+        handlers: Iterable[Handler],
+        *,
+        clock: Callable[[], float] = time.time,
+        idle: float = IDLE,
     ) -> None:
+        self._idle = idle
         self._index = index
         self._handlers = list(handlers)
         self._clock = clock
@@ -99,7 +105,7 @@ class Events:
         """Do what is due; seconds until there may be more."""
         now = self._clock()
         stable = self._index.settle(now)
-        pause = IDLE if stable is None else min(max(stable - now, 0.0), IDLE)
+        pause = self._idle if stable is None else min(max(stable - now, 0.0), self._idle)
         if not self._handlers:
             return pause
         events = self._index.due(now, AT_ONCE)

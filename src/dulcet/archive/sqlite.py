@@ -62,7 +62,10 @@ class SqliteIndex:
         check: bool = True,
         turn: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
-        """Open or make it, `turn` keeps other processes from writing; IndexDamaged when it does not pass SQLite's check, IndexTrouble when it cannot be opened."""
+        """Open or make it; IndexDamaged when it does not pass SQLite's check, IndexTrouble when it cannot be opened.
+
+        `turn` keeps other processes from writing.
+        """
         self.path: Path = Path(path)
         self.watch: Watch = watch or Watch()
         self.made: bool = not self.path.exists()

@@ -38,6 +38,7 @@ from dulcet.upper_layer.pdu import AssociateRQ
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from dulcet.io.sharing import SharedPort
     from dulcet.io.tls import TLSConfig
     from dulcet.node.loop import NodeServer
     from dulcet.node.threads import NodeThreads
@@ -254,10 +255,12 @@ class Node:
         maximum_per_host: int = 100,
         maximum_per_ae: int | None = None,
         tls: TLSConfig | SSLContext | None = None,
+        shared: SharedPort | None = None,
     ) -> NodeThreads:
         """Serve in the background with a thread for each association, until `stop()` or the end of a `with` block.
 
-        Handlers are registered before.
+        Handlers are registered before.  `shared` is a port, used instead of `host` and `port`, from which other
+        processes accept as well.
         """
         from dulcet.node.threads import NodeThreads
 
@@ -267,6 +270,7 @@ class Node:
             maximum_associations=maximum_associations,
             maximum_per_host=maximum_per_host,
             maximum_per_ae=maximum_per_ae,
+            shared=shared,
         )
 
     def start(

@@ -43,6 +43,9 @@ log: Final = logging.getLogger("dulcet.node")
 PATIENCE: Final = Backoff(first=2.0, longest=3600.0, attempts=100)
 """A requestor may be away for days: about 90 hours of trying, hourly in the end."""
 
+LOOKS: Final = 1.0
+"""Seconds between two looks for transactions that other processes took."""
+
 
 class StorageCommitment:
     """The push model as provider; made once, it works as long as the node does."""
@@ -56,12 +59,15 @@ class StorageCommitment:
         report: Literal["auto", "same", "other"] = "auto",
         retrieve_ae_title: str | None = None,
         backoff: Backoff = PATIENCE,
+        among: Literal["reporting", "leaving"] | None = None,
     ) -> None:
         """`exists(reference)` says whether an instance is safe: True, False, or a Failure Reason; a plain function that
         any thread may call.  `store` keeps the transactions; without one they are in memory.
 
         `report` is where results go: on the `same` association first, always on an `other` one to the requestor's
         address in the node's peers, or (`auto`) on another one where that address is known.
+        `among` several processes with one store, one is `reporting` on such other associations for all of them, and
+        looks for what there is; the others are `leaving` it to that one.
         """
         if inspect.iscoroutinefunction(exists):
             raise TypeError("exists must be a plain function: results are found in threads, also after a restart")
@@ -73,16 +79,47 @@ class StorageCommitment:
         self.courier: Courier = Courier(node, backoff=backoff)
         self._lock = threading.Lock()
         self._underway: set[str] = set()
+        self._among = among
+        self._stopping = threading.Event()
+        self._looking: threading.Thread | None = None
         node.on_n_action(self._requested, classes=(SOP_CLASS,))
         node.companions.append(self)
 
     def start(self) -> None:
         """Take up what a former run left open."""
-        for transaction in self.store.open():
-            self._send(transaction)
+        if self._among is None:
+            for transaction in self.store.open():
+                self._send(transaction)
+        elif self._among == "reporting" and self._looking is None:
+            self._stopping.clear()
+            self._looking = threading.Thread(target=self._look, name="dulcet-commitment", daemon=True)
+            self._looking.start()
 
     def stop(self, seconds: float) -> None:
         """What is open stays in the store."""
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            self._stopping.set()
+            looking.join(seconds)
+
+    def _look(self) -> None:
+        """Report what any of the processes took for those who have an address; in a thread of its own."""
+        while True:
+            try:
+                with self._lock:  # what is being closed is out of the store first, and then no longer under way
+                    found = [one for one in self.store.open() if self._reports_elsewhere(one)]
+                    found = [one for one in found if one.uid not in self._underway]
+                    self._underway.update(one.uid for one in found)
+            except Exception:
+                log.exception("the open transactions cannot be read; tried again", extra=coded("DUL511"))
+                found = []
+            for transaction in found:
+                self._report(transaction)
+            if self._stopping.wait(LOOKS):
+                return
+
+    def _reports_elsewhere(self, transaction: Transaction) -> bool:
+        return self.report == "other" or (self.report == "auto" and transaction.requestor in self.node.peers)
 
     def _requested(self, request: NormalizedRequest) -> Answer:
         uid, references = check_request(request.action_type, request.sop_instance_uid, request.dataset)
@@ -95,8 +132,9 @@ class StorageCommitment:
 
     def _after(self, transaction: Transaction) -> Script:
         """After the response: report here, or leave it to the courier."""
-        if self.report == "other" or (self.report == "auto" and transaction.requestor in self.node.peers):
-            yield Call(self._send, transaction, here=True)
+        if self._reports_elsewhere(transaction):
+            if self._among is None:  # else it is found in the store
+                yield Call(self._send, transaction, here=True)
             return
         decided: Transaction = yield Call(self._decided, transaction, here=True)
         event_type, information = event_information(decided, retrieve_ae_title=self.retrieve_ae_title)
@@ -124,6 +162,9 @@ class StorageCommitment:
             if transaction.uid in self._underway:
                 return  # from the time before the node was stopped and started again
             self._underway.add(transaction.uid)
+        self._report(transaction)
+
+    def _report(self, transaction: Transaction) -> None:
         current = transaction
 
         def prepare() -> tuple[int, Any]:

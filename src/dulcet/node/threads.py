@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from dulcet.blocking.association import Association
     from dulcet.blocking.requests import IncomingRequest
+    from dulcet.io.sharing import SharedPort
     from dulcet.io.tls import TLSConfig
     from dulcet.node.application import Node
     from dulcet.upper_layer.address import Address
@@ -59,6 +60,7 @@ class NodeThreads:
         maximum_associations: int = 500,
         maximum_per_host: int = 100,
         maximum_per_ae: int | None = None,
+        shared: SharedPort | None = None,
     ) -> None:
         if node.has_async_handlers:
             raise TypeError("this node has async handlers: start it in an event loop with `await node.start(…)`")
@@ -73,6 +75,7 @@ class NodeThreads:
             maximum_associations=maximum_associations,
             maximum_per_host=maximum_per_host,
             maximum_per_ae=maximum_per_ae,
+            shared=shared,
         )
         node._serving.add(self)
         self.address: Address = self._receiver.address
