@@ -3,13 +3,15 @@
 Rules: one thread greets, that is accepts connections, takes the steps of their TLS handshakes, waits for their
 A-ASSOCIATE-RQ under ARTIM and answers it; a peer that is slow, silent or hostile costs an entry in a table there and
 never keeps another one waiting, nor does a judge or verifier, who has threads for that; what is handed out is
-established.
+established.  Whoever serves with threads may leave an association with the one that greets until its first message: one
+that is silent, or released again, then costs neither a thread nor the way to it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import selectors
 import socket
@@ -21,7 +23,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from dulcet.blocking.association import Association
-from dulcet.blocking.channel import abort_all
+from dulcet.blocking.channel import abort_all, aborted_by_us
 from dulcet.blocking.transport import Transport
 from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association as Core
@@ -31,9 +33,10 @@ from dulcet.io.sockets import HELD_BACK, format_address, listening_sockets
 from dulcet.log_codes import coded
 from dulcet.services.acceptance import AcceptancePolicy
 from dulcet.services.admission import CROWDED, UNDECIDED, Admission, log_event, log_parting
+from dulcet.services.endings import ending
 from dulcet.services.observing import Reporter
 from dulcet.upper_layer.address import Address
-from dulcet.upper_layer.events import NEED_DATA, PAUSED, AssociateRequested
+from dulcet.upper_layer.events import NEED_DATA, PAUSED, AssociateRequested, ReleaseRequested
 from dulcet.upper_layer.happenings import HandshakeFailed
 from dulcet.upper_layer.negotiation import Offer
 from dulcet.upper_layer.pdu import AssociateRQ
@@ -63,6 +66,10 @@ PARTING: Final = 1.0
 
 Answer = Offer | tuple[int, int, int]
 
+Parted = Callable[[str, Core, str, DulcetError, float], object]
+"""Told of an association that ended before anything was said on it: peer, core, a word and the error for how it ended,
+seconds that it stood."""
+
 RESERVE: Final = 0.5
 """Seconds between two tries when the process is out of descriptors."""
 
@@ -83,8 +90,14 @@ class _Guest:
     """The transport while its TLS handshake is under way, or has failed."""
     failed: bool = False
     """The handshake: nothing is expected any more but the peer's close."""
+    writes: bool = False
+    """It is awaited that something can be sent."""
     limit: float | None = None
     """When its A-ASSOCIATE-RQ has to be here, the TLS handshake included."""
+    established: float | None = None
+    """Since when it is an association on which nothing was said so far; None before."""
+    ended: bool = False
+    """The association, before anything was said on it; the connection may still stand."""
     watched: bool = True
     """False while its association is being decided about: whatever else it says waits in the kernel."""
 
@@ -133,12 +146,14 @@ class Listener:
         maximum_per_host: int = 100,
         maximum_per_ae: int | None = None,
         shared: SharedPort | None = None,
+        parted: Parted | None = None,
     ) -> None:
-        self.config = config or AssociationConfig()
-        self.policy = policy or AcceptancePolicy.storage(address.ae_title)
-        self.ae_title = address.ae_title
+        """With `parted`, associations are handed out with their first message; it is told of those that had none."""
+        self.config: AssociationConfig = config or AssociationConfig()
+        self.policy: AcceptancePolicy = policy or AcceptancePolicy.storage(address.ae_title)
+        self.ae_title: str = address.ae_title
         self.tls: TLSConfig | SSLContext | None = address.tls
-        self.handshake_failures = 0
+        self.handshake_failures: int = 0
         """TLS handshakes that failed or took too long, those of peers that never said anything left out."""
         if self.tls is not None:
             from dulcet.io.tls import server_context
@@ -156,10 +171,15 @@ class Listener:
         self._shared = shared
         self._yielded = False  # a connection was left to those who have less in hand, and they did not take it
         self._sockets = listening_sockets(address.host, address.port) if shared is None else shared.sockets
-        self.address = replace(address, port=self._sockets[0].getsockname()[1])
+        self.address: Address = replace(address, port=self._sockets[0].getsockname()[1])
         """Where it listens, the port that was taken included."""
         self._established: queue.SimpleQueue[Association | None] = queue.SimpleQueue()
         self._guests: dict[socket.socket, _Guest] = {}
+        self._silent: dict[socket.socket, _Guest] = {}  # established, and nothing was said since
+        # Observers may take their time over what they are told, and TLS reads ahead: those go to a thread at once.
+        self._parted = None if self.config.observers or self.tls is not None else parted
+        self._aborting = False
+        self._soonest = math.inf  # nobody's deadline is before
         self._lock = threading.Lock()
         self._closing = False
         self._selector = selectors.DefaultSelector()
@@ -214,6 +234,11 @@ class Listener:
         self._thread.join()
         self._established.put(None)
 
+    def _abort_those_silent(self) -> None:
+        """Have the associations on which nothing was said so far aborted; callable from any thread."""
+        self._aborting = True
+        self._wake()
+
     @property
     def maximum_associations(self) -> int:
         """Associations that may stand at once; more are rejected as transient."""
@@ -258,14 +283,16 @@ class Listener:
                         with contextlib.suppress(OSError):
                             sock.recv(4096)
                         self._take_decisions()
-                    elif sock in self._guests:
-                        guest = self._guests[sock]
+                        self._abort_silent()
+                    elif (guest := self._guests.get(sock) or self._silent.get(sock)) is not None:
                         self._guard(guest, self._hear, guest, events)
                     elif sock in self._sockets and self._retry_accept is None:
                         self._accept(sock)
                 self._check_time()
         finally:
-            for guest in list(self._guests.values()):
+            for guest in [found for found in self._silent.values() if found.core.is_established]:
+                self._hand_out(guest)
+            for guest in [*self._guests.values(), *self._silent.values()]:
                 guest.core.abort(2, 0)
                 with contextlib.suppress(Exception):
                     self._speak(guest)
@@ -276,33 +303,45 @@ class Listener:
             self._deciders.close()
 
     def _wait(self) -> float | None:
-        deadlines = [guest.deadline for guest in self._guests.values() if guest.deadline is not None]
-        if self._retry_accept is not None:
-            deadlines.append(self._retry_accept)
-        return max(min(deadlines) - time.monotonic(), 0.0) if deadlines else None
+        return None if self._soonest == math.inf else max(self._soonest - time.monotonic(), 0.0)
+
+    def _remind(self, deadline: float | None) -> None:
+        """See to it that the time is looked at by then."""
+        if deadline is not None and deadline < self._soonest:
+            self._soonest = deadline
 
     def _check_time(self) -> None:
         now = time.monotonic()
+        if now < self._soonest:
+            return
+        self._soonest = math.inf
         if self._retry_accept is not None and self._retry_accept <= now:
             self._retry_accept = None
             for sock in self._sockets:
                 self._selector.register(sock, selectors.EVENT_READ)
-        for guest in [found for found in self._guests.values() if found.deadline is not None and found.deadline <= now]:
-            if guest.handshake is not None:
-                seconds = self.config.timers.tls
-                error = TLSError(f"{guest.peer}: no TLS handshake within {seconds:g} s")
-                self._guard(guest, self._expel, guest, error)
-            elif guest.limit is not None and guest.limit <= now:
-                log.warning(
-                    "%s: no whole A-ASSOCIATE-RQ within %g s", guest.peer, self.config.timers.tls, extra=coded("DUL102")
-                )
-                self._dismiss(guest)
-            elif guest.watched:
-                guest.core.handle_timer(now)
-                self._guard(guest, self._attend, guest)
-            else:
-                log.warning("%s: refused, nobody decided about it in time", guest.peer, extra=coded("DUL111"))
-                self._guard(guest, self._conclude, guest, CONGESTED)
+        self._remind(self._retry_accept)
+        for guest in [*self._guests.values(), *self._silent.values()]:
+            if guest.deadline is not None and guest.deadline <= now:
+                self._out_of_time(guest, now)
+        for guest in (*self._guests.values(), *self._silent.values()):
+            self._remind(guest.deadline)
+
+    def _out_of_time(self, guest: _Guest, now: float) -> None:
+        if guest.handshake is not None:
+            seconds = self.config.timers.tls
+            error = TLSError(f"{guest.peer}: no TLS handshake within {seconds:g} s")
+            self._guard(guest, self._expel, guest, error)
+        elif guest.limit is not None and guest.limit <= now:
+            log.warning(
+                "%s: no whole A-ASSOCIATE-RQ within %g s", guest.peer, self.config.timers.tls, extra=coded("DUL102")
+            )
+            self._dismiss(guest)
+        elif guest.watched:
+            guest.core.handle_timer(now)
+            self._guard(guest, self._attend, guest)
+        else:
+            log.warning("%s: refused, nobody decided about it in time", guest.peer, extra=coded("DUL111"))
+            self._guard(guest, self._conclude, guest, CONGESTED)
 
     def _guard(self, guest: _Guest, step: Callable[..., None], *arguments: object) -> None:
         """Whatever goes wrong with one guest, the others are served."""
@@ -310,8 +349,11 @@ class Listener:
             step(*arguments)
         except Exception:
             log.exception("%s: unexpected", guest.peer, extra=coded("DUL901"))
-            if guest.sock in self._guests:
+            if self._is_here(guest):
                 self._dismiss(guest)
+
+    def _is_here(self, guest: _Guest) -> bool:
+        return guest.sock in self._guests or guest.sock in self._silent
 
     def _accept(self, listening: socket.socket) -> None:
         accepted = room_made = False
@@ -340,8 +382,9 @@ class Listener:
                 return
             if len(self._guests) >= GREETED_AT_ONCE:
                 self._dismiss(next(iter(self._guests.values())))
-            self._guests[sock] = self._welcome(sock, format_address(address), str(address[0]))
+            guest = self._guests[sock] = self._welcome(sock, format_address(address), str(address[0]))
             self._selector.register(sock, selectors.EVENT_READ)
+            self._remind(guest.deadline)
             self._tell_load()
             accepted = True
 
@@ -349,6 +392,7 @@ class Listener:
         for sock in self._sockets:
             self._selector.unregister(sock)
         self._retry_accept = time.monotonic() + seconds
+        self._remind(self._retry_accept)
 
     def _tell_load(self) -> None:
         """Those who accept from the same port take the next connection according to this."""
@@ -381,7 +425,7 @@ class Listener:
             self._read(guest)
         self._attend(guest)
         # TLS may have received more than it gave; no selector tells of that.
-        while transport.has_buffered and not core.is_full and guest.watched and guest.sock in self._guests:
+        while transport.has_buffered and not core.is_full and guest.watched and self._is_here(guest):
             self._read(guest)
             self._attend(guest)
 
@@ -408,8 +452,7 @@ class Listener:
             self._expel(guest, error)
             return False
         if not done:
-            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if transport.has_unsent else 0)
-            self._selector.modify(guest.sock, wanted)
+            self._watch(guest, write=transport.has_unsent)
             return False
         guest.handshake = None
         guest.core.connection_made()
@@ -429,6 +472,7 @@ class Listener:
             guest.reporter.report(guest.core, guest, time.monotonic())
         guest.failed = True
         guest.deadline = time.monotonic() + PARTING
+        self._remind(guest.deadline)
         self._part(guest, transport)
 
     def _part(self, guest: _Guest, transport: SecureTransport) -> None:
@@ -436,32 +480,81 @@ class Listener:
         sent = transport.flush()
         if sent:
             transport.end_writing()
-        self._selector.modify(guest.sock, selectors.EVENT_READ | (0 if sent else selectors.EVENT_WRITE))
+        self._watch(guest, write=not sent)
 
     def _attend(self, guest: _Guest) -> None:
         """Let the core act on what came, and carry out what it wants."""
-        core = guest.core
-        # Once it is established, whatever comes is for whoever takes the association.
-        while not core.is_established and (event := core.next_event()) is not NEED_DATA and event is not PAUSED:
-            if isinstance(event, AssociateRequested):
-                self._answer(guest, event)
-            else:
-                log_event(event, core, guest.peer)
+        core, end = guest.core, None
+        if guest.established is None:
+            # Once it is established, whatever comes is for whoever takes the association.
+            while not core.is_established and (event := core.next_event()) is not NEED_DATA and event is not PAUSED:
+                if isinstance(event, AssociateRequested):
+                    self._answer(guest, event)
+                else:
+                    log_event(event, core, guest.peer)
+        elif core.is_established and core.message_is_next:
+            self._hand_out(guest)
+            return
+        else:
+            end = self._overhear(guest)
         sent = self._speak(guest)
+        if end is not None:
+            self._tell_end(guest, *ending(end, guest.peer, core))
         if guest.reporter is not None and not core.is_established:
             guest.reporter.report(core, guest, time.monotonic())
         if not guest.watched:
             return
-        if core.is_established and sent:
-            self._hand_out(guest)
-        elif (core.closed or core.wants_close) and (sent or guest.transport.broken):
+        if core.is_established and sent and guest.established is None:
+            if self._parted is None:
+                self._hand_out(guest)
+                return
+            self._keep(guest)
+            if core.has_unread:
+                self._attend(guest)
+                return
+        if (core.closed or core.wants_close) and (sent or guest.transport.broken):
             self._dismiss(guest)
-        else:
-            wanted = selectors.EVENT_READ | (0 if sent else selectors.EVENT_WRITE)
-            self._selector.modify(guest.sock, wanted)
-            guest.deadline = core.timer(time.monotonic())
-            if guest.limit is not None and guest.deadline is not None:
-                guest.deadline = min(guest.deadline, guest.limit)
+            return
+        self._watch(guest, write=not sent)
+        guest.deadline = core.timer(time.monotonic())
+        if guest.limit is not None and guest.deadline is not None:
+            guest.deadline = min(guest.deadline, guest.limit)
+        self._remind(guest.deadline)
+
+    def _watch(self, guest: _Guest, *, write: bool) -> None:
+        if write != guest.writes:
+            self._selector.modify(guest.sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if write else 0))
+            guest.writes = write
+
+    def _keep(self, guest: _Guest) -> None:
+        """It is an association: it stays here until its first message."""
+        guest.established = time.monotonic()
+        del self._guests[guest.sock]
+        self._silent[guest.sock] = guest
+
+    def _overhear(self, guest: _Guest) -> object:
+        """What ended an association on which nothing was said, if that is what came; a release is answered."""
+        core, end = guest.core, None
+        while (event := core.next_event()) is not NEED_DATA and event is not PAUSED:
+            if isinstance(event, ReleaseRequested):
+                core.release_response()
+            end = end or event
+        return end
+
+    def _tell_end(self, guest: _Guest, word: str, error: DulcetError) -> None:
+        """Once: what comes after the end of an association is that of its connection."""
+        if self._parted is not None and not guest.ended:
+            assert guest.established is not None
+            guest.ended = True
+            self._parted(guest.peer, guest.core, word, error, time.monotonic() - guest.established)
+
+    def _abort_silent(self) -> None:
+        if self._aborting:
+            self._aborting = False
+            for guest in [found for found in self._silent.values() if not found.ended]:
+                guest.core.abort()
+                self._tell_end(guest, "aborted", aborted_by_us(guest.peer))
+                self._guard(guest, self._attend, guest)
 
     def _answer(self, guest: _Guest, event: AssociateRequested) -> None:
         """Decide at once, or have those decide who may need a while."""
@@ -472,6 +565,7 @@ class Listener:
         self._selector.unregister(guest.sock)
         guest.watched = False
         guest.deadline = time.monotonic() + self.config.timers.associate
+        self._remind(guest.deadline)
 
         def decide() -> None:
             self._decided.put((guest, self._decide(guest, event.request)))
@@ -493,6 +587,7 @@ class Listener:
         """It was decided: go on where it was left."""
         guest.watched = True
         self._selector.register(guest.sock, selectors.EVENT_READ)
+        guest.writes = False
         self._say(guest, answer)
         self._attend(guest)
 
@@ -526,17 +621,19 @@ class Listener:
         return True
 
     def _hand_out(self, guest: _Guest) -> None:
-        self._selector.unregister(guest.sock)
-        del self._guests[guest.sock]
+        self._forget(guest)
         association = _Accepted(guest.core, guest.transport, peer=guest.peer)
         association._listener = self
         association._host = guest.host
         self._established.put(association)
 
-    def _dismiss(self, guest: _Guest) -> None:
+    def _forget(self, guest: _Guest) -> None:
         if guest.watched:
             self._selector.unregister(guest.sock)
-        del self._guests[guest.sock]
+        del (self._guests if guest.established is None else self._silent)[guest.sock]
+
+    def _dismiss(self, guest: _Guest) -> None:
+        self._forget(guest)
         guest.transport.close()
         log_parting(guest.core, guest.peer)
         if guest.counted:

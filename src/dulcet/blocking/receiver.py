@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from dulcet.blocking.association import Association
     from dulcet.blocking.requests import IncomingRequest
+    from dulcet.dimse.association import Association as Core
     from dulcet.io.sharing import SharedPort
     from dulcet.io.tls import TLSConfig
 
@@ -53,7 +54,7 @@ class Receiver:
         shared: SharedPort | None = None,
     ) -> None:
         """Listen at `AET@host:port`; raises AddressError, TLSConfigError, and OSError when it cannot listen."""
-        self.listener = Listener(
+        self.listener: Listener = Listener(
             Address.parse(address, tls),
             policy=policy,
             config=config,
@@ -61,8 +62,9 @@ class Receiver:
             maximum_per_host=maximum_per_host,
             maximum_per_ae=maximum_per_ae,
             shared=shared,
+            parted=self._parted,
         )
-        self.address = self.listener.address
+        self.address: Address = self.listener.address
         """Where it listens, the port that was taken included."""
         self._handler = handler
         self._alive: dict[threading.Thread, Association] = {}
@@ -96,6 +98,7 @@ class Receiver:
         with self._changed:
             self._interrupted = coming
             standing = list(self._alive.values())
+        self.listener._abort_those_silent()
         for association in standing:
             association.interrupt()
 
@@ -145,6 +148,13 @@ class Receiver:
         if interrupted:
             association.interrupt()
         return True
+
+    def _parted(self, peer: str, core: Core, word: str, error: DulcetError, seconds: float) -> None:
+        """The same for an association that had no request: no thread took it."""
+        who = f"{peer} {core.request.calling if core.request is not None else ''!a}"
+        if word != "released":
+            log.warning("%s: %s", who, error, extra=coded("DUL115"))
+        log.info("%s: %s after %d requests, %.1f s", who, word, 0, seconds, extra=coded("DUL116"))
 
     def _serve(self, association: Association) -> None:
         association.handler = self._handler
