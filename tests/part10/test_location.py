@@ -27,6 +27,7 @@ from tests.part10.samples import (
 
 from dulcet.errors import InstanceError, NotDicom
 from dulcet.part10 import check_whole, locate, locate_path
+from dulcet.part10.location import locate_at_once
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -295,6 +296,60 @@ def test_checking_reads_headers_only():
     file = Counting(part10(identity() + sequence(0x7FE00010, *frames, vr="OB", undefined=True)))
     check_whole(file, locate(file))
     assert file.taken < 40_000
+
+
+# in one look
+
+
+def refusal(data: bytes, location, passed: int = 0) -> str:
+    """What the check says, nothing where all is well."""
+    try:
+        check_whole(io.BytesIO(data), location, path="it", passed=passed)
+    except InstanceError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("window", [700, 16 * 1024, 1 << 30])
+def test_one_look_finds_the_same_and_what_it_passed_is_whole(window):
+    simple = 0
+    for path in samples.usable():
+        data = path.read_bytes()
+        found = locate_at_once(data[:window], len(data))
+        if found is not None:
+            simple += 1
+            assert found[0] == where(data)
+            assert 0 <= found[1] <= found[0].length
+            assert refusal(data, *found) == refusal(data, found[0])
+    assert simple > len(samples.usable()) * 0.7
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN])
+def test_one_look_at_a_file_cut_off_anywhere(syntax):
+    content = identity(syntax) + element(0x00100010, "PN", b"A^B ", syntax=syntax)
+    content += sequence(0x00081140, item(content, syntax=syntax), syntax=syntax, undefined=True) + content
+    data = part10(content, syntax)
+    for cut in range(len(data)):
+        found = locate_at_once(data[:cut], cut)
+        if found is not None:
+            assert found[0] == where(data[:cut])
+            assert refusal(data[:cut], *found) == refusal(data[:cut], found[0])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        identity(),
+        part10(deflate(identity()), DEFLATED),
+        part10(element(0x00100010, "PN", b"A^B ")),
+        part10(identity(EXPLICIT), IMPLICIT),
+        part10(b""),
+        bytes(128) + b"DICM" + element(0x00010002, "UI", b"1.2 ") + meta()[132:] + identity(),
+    ],
+    ids=["no preamble", "deflated", "UIDs in the file meta alone", "other VRs", "nothing", "odd file meta"],
+)
+def test_one_look_is_not_enough(data):
+    assert locate_at_once(data, len(data)) is None
 
 
 # any bytes

@@ -18,7 +18,7 @@ from dulcet.dimse.source import FileSpan
 from dulcet.errors import InstanceError, NotDicom
 from dulcet.io.pixels import decompress, decompressible
 from dulcet.part10.convert import convert
-from dulcet.part10.location import Location, check_whole, locate
+from dulcet.part10.location import Location, check_whole, locate, locate_at_once
 from dulcet.services.identifiers import encode_dataset
 
 if TYPE_CHECKING:
@@ -192,18 +192,26 @@ def _examine_path(path: str | os.PathLike[str]) -> Instance:
         if stat.S_ISDIR(mode):
             raise InstanceError(f"{os.fspath(path)} is a folder; name the files in it", path)
         raise NotDicom(f"{os.fspath(path)} is no regular file; leave it out", path)
-    if status.st_size <= AT_ONCE:
-        try:
-            data = _read_span(descriptor, 0, status.st_size)
-        finally:
-            os.close(descriptor)
-        return _examine_bytes(path, data, os.fspath(path))
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        return Instance(path, _look(file, os.fspath(path)))
+    name, size = os.fspath(path), status.st_size
+    try:
+        data = _read_span(descriptor, 0, min(size, AT_ONCE))
+        if size > AT_ONCE:
+            found = locate_at_once(data, size)
+            if found is not None and found[1] == found[0].length:
+                return Instance(path, _no_index(found[0], name))
+            with open(descriptor, "rb", buffering=0, closefd=False) as file:
+                return Instance(path, _look(file, name, found))
+    finally:
+        os.close(descriptor)
+    return _examine_bytes(path, data, name)
 
 
 def _examine_bytes(what: Any, data: bytes, name: str = "the bytes given") -> Instance:
-    location = _look(io.BytesIO(data), name)
+    found = locate_at_once(data, len(data))
+    if found is not None and found[1] == found[0].length:
+        location = _no_index(found[0], name)
+    else:
+        location = _look(io.BytesIO(data), name, found)
     instance = Instance(what, location)
     view = memoryview(data)[location.offset : location.offset + location.length]
     instance.data = memoryview(bytes(view) + b"\0") if instance._lacks_pad else view
@@ -251,11 +259,16 @@ def _examine_dataset(dataset: Any) -> Instance:
     return Instance(dataset, Location(syntax, class_uid, instance_uid, 0, len(data), {}), memoryview(data))
 
 
-def _look(file: BinaryIO, name: str) -> Location:
-    location = locate(file, path=name)
+def _look(file: BinaryIO, name: str, found: tuple[Location, int] | None = None) -> Location:
+    """Where the data set lies, all of it; `found` is what a first look has found out."""
+    location, passed = found if found is not None else (locate(file, path=name), 0)
+    check_whole(file, _no_index(location, name), path=name, passed=passed)
+    return location
+
+
+def _no_index(location: Location, name: str) -> Location:
     if location.sop_class_uid == uids.MEDIA_STORAGE_DIRECTORY_STORAGE:
         raise NotDicom(f"{name} is a DICOMDIR, an index of other files; send the files", name)
-    check_whole(file, location, path=name)
     return location
 
 

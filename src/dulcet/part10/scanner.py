@@ -54,6 +54,9 @@ class ScanLimits:
     """Bytes of one value that is kept; longer ones are passed over and make `Header.complete` False."""
 
 
+USUAL_LIMITS: Final = ScanLimits()
+
+
 def scan(
     source: Readable | Source,
     transfer_syntax: str,
@@ -68,7 +71,7 @@ def scan(
     Stops before the pixel data or after the highest wanted tag; Specific Character Set is kept in any case.
     ScanTruncated when the bytes end within an element or an open sequence, ScanError for damage and at a limit.
     """
-    limits = limits or ScanLimits()
+    limits = limits or USUAL_LIMITS
     last = min(max(wanted, default=0), BEFORE_PIXEL_DATA) if wanted is not None else BEFORE_PIXEL_DATA
     wanted = wanted | {CHARACTER_SET} if wanted is not None else None
     scanner = _Scanner(source, transfer_syntax, wanted, last, limits, clock)
@@ -141,7 +144,10 @@ class _Scanner:
             self._encoding = encoding = EXPLICIT_LE  # the file meta is wrong; the other way round needs no care
         top = Header(encoding, None, self._late_items)
         self._frames.append(_Frame(DATA_SET, NO_END, False, encoding, top, self._wanted))
-        self._scan_frames()
+        try:
+            self._scan_frames()
+        finally:
+            self._frames.clear()  # the header knows us: without its frame nothing goes round in a circle
         top.consumed = self._base + self._at
         return top
 
