@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from tests.corpus import data_set_bytes, make_folder
 
@@ -167,6 +168,31 @@ def test_negotiate_shows_what_is_accepted(server: NodeThreads) -> None:
     results = [json.loads(line) for line in run("negotiate", str(server.address), "--json").stdout.splitlines()]
     assert {row["result"] for row in results if "result" in row} == {0, 3}
     assert results[-1]["maximum_length"] == 131072
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("echo",),
+        ("find", "-k", "PatientID"),
+        ("get", "-k", "StudyInstanceUID=1"),
+        ("move", "-k", "StudyInstanceUID=1", "--to", "ME"),
+        ("negotiate",),
+        ("doctor",),
+        ("store", get_testdata_file("CT_small.dcm")),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_title_of_17_characters_is_2_before_anything_is_sent(command: tuple[str, ...]) -> None:
+    done = run(command[0], f"X@127.0.0.1:{free_port()}", *command[1:], "--aet", "X" * 17)
+    assert done.returncode == 2
+    assert "is 17 characters long; at most 16 are allowed" in done.stderr
+
+
+def test_so_is_a_destination() -> None:
+    done = run("move", f"X@127.0.0.1:{free_port()}", "-k", "StudyInstanceUID=1", "--to", "X" * 17)
+    assert done.returncode == 2
+    assert f"--to {'X' * 17!r} is 17 characters long" in done.stderr
 
 
 def test_doctor_goes_step_by_step(server: NodeThreads) -> None:

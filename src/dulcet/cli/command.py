@@ -77,7 +77,7 @@ class Argument(click.Argument):
 
     def __init__(self, names: Any, *, help: str, **settings: Any) -> None:
         super().__init__(names, **settings)
-        self.help = help
+        self.help: str = help
 
     def record(self) -> tuple[str, str]:
         """Its name, and what it is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dulcet.cli.command import CALLING, JSON, PEER, verb
 from dulcet.cli.output import NO_ASSOCIATION, say, say_json
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from dulcet.io.tls import TLSConfig
 
 T = TypeVar("T")
+
+PATIENCE: Final = 10.0
+"""Seconds for a step: who looks for a fault sits in front of it."""
 
 
 @verb("doctor")
@@ -35,19 +38,23 @@ def doctor(peer: str, aet: str, json: bool, tls: TLSConfig | None) -> int:
     """
     from dulcet import uids
     from dulcet.blocking.association import associate
+    from dulcet.config import AssociationConfig, Timers
     from dulcet.errors import DulcetError
     from dulcet.io.sockets import connect
     from dulcet.services.proposals import proposals
     from dulcet.upper_layer.address import Address
+    from dulcet.upper_layer.negotiation import check_ae_title
 
     address = Address.parse(peer, tls)
+    check_ae_title(aet, "--aet")
+    config = AssociationConfig(timers=Timers(associate=PATIENCE, response=PATIENCE))
     report = _Report(json)
     try:
         found = report.step("resolve", lambda: _resolve(address.host, address.port), lambda names: ", ".join(names))
-        report.step("connect", lambda: connect(address.host, address.port, time.monotonic() + 10).close())
+        report.step("connect", lambda: connect(address.host, address.port, time.monotonic() + PATIENCE).close())
         association = report.step(
             "associate",
-            lambda: associate(address, calling_ae_title=aet, contexts=proposals([uids.VERIFICATION])),
+            lambda: associate(address, calling_ae_title=aet, contexts=proposals([uids.VERIFICATION]), config=config),
             _describe,
         )
         with association:

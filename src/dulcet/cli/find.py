@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find"]
 
-DEFAULT_KEYS: Final = {
+DEFAULT_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "PATIENT": ("PatientID", "PatientName", "PatientBirthDate"),
     "STUDY": ("PatientID", "PatientName", "StudyDate", "StudyDescription", "ModalitiesInStudy", "StudyInstanceUID"),
     "SERIES": ("StudyInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "SeriesInstanceUID"),

@@ -110,6 +110,7 @@ def move(
     from dulcet.services.models import MODELS
     from dulcet.services.proposals import proposals
     from dulcet.upper_layer.address import Address
+    from dulcet.upper_layer.negotiation import check_ae_title
 
     if to is None and receive is None:
         raise Misuse("--to AET says who gets it, --receive PORT that it comes here")
@@ -117,7 +118,7 @@ def move(
         raise Misuse("--receive-tls needs --tls-cert, our certificate")
     keys, config = _prepared(key, timeout)
     classes = [uid for row in MODELS.values() if (uid := row.move) is not None]
-    destination = to or aet
+    destination = check_ae_title(to, "--to") if to else aet
     with associate(peer, calling_ae_title=aet, contexts=proposals(classes), config=config, tls=tls) as association:
         result = association.move(
             destination=destination,
