@@ -1,4 +1,4 @@
-"""`--workers N`: several processes behind one port keep every promise of one, also when one of them, or all, are killed."""
+"""`--workers N`: processes behind one port keep every promise of a single one, also when some, or all, are killed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def sockets_of(pid: int, port: int) -> int:
         with suppress(OSError):
             inodes.add(os.readlink(link))
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(row[3] == "01" and int(row[1].split(":")[1], 16) == port and f"socket:[{row[9]}]" in inodes for row in rows)
+    ours = [row for row in rows if row[3] == "01" and int(row[1].split(":")[1], 16) == port]
+    return sum(f"socket:[{row[9]}]" in inodes for row in ours)
 
 
 def port_of(address: str) -> int:

@@ -50,6 +50,7 @@ class Server:
     data: str = _value("dulcet-data", "the folder that holds everything")
     allow_any: bool = _value(False, "true admits AE titles that no [peers.…] table lists, for everything")
     drain: float = _value(10.0, "seconds that associations have to end by themselves after SIGTERM", low=0)
+    workers: int = _value(1, "processes that share port and work; as many as there are cores is plenty", low=1)
 
 
 @dataclass(slots=True)

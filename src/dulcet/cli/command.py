@@ -10,12 +10,14 @@ import errno
 import signal
 from collections.abc import Callable
 from inspect import cleandoc
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from dulcet.cli.output import FAILED, INTERRUPTED, NO_ASSOCIATION, TERMINATED, USAGE, complain
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "CALLING",
@@ -36,11 +38,21 @@ __all__ = [
     "verb",
 ]
 
-PATH: Final = click.Path(path_type=Path)
-"""The type of options that name files and folders; shells complete them."""
-
 EXAMPLES: Final = 2
 """How many the short help shows."""
+
+
+class _Path(click.Path):
+    """click's own, but what goes without paths does not load pathlib."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from pathlib import Path
+
+        return Path(str(super().convert(value, param, ctx)))
+
+
+PATH: Final = _Path()
+"""The type of options that name files and folders; shells complete them."""
 
 
 class Misuse(click.UsageError):
@@ -195,8 +207,8 @@ PEER: Final = argument("peer", metavar="AET@HOST:PORT", help="The peer.")
 CALLING: Final = option("--aet", metavar="AET", default="DULCET", help="Our AE title.")
 JSON: Final = option("--json", is_flag=True, help="One JSON object a line.")
 WORKERS: Final = option(
-    "--workers", type=click.IntRange(1, 64), metavar="N", default=1, rare=True,
-    help="Processes that share the port and the work; as many as there are cores is plenty.",
+    "--workers", type=click.IntRange(1, 64), metavar="N", rare=True,
+    help="Processes that share port and work, 1 unless said; as many as there are cores is plenty.",
 )  # fmt: skip
 
 

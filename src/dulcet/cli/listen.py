@@ -63,7 +63,7 @@ def listen(
     promiscuous: bool,
     any_aet: bool,
     drain: float,
-    workers: int,
+    workers: int | None,
     json: bool,
     tls: TLSConfig | None,
 ) -> int:  # fmt: skip
@@ -99,7 +99,7 @@ def listen(
         return USAGE
     address = Address(title, bind, port if port is not None else PORT if tls is None else TLS_PORT, tls)
     seat = Seat.inherited()
-    if workers > 1 and seat is None:
+    if seat is None and workers is not None and workers > 1:
         with directory:
             return _run_workers(workers, address, directory, drain, json)
     with directory:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from dulcet.cli.command import JSON, PATH, option, verb
+from dulcet.cli.command import JSON, PATH, WORKERS, option, verb
 from dulcet.cli.output import USAGE, complain, say, say_json, start_logging
 from dulcet.cli.tls_options import TLS_PORT, listens_with_tls
 from dulcet.log_codes import coded
@@ -18,6 +19,7 @@ from dulcet.log_codes import coded
 if TYPE_CHECKING:
     from dulcet.archive.application import Archive
     from dulcet.archive.configuration import Configuration
+    from dulcet.cli.workers import Seat
     from dulcet.io.signals import Signals
     from dulcet.io.tls import TLSConfig
     from dulcet.node.threads import NodeThreads
@@ -42,6 +44,7 @@ log: Final = logging.getLogger("dulcet.archive")
     "--drain", type=click.FloatRange(0), metavar="SECONDS", rare=True,
     help="What SIGTERM leaves to those who are at it.",
 )
+@WORKERS
 @option("--print-config", is_flag=True, help="Write the configuration in force, with comments, and end.")
 @JSON
 @listens_with_tls
@@ -54,6 +57,7 @@ def serve(
     allow_any: bool,
     durability: str | None,
     drain: float | None,
+    workers: int | None,
     print_config: bool,
     json: bool,
     tls: TLSConfig | None,
@@ -66,6 +70,7 @@ def serve(
     dulcet serve --data ./dulcet-data --allow-any
     dulcet serve --print-config > dulcet.toml;  dulcet serve --config dulcet.toml
     """
+    from dulcet.archive.application import Member
     from dulcet.archive.configuration import (
         Configuration,
         ConfigurationError,
@@ -81,7 +86,7 @@ def serve(
         configuration = load(config) if config is not None else Configuration()
         if tls is not None and port is None and config is None:
             port = TLS_PORT
-        _override(configuration, aet, bind, port, data, allow_any, durability, drain)
+        _override(configuration, aet, bind, port, data, allow_any, durability, drain, workers)
         configuration = parse(render(configuration), "the command line")
         tls = tls_config(configuration, tls)
     except ConfigurationError as error:
@@ -95,33 +100,96 @@ def serve(
         return 0
     start_logging(min(logging.getLogger().level, logging.INFO), times=True)
     _hush_pydicom()
-    server, limits = configuration.server, configuration.limits
+    server = configuration.server
+    seat = _seat()
     try:
-        archive = open_archive(configuration, tls)
+        archive = open_archive(configuration, tls, None if seat is None else Member(seat.number, seat.given["lock"]))
     except OSError as error:
         complain(f"cannot keep data in {server.data}: {error.strerror or error}; name a folder that can be written to")
         return USAGE
     with archive:
-        node = archive.node(
-            server.ae_title, config=configuration.association_config(), move_associations=limits.move_associations
-        )
+        if seat is None and server.workers > 1:
+            return _run_workers(archive, configuration, tls, json)
+        # From before anybody is told that we listen.
+        with Signals(signal.SIGTERM, signal.SIGINT) if seat is None else seat.orders() as signals:
+            try:
+                running = _begin(archive, configuration, tls, seat)
+            except OSError as error:
+                complain(error.strerror or str(error))
+                return USAGE
+            if seat is None:
+                _announce(archive, running.address.port, configuration, json)
+            else:
+                seat.ready()
+            signals.wait()
+            if seat is None:  # else the parent has said so
+                log.info("stopping; associations that stand have %g s", server.drain, extra=coded("DUL118"))
+            _finish(running, signals, server.drain)
+    counts = archive.ingest.counts
+    if seat is None:
+        _tell(json, "stopped", _summary(counts))
+    else:
+        seat.finish(counts)
+    return 0
+
+
+def _seat() -> Seat | None:
+    from dulcet.cli.workers import Seat
+
+    return Seat.inherited()
+
+
+def _begin(archive: Archive, configuration: Configuration, tls: TLSConfig | None, seat: Seat | None) -> NodeThreads:
+    """The node, serving; OSError when it cannot listen."""
+    server, limits = configuration.server, configuration.limits
+    node = archive.node(
+        server.ae_title, config=configuration.association_config(), move_associations=limits.move_associations
+    )
+    return node.threads(
+        server.bind,
+        server.port,
+        maximum_associations=limits.associations,
+        maximum_per_host=limits.associations_per_address,
+        tls=tls,
+        shared=None if seat is None else seat.port,
+    )
+
+
+def _run_workers(archive: Archive, configuration: Configuration, tls: TLSConfig | None, json: bool) -> int:
+    """The parent of the processes that serve: it has put right what a crash left, and keeps the folder for them."""
+    from dulcet.cli.workers import Crew, can_share
+    from dulcet.io.sharing import SharedPort
+    from dulcet.io.signals import Signals
+
+    server = configuration.server
+    if not can_share():
+        complain("--workers: processes cannot share a port on this system; start it without")
+        return USAGE
+    if tls is not None:
+        from dulcet.io.tls import server_context
+
+        server_context(tls)  # what cannot be used shows now
+    with Signals(signal.SIGTERM, signal.SIGINT) as signals:
         try:
-            running = node.threads(
-                server.bind,
-                server.port,
-                maximum_associations=limits.associations,
-                maximum_per_host=limits.associations_per_address,
-                tls=tls,
-            )
+            lock = archive.lend()
+            slots = configuration.limits.associations
+            port = SharedPort.open(server.bind, server.port, members=server.workers, slots=slots)
         except OSError as error:
             complain(error.strerror or str(error))
             return USAGE
-        with Signals(signal.SIGTERM, signal.SIGINT) as signals:  # from before anybody is told that we listen
-            _announce(archive, running, configuration, json)
-            _run(running, signals, server.drain)
-        counts = archive.ingest.counts
-        _tell(json, "stopped", {what: counts[what] for what in ("stored", "again", "beside", "refused")})
-    return 0
+
+        def announce(pids: list[int]) -> None:
+            _announce(archive, port.port, configuration, json, workers=pids)
+
+        crew = Crew(port, signals, announce, json, given={"lock": lock}, inherit=[lock])
+        code = crew.run(server.drain)
+    if crew.served:
+        _tell(json, "stopped", _summary(crew.counts) | ({"workers lost": crew.lost} if crew.lost else {}))
+    return code
+
+
+def _summary(counts: Counter[str]) -> dict[str, int]:
+    return {what: counts[what] for what in ("stored", "again", "beside", "refused")}
 
 
 def _hush_pydicom() -> None:
@@ -144,10 +212,11 @@ def _override(
     allow_any: bool,
     durability: str | None,
     drain: float | None,
+    workers: int | None,
 ) -> None:
     """Flags win over the file."""
     server = configuration.server
-    for name, value in (("ae_title", aet), ("bind", bind), ("port", port), ("drain", drain)):
+    for name, value in (("ae_title", aet), ("bind", bind), ("port", port), ("drain", drain), ("workers", workers)):
         if value is not None:
             setattr(server, name, value)
     server.data = server.data if data is None else str(data)
@@ -155,7 +224,7 @@ def _override(
     configuration.storage.durability = durability or configuration.storage.durability
 
 
-def _announce(archive: Archive, running: NodeThreads, configuration: Configuration, json: bool) -> None:
+def _announce(archive: Archive, port: int, configuration: Configuration, json: bool, **more: Any) -> None:
     server, swept = configuration.server, archive.swept
     if not archive.objects.durable:
         _tell(json, "not durable: what is acknowledged may be lost with the power; for tests only", {})
@@ -164,12 +233,11 @@ def _announce(archive: Archive, running: NodeThreads, configuration: Configurati
         _tell(json, "swept", found)
     if not server.allow_any and not configuration.peers:
         _tell(json, "nobody may call: add [peers.TITLE] to the configuration, or --allow-any", {})
-    address = running.address
     if json:
-        say_json(event="listening", host=server.bind, port=address.port, ae_title=address.ae_title, **found)
+        say_json(event="listening", host=server.bind, port=port, ae_title=server.ae_title, **found, **more)
         return
     host = f"[{server.bind}]" if ":" in server.bind else server.bind
-    say(f"listening on {host}:{address.port} as {address.ae_title}")
+    say(f"listening on {host}:{port} as {server.ae_title}")
 
 
 def _tell(json: bool, event: str, values: dict[str, Any]) -> None:
@@ -179,10 +247,8 @@ def _tell(json: bool, event: str, values: dict[str, Any]) -> None:
         say(f"{event}{': ' if values else ''}{', '.join(f'{value} {name}' for name, value in values.items())}")
 
 
-def _run(running: NodeThreads, signals: Signals, drain: float) -> None:
-    """Until the signal; then those who are at it may finish, unless a second one comes."""
-    signals.wait()
-    log.info("stopping; associations that stand have %g s", drain, extra=coded("DUL118"))
+def _finish(running: NodeThreads, signals: Signals, drain: float) -> None:
+    """Those who are at it may finish, unless a second signal comes."""
 
     def stop() -> None:
         running.stop(drain)
