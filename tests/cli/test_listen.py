@@ -42,8 +42,9 @@ def test_ready_received_stopped(image: Path, tmp_path: Path) -> None:
     assert done.code == 0
     assert done.output.splitlines()[1:] == ["stopped; 1 stored, 0 refused"]
     first, last = done.errors.splitlines()
-    assert re.fullmatch(rf"{STAMP} INFO 127\.0\.0\.1:\d+ 'SENDER': released after 2 requests, \d+\.\d s", first)
-    assert re.fullmatch(rf"{STAMP} INFO stopping; associations that stand have 10 s", last)
+    ended = r"127\.0\.0\.1:\d+ 'SENDER': released after 2 requests, \d+\.\d s"
+    assert re.fullmatch(rf"{STAMP} INFO {ended} \[DUL116\]", first)
+    assert re.fullmatch(rf"{STAMP} INFO stopping; associations that stand have 10 s \[DUL118\]", last)
     [kept] = (tmp_path / "kept").iterdir()
     assert kept.name == f"{read_instance(image).sop_instance_uid}.dcm"
     assert data_set_bytes(kept) == read_instance(image).data_set()
