@@ -28,9 +28,7 @@ from dulcet.dimse.operations import Operation
 from dulcet.dimse.source import Source
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationClosed, DulcetError, ReceiveError
-from dulcet.io.instances import Instance, InstanceSource, examine
 from dulcet.io.sockets import connect
-from dulcet.io.store_directory import StoreDirectory
 from dulcet.log_codes import coded
 from dulcet.services import invocations
 from dulcet.services.endings import ENDINGS
@@ -51,6 +49,8 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
+    from dulcet.io.instances import Instance, InstanceSource
+    from dulcet.io.store_directory import StoreDirectory
     from dulcet.io.tls import TLSConfig
 
 __all__ = ["Association", "associate"]
@@ -143,6 +143,8 @@ class Association(Channel):
 
         Raises InstanceError for what cannot be sent, NoPresentationContext when the peer did not accept its class.
         """
+        from dulcet.io.instances import examine
+
         instance = examine(what)
         self._check_usable()
         operation = None
@@ -531,6 +533,8 @@ class _Keeper:
 
     @classmethod
     def of(cls, to: Any) -> _Keeper:
+        from dulcet.io.store_directory import StoreDirectory
+
         if isinstance(to, StoreDirectory):
             return cls(to, None)
         if callable(to):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +82,9 @@ class Tally:
             "bytes": sent.size,
         }
         if self.report is not None:
-            self.report.write(json.dumps(line) + "\n")
+            from json import dumps
+
+            self.report.write(dumps(line) + "\n")
             self.report.flush()
         if self.json:
             say_json(**line)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -17,6 +16,8 @@ from dulcet.cli.command import PATH, option
 from dulcet.errors import TLSConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dulcet.io.tls import TLSConfig
 
 __all__ = ["TLS_PORT", "calls_with_tls", "listens_with_tls"]

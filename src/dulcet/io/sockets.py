@@ -107,8 +107,9 @@ def connect(host: str, port: int, deadline: float) -> socket.socket:
 
 def _resolve(host: str, port: int, deadline: float) -> AddressInfo:
     """The addresses of `host`; numeric ones at once, others in a thread, for the system's resolver has no deadline."""
+    name = host.encode("ascii") if host.isascii() else host  # text would be put through IDNA, which is slow to load
     try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (OSError, ValueError):
         pass
     answers: queue.SimpleQueue[AddressInfo | Exception] = queue.SimpleQueue()

@@ -5,7 +5,6 @@ Rule: what a peer sent is written as it was sent; nothing here refuses, pads bey
 
 from __future__ import annotations
 
-import hashlib
 import re
 from functools import lru_cache
 from struct import Struct
@@ -102,4 +101,6 @@ def safe_name(uid: str) -> str:
     """
     if is_valid_uid(uid):
         return uid
-    return "uid-" + hashlib.sha256(uid.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    from hashlib import sha256  # loads OpenSSL
+
+    return "uid-" + sha256(uid.encode("utf-8", "surrogatepass")).hexdigest()[:32]
