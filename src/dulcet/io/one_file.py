@@ -39,7 +39,7 @@ class OneFile(StoreDirectory):
     def close(self) -> None:
         """Nothing is left open."""
 
-    def _place(self, incoming: IncomingFile, relative: Path) -> Path:
+    def _place(self, incoming: IncomingFile, relative: str) -> Path:
         os.replace(incoming.partial, self.file)
         if self.durable:
             _sync_folder(self.path)

@@ -126,8 +126,12 @@ class Layout:
 
     def path(self, header: Header | None, sop_instance_uid: str) -> Path:
         """The relative path of an instance; without a header, what is not known is "unknown"."""
+        return Path(self.text(header, sop_instance_uid))
+
+    def text(self, header: Header | None, sop_instance_uid: str) -> str:
+        """The same as text: a Path costs as much as the file's name."""
         if self.template == DEFAULT_LAYOUT:
-            return Path(f"{safe_name(sop_instance_uid)}.dcm")
+            return f"{safe_name(sop_instance_uid)}.dcm"
 
         def value(keyword: str, length: int) -> str:
             if keyword == "SOPInstanceUID":
@@ -147,7 +151,7 @@ class Layout:
         names = [name(fields) for fields in self._parts]
         if names[0].casefold() == PARTIAL:  # a value may have made it so; what lies there is swept
             names[0] = f"_{names[0]}"
-        return Path(*names)
+        return os.sep.join(names)
 
 
 class StoreDirectory:
@@ -169,7 +173,7 @@ class StoreDirectory:
         """How many partial files of crashed processes were removed at the start."""
         self._numbers = itertools.count()
         self._prefix = f"{self.path}{os.sep}"
-        self._known: set[Path] = {self.path}  # folders that exist and whose names are durable
+        self._known: set[str] = {str(self.path)}  # folders that exist and whose names are durable
         self._threads = threading.Lock()
         self._lock: int | None = None
         with _exclusive(self.path):
@@ -246,39 +250,38 @@ class StoreDirectory:
                 os.close(lock)
         return swept
 
-    def _place(self, incoming: IncomingFile, relative: Path) -> Path:
+    def _place(self, incoming: IncomingFile, relative: str) -> Path:
         """Give a whole file its final name, never another file's."""
-        final = Path(f"{self._prefix}{relative}")
-        if final.parent not in self._known:
-            self._make(final.parent)
-        # Names that end in a UID have no suffix, though the UID has dots.
-        suffix = final.suffix if not final.suffix[1:].isdigit() else ""
-        stem = final.name.removesuffix(suffix)
+        target = final = f"{self._prefix}{relative}"
+        folder = os.path.dirname(final) if os.sep in relative else str(self.path)
+        if folder not in self._known:
+            self._make(Path(folder))
         for attempt in range(MAX_BESIDE):
-            target = final if not attempt else final.with_name(f"{stem}~{attempt}{suffix}")
+            if attempt:
+                target = _beside(final, attempt)
             try:
                 placed = self._put(incoming.partial, target)
             except FileNotFoundError:  # somebody removed the folder since it was made
-                self._known = {self.path}
-                self._make(final.parent)
+                self._known = {str(self.path)}
+                self._make(Path(folder))
                 placed = self._put(incoming.partial, target)
             if not placed and not _same_data_set(target, incoming):
                 continue
             if self.durable:  # also where another one put it there: it may not have come so far yet
-                _sync_folder(target.parent)
+                _sync_folder(folder)
             if placed and attempt:
                 log.warning(
                     "%s came with other content than before; kept beside it", ascii(incoming.sop_instance_uid),
                     extra=coded("DUL402"),
                 )  # fmt: skip
             incoming.is_new = placed
-            return target
+            return Path(target)
         raise ReceiveError(
             f"{incoming.sop_instance_uid}: {MAX_BESIDE} different instances of this UID are there already",
             Status.CANNOT_UNDERSTAND,
         )
 
-    def _put(self, partial: str, target: Path) -> bool:
+    def _put(self, partial: str, target: str) -> bool:
         """Give a file a name that is free, its partial one may stay for `discard`; False when it is taken."""
         try:
             os.link(partial, target)
@@ -296,9 +299,9 @@ class StoreDirectory:
     def _make(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if self.durable:
-            for made in itertools.takewhile(lambda made: made not in self._known, (folder, *folder.parents)):
+            for made in itertools.takewhile(lambda made: str(made) not in self._known, (folder, *folder.parents)):
                 _sync_folder(made.parent)
-        self._known.add(folder)
+        self._known.add(str(folder))
 
     def _refusal(self, error: OSError) -> ReceiveError:
         what = error.strerror or str(error)
@@ -380,7 +383,7 @@ class IncomingFile:
             header = self._header()
             if check is not None and header is not None:
                 check(header)
-            relative = directory.layout.path(header, self.sop_instance_uid)
+            relative = directory.layout.text(header, self.sop_instance_uid)
             if directory.durable:
                 os.fsync(self._file)  # fails once and for all: the file is discarded, not tried again
             self._close()
@@ -455,14 +458,22 @@ def _write_all(file: int, data: memoryview) -> None:
         data = data[os.write(file, data) :]
 
 
-def _same_data_set(existing: Path, incoming: IncomingFile) -> bool:
+def _beside(final: str, attempt: int) -> str:
+    """The name of another instance that came under the same UID."""
+    path = Path(final)
+    # Names that end in a UID have no suffix, though the UID has dots.
+    suffix = path.suffix if not path.suffix[1:].isdigit() else ""
+    return str(path.with_name(f"{path.name.removesuffix(suffix)}~{attempt}{suffix}"))
+
+
+def _same_data_set(existing: str, incoming: IncomingFile) -> bool:
     try:
         location = locate_path(existing)
     except InstanceError:
         return False
     if location.length != incoming.size or location.transfer_syntax != incoming.transfer_syntax:
         return False
-    with existing.open("rb") as one, open(incoming.partial, "rb") as other:
+    with open(existing, "rb") as one, open(incoming.partial, "rb") as other:
         one.seek(location.offset)
         other.seek(incoming.offset)
         while piece := one.read(COMPARED):
@@ -471,7 +482,7 @@ def _same_data_set(existing: Path, incoming: IncomingFile) -> bool:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: str | os.PathLike[str]) -> None:
     if os.name != "posix":
         return
     file = os.open(folder, os.O_RDONLY)

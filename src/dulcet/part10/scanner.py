@@ -16,6 +16,7 @@ from dulcet.part10.encoding import (
     IMPLICIT_LE,
     ITEM,
     ITEM_DELIMITER,
+    LONG_VRS,
     PIXEL_DATA,
     SEQUENCE_DELIMITER,
     SHORT_VRS,
@@ -36,6 +37,8 @@ BEFORE_PIXEL_DATA: Final = min(PIXEL_DATA) - 1
 BEFORE_DELIMITERS: Final = 0xFFFDFFFF
 NO_END: Final = 1 << 63  # where a data set ends, as long as its source has not
 NOTHING: Final[frozenset[int]] = frozenset()
+AT_ONCE: Final = 64 * 1024
+"""Bytes in which no limit can be met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +74,47 @@ def scan(
     Stops before the pixel data or after the highest wanted tag; Specific Character Set is kept in any case.
     ScanTruncated when the bytes end within an element or an open sequence, ScanError for damage and at a limit.
     """
-    limits = limits or USUAL_LIMITS
     last = min(max(wanted, default=0), BEFORE_PIXEL_DATA) if wanted is not None else BEFORE_PIXEL_DATA
+    if limits is None:
+        if wanted is not None and type(source) is bytes and len(source) <= AT_ONCE:
+            header = _scan_plain(source, transfer_syntax, wanted, last)
+            if header is not None:
+                return header
+        limits = USUAL_LIMITS
     wanted = wanted | {CHARACTER_SET} if wanted is not None else None
     scanner = _Scanner(source, transfer_syntax, wanted, last, limits, clock)
     return scanner.run()
+
+
+def _scan_plain(data: bytes, transfer_syntax: str, wanted: frozenset[int], last: int) -> Header | None:
+    """The same where all up to the last wanted tag is plain, explicit VR with short headers; None where it is not."""
+    encoding = encoding_of(transfer_syntax)
+    if encoding.implicit or is_deflated(transfer_syntax):
+        return None
+    header = Header(encoding, None, _no_items)
+    values, unpack = header.values, encoding.explicit_header.unpack_from
+    at, last_start = 0, len(data) - 12
+    while at <= last_start:
+        group, element, vr, length = unpack(data, at)
+        tag = group << 16 | element
+        if vr not in SHORT_VRS:
+            if tag <= last or vr not in LONG_VRS:
+                return None
+            header.consumed = at
+            return header
+        if tag > last:
+            header.consumed = at
+            return header
+        start = at + 8
+        at = start + length
+        if tag in wanted or tag == CHARACTER_SET:
+            values[tag] = data[start:at]
+    return None
+
+
+def _no_items(header: Header, raw: bytes) -> list[Header]:
+    """Of a value that has a VR, and is no sequence."""
+    return []
 
 
 def walk_elements(source: Source, transfer_syntax: str, limits: ScanLimits) -> int:
