@@ -244,8 +244,8 @@ def errors_page() -> Iterator[str]:
         yield from ("", doc(kind), "", f"- **Cause**: {cause}.", f"- **Cure**: {cure}.", "")
     yield from ("## Log codes", "")
     yield from (
-        "Every line that dulcet logs above DEBUG ends in its code on a terminal; a record carries it as `record.code`, see "
-        "[logging](../howto/logging.md).",
+        "Every line that dulcet logs above DEBUG ends in its code on a terminal; a record carries it as `record.code`, "
+        "see [logging](../howto/logging.md).",
         "",
     )
     yield from table(
