@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import shutil
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -28,6 +30,7 @@ from dulcet.errors import DulcetError
 from dulcet.part10.location import locate_path
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
+SERVES = "worker serves"
 SENDERS = 8
 SMALL, LARGE = 2_000, 150_000
 """Bytes of pixel data: one that is held in memory, one that is written as it comes."""
@@ -109,10 +112,15 @@ class Senders:
             thread.join(30)
 
 
-def run(folder: Path, cycles: int, *, seed: int = 0, longest: float = 0.4) -> Result:
-    """So many kills; `longest` is the most that senders may work before one, in seconds."""
+def run(folder: Path, cycles: int, *, seed: int = 0, longest: float = 0.4, workers: int = 1) -> Result:
+    """So many kills; `longest` is the most that senders may work before one, in seconds.
+
+    With several workers, what is killed is chosen too: all processes, one worker and then all, or the parent alone.
+    """
     random, result = Random(seed), Result()
     command = [*peers.DULCET, "serve", "--port", "0", "--data", folder, "--allow-any", "--json"]
+    if workers > 1:
+        command += ["--workers", str(workers), "--drain", "0.1"]
     for cycle in range(cycles + 1):
         with peers.process(command) as server:
             peers.wait_until(lambda: server.ended() or '"listening"' in server.output(), 30, "the server listens")
@@ -127,11 +135,39 @@ def run(folder: Path, cycles: int, *, seed: int = 0, longest: float = 0.4) -> Re
             senders = Senders(f"ARCHIVE@127.0.0.1:{listening['port']}", cycle, result)
             senders.first.wait(10)
             time.sleep(random.uniform(0.0, longest))
-            server.popen.kill()
+            _kill(server, random, longest)
             server.wait(10)
             senders.join()
+            peers.wait_until(lambda: not any(map(_is_alive, _workers(server))), 30, "the workers are gone")
         result.cycles += 1
     return result
+
+
+def _workers(server: peers.Process) -> list[int]:
+    """The processes of all workers that there were, where there were several."""
+    lines = [json.loads(line) for line in server.output().splitlines()]
+    started = [line.get("workers", []) for line in lines if line["event"] == "listening"]
+    return [*(pid for pids in started for pid in pids), *(one["process"] for one in lines if one["event"] == SERVES)]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _kill(server: peers.Process, random: Random, longest: float) -> None:
+    """All at once; where there are workers, one of them first, which is replaced, or their parent alone."""
+    kind = random.choice(("one", "one", "all", "parent")) if _workers(server) else "all"
+    if kind == "one":
+        os.kill(random.choice(_workers(server)), signal.SIGKILL)
+        peers.wait_until(lambda: SERVES in server.output(), 30, "a worker is replaced")
+        time.sleep(random.uniform(0.0, longest))
+    os.kill(server.pid, signal.SIGKILL)  # first: it would start others
+    if kind != "parent":
+        for pid in filter(_is_alive, _workers(server)):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _listening(output: str) -> dict[str, object]:
@@ -187,12 +223,14 @@ def main() -> int:
     parser.add_argument("--cycles", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--fresh", type=int, default=25, help="cycles after which a new folder is begun")
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     done = lost = 0
     while done < options.cycles:
         folder = Path(tempfile.mkdtemp(prefix="dulcet-crash-"))
         try:
-            result = run(folder, min(options.fresh, options.cycles - done), seed=options.seed + done)
+            cycles = min(options.fresh, options.cycles - done)
+            result = run(folder, cycles, seed=options.seed + done, workers=options.workers)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         done += result.cycles
