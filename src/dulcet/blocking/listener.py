@@ -179,6 +179,7 @@ class Listener:
         # Observers may take their time over what they are told, and TLS reads ahead: those go to a thread at once.
         self._parted = None if self.config.observers or self.tls is not None else parted
         self._aborting = False
+        self._burst = 1  # connections to take at once
         self._soonest = math.inf  # nobody's deadline is before
         self._lock = threading.Lock()
         self._closing = False
@@ -362,7 +363,10 @@ class Listener:
             self._pause_accepting(HELD_BACK)
             return
         self._yielded = False
-        for _ in range(ACCEPTED_AT_ONCE if self._shared is None else 1):
+        # After one that came alone the next one probably does as well: no need to hear from the kernel that it did.
+        at_once = self._burst if self._shared is None else 1
+        self._burst = 1
+        for _ in range(at_once):
             try:
                 sock, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -387,6 +391,9 @@ class Listener:
             self._remind(guest.deadline)
             self._tell_load()
             accepted = True
+            # The request follows the connection closely: by now it is here.
+            self._guard(guest, self._hear, guest, selectors.EVENT_READ)
+        self._burst = min(2 * at_once, ACCEPTED_AT_ONCE)
 
     def _pause_accepting(self, seconds: float) -> None:
         for sock in self._sockets:

@@ -191,7 +191,7 @@ class Connection(Actions):
 
     def _finish(self) -> UpperLayerEvent | Signal:
         """Every byte is dealt with: give the buffer back, and let the end of the stream be an event."""
-        if self._deaf or self.closed:
+        if self._deaf or (self._started and self.state is State.IDLE):
             self._framer.discard()
         self._framer.release_buffer()
         if self._eof and self.state is not State.IDLE:
@@ -280,7 +280,8 @@ class Connection(Actions):
         """P-DATA request: a command set and, unless None, its data set, queued behind what is queued."""
         if not command:
             raise LocalProtocolError("a message begins with its command set; this one is empty")
-        action(Event.DATA_REQUEST, self.state)  # DT-1 or AR-7: both only send
+        if self.state is not State.ESTABLISHED:
+            action(Event.DATA_REQUEST, self.state)  # DT-1 or AR-7: both only send
         if context_id not in self.contexts:
             raise LocalProtocolError(f"presentation context {context_id} was not accepted")
         self._out.append(OutgoingMessage(context_id, command, data, self._fragment, operation))

@@ -18,6 +18,8 @@ HEADERS: Final = Struct(">BxIIBB")
 P_DATA_TF: Final = 0x04
 COMMAND: Final = 0x01
 LAST: Final = 0x02
+SMALL: Final = 8 * 1024
+"""Bytes of a data set that are rather copied than sent as a segment of their own."""
 PDV_OVERHEAD: Final = 6
 """What a maximum length counts besides the data (PS3.8 D.1): PDV length, context id, control."""
 
@@ -71,6 +73,11 @@ class OutgoingMessage:
         """Append whole PDUs until `limit` bytes are passed; the bytes appended, and whether the message has left."""
         taken = 0
         if self._command:
+            if self._length <= SMALL and max(self._length, len(self._command)) <= self._fragment:
+                whole = self._whole()
+                if whole is not None:
+                    segments.append(whole)
+                    return len(whole), True
             taken = self._take_command(segments)
             if self._length < 0:
                 return taken, True
@@ -94,6 +101,22 @@ class OutgoingMessage:
                 return taken, True
         self._position = position
         return taken, False
+
+    def _whole(self) -> bytes | None:
+        """Fast path: a message that is small and in memory, in one piece; None where it is in a file."""
+        command, data, length, context_id = self._command, self._data, self._length, self._context_id
+        count = len(command)
+        headers = HEADERS.pack(P_DATA_TF, count + 6, count + 2, context_id, COMMAND | LAST)
+        if data is None:
+            whole = headers + command
+        elif isinstance(data, FileSpan):
+            return None
+        else:
+            whole = b"".join(
+                (headers, command, HEADERS.pack(P_DATA_TF, length + 6, length + 2, context_id, LAST), data)
+            )
+        self._command, self._position = b"", max(length, 0)
+        return whole
 
     def _take_command(self, segments: list[Segment]) -> int:
         """A command set is small, so it leaves in one go, in as many PDUs as the peer's maximum length needs."""

@@ -8,6 +8,7 @@ at first.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
 from typing import Final
 
 from dulcet.errors import RemoteProtocolError
@@ -24,6 +25,9 @@ RECEIVE_BUFFER: Final = 256 * 1024
 
 POOLED_BUFFERS: Final = 64
 """More spare buffers than this are given back to the allocator."""
+
+DATA_HEADERS: Final = Struct(">BxIIBB")
+"""A P-DATA-TF and its first PDV: PDU type and length, PDV length, context id, control."""
 
 EMPTY: Final = memoryview(b"")
 
@@ -101,6 +105,8 @@ class Framer:
         if buffer is None:
             buffer = self._buffer = self._pool.take()
             self._start, self._end = 0, len(self._tail)
+            if not self._end:
+                return buffer
             buffer[: self._end] = self._tail
             self._tail = b""
         elif self._start:
@@ -142,7 +148,8 @@ class Framer:
     def release_buffer(self) -> None:
         """Give the buffer back to the pool; what little is unread is kept aside."""
         if self._buffer is not None and self._end - self._start <= 64:
-            self._tail = bytes(self._buffer[self._start : self._end])
+            if self._start < self._end:
+                self._tail = bytes(self._buffer[self._start : self._end])
             self._pool.give(self._buffer)
             self._buffer = None
             self._start = self._end = 0
@@ -156,6 +163,16 @@ class Framer:
 
     def next(self) -> Fragment | ControlPDU | DataBegins | Signal:
         """The next thing in the stream, or NEED_DATA."""
+        if (
+            self._end - self._start > DATA_HEADERS.size
+            and self._pdv_left < 0
+            and not self._pdu_left
+            and self._control is None
+            and not self.announce_data
+            and self.journal is None
+            and (fragment := self._lone_pdv()) is not None
+        ):
+            return fragment
         while True:
             available = self._end - self._start
             if self._pdv_left >= 0:
@@ -183,6 +200,21 @@ class Framer:
                 length = self._begin_pdu()
                 if length is not None:
                     return DataBegins(length)
+
+    def _lone_pdv(self) -> Fragment | None:
+        """Fast path: the first piece of a P-DATA-TF with one PDV, as nearly all have; None leaves all to the others."""
+        assert self._buffer is not None
+        start = self._start + DATA_HEADERS.size
+        pdu_type, pdu_length, length, context_id, control = DATA_HEADERS.unpack_from(self._buffer, self._start)
+        if pdu_type != P_DATA_TF or length != pdu_length - 4 or length <= 2 or 0 < self.announced < pdu_length:
+            return None
+        end = start + length - 2
+        if end <= self._end:
+            self._start = end
+            return Fragment(context_id, control & 1 != 0, control & 2 != 0, self._buffer[start:end])
+        self._context_id, self._is_command, self._is_last = context_id, control & 1 != 0, control & 2 != 0
+        self._start, self._pdv_left = start, length - 2
+        return self._piece(self._end - start)
 
     def _piece(self, available: int) -> Fragment:
         assert self._buffer is not None or not self._pdv_left
