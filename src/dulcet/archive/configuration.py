@@ -22,6 +22,7 @@ from dulcet.config import AssociationConfig, Timers
 from dulcet.errors import AddressError, DulcetError, LocalProtocolError
 from dulcet.io.certificates import CertificateTable
 from dulcet.io.tls import TLSConfig, password_from
+from dulcet.io.toml_lines import lines_of, place
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.negotiation import check_ae_title
 
@@ -142,7 +143,7 @@ def parse(text: str, name: str = "the configuration") -> Configuration:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{name}: {error}") from None
-    lines = _lines(text)
+    lines = lines_of(text)
     found = Configuration()
     for key, table in tables.items():
         if key not in ("server", "tls", "storage", "limits", "events", "peers"):
@@ -221,28 +222,8 @@ def _address(title: str, peer: PeerTable, name: str, lines: Any, tls: TLSConfig 
         raise _wrong(name, lines, ("peers", title, "address"), f"address reads host:port; {error}") from None
 
 
-def _lines(text: str) -> dict[tuple[str, ...], int]:
-    """Where each table and each key stands."""
-    found: dict[tuple[str, ...], int] = {}
-    table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if match := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
-            table = _keys(match[1])
-            found.setdefault(table, number)
-        elif match := re.match(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""", line):
-            found.setdefault((*table, *_keys(match[1])), number)
-    return found
-
-
-def _keys(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip("\"'") for part in re.findall(r""""[^"]*"|'[^']*'|[\w-]+""", dotted))
-
-
 def _wrong(name: str, lines: Mapping[tuple[str, ...], int], where: tuple[str, ...], what: str) -> ConfigurationError:
-    while where and where not in lines:
-        where = where[:-1]
-    line = f", line {lines[where]}" if where else ""
-    return ConfigurationError(f"{name}{line}: {what}")
+    return ConfigurationError(f"{place(name, lines, where)}: {what}")
 
 
 def tls_config(configuration: Configuration, given: TLSConfig | None = None) -> TLSConfig | None:

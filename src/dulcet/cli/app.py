@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any, Final
@@ -29,10 +30,13 @@ VERBS: Final = {
     "negotiate": "negotiate",
     "doctor": "doctor",
     "trace": "trace",
+    "peers": "peers",
 }
 """The module of each, in the order of the help."""
 
 SHELLS: Final = ("bash", "zsh", "fish")
+COMPLETE: Final = "_DULCET_COMPLETE"
+"""Set by a shell that asks how its line goes on."""
 
 EXAMPLES: Final = ("dulcet echo ARCHIVE@127.0.0.1:11112", "dulcet store ARCHIVE@127.0.0.1:11112 study/")
 EXIT_CODES: Final = (
@@ -111,7 +115,7 @@ def _completion(context: click.Context, _: click.Parameter, shell: str | None) -
 
         kind = get_completion_class(shell)
         assert kind is not None
-        click.echo(kind(app, {}, "dulcet", "_DULCET_COMPLETE").source())
+        click.echo(kind(app, {}, "dulcet", COMPLETE).source())
         context.exit()
 
 
@@ -134,7 +138,7 @@ app.params.append(HELP_ALL)
 
 def run(arguments: list[str]) -> None:
     """Run; ends in SystemExit with the exit code."""
-    if not arguments:
+    if not arguments and COMPLETE not in os.environ:
         with app.make_context("dulcet", [], resilient_parsing=True) as context:
             click.echo(app.get_help(context), err=True)
         sys.exit(USAGE)

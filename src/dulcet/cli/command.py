@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from dulcet.cli.nicknames import named_like
 from dulcet.cli.output import FAILED, INTERRUPTED, NO_ASSOCIATION, TERMINATED, USAGE, complain
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def _show_all(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 HELP_ALL: Final = click.Option(
     ["--help-all"], is_flag=True, is_eager=True, expose_value=False, callback=_show_all, help="Show every option."
 )
-PEER: Final = argument("peer", metavar="AET@HOST:PORT", help="The peer.")
+PEER: Final = argument("peer", metavar="AET@HOST:PORT", help="The peer, or its name.", shell_complete=named_like)
 CALLING: Final = option("--aet", metavar="AET", default="DULCET", help="Our AE title.")
 JSON: Final = option("--json", is_flag=True, help="One JSON object a line.")
 WORKERS: Final = option(

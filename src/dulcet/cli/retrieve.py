@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from dulcet.cli.command import CALLING, JSON, PATH, PEER, Misuse, option, verb
-from dulcet.cli.keys import KEYS, LEVEL, MODEL, parse_keys
+from dulcet.cli.keys import KEYS, LEVEL, MODEL, check_model, parse_keys
+from dulcet.cli.nicknames import title_of
 from dulcet.cli.output import FAILED, complain, say, say_json
 from dulcet.cli.tls_options import calls_with_tls
 
@@ -62,7 +63,7 @@ def get(
     from dulcet.blocking.association import associate
     from dulcet.services.proposals import retrieval_proposals
 
-    keys, config = _prepared(key, timeout)
+    keys, config = _prepared(key, model, timeout)
     contexts = retrieval_proposals(syntax)
     with associate(peer, calling_ae_title=aet, contexts=contexts, config=config, tls=tls) as association:
         result = association.get(to=out, level=level.upper(), model=model, progress=_progress(json), **keys)
@@ -116,9 +117,9 @@ def move(
         raise Misuse("--to AET says who gets it, --receive PORT that it comes here")
     if receive_tls and tls is None:
         raise Misuse("--receive-tls needs --tls-cert, our certificate")
-    keys, config = _prepared(key, timeout)
+    keys, config = _prepared(key, model, timeout)
     classes = [uid for row in MODELS.values() if (uid := row.move) is not None]
-    destination = check_ae_title(to, "--to") if to else aet
+    destination = check_ae_title(title_of(to), "--to") if to else aet
     with associate(peer, calling_ae_title=aet, contexts=proposals(classes), config=config, tls=tls) as association:
         result = association.move(
             destination=destination,
@@ -132,9 +133,10 @@ def move(
     return _told(peer, result, json)
 
 
-def _prepared(key: Iterable[str], timeout: float) -> tuple[dict[str, Any], Any]:
+def _prepared(key: Iterable[str], model: str | None, timeout: float) -> tuple[dict[str, Any], Any]:
     from dulcet.config import AssociationConfig, Timers
 
+    check_model(model)
     keys = parse_keys(key)
     if not any(keyword.endswith(("UID", "ID")) and value for keyword, value in keys.items()):
         raise Misuse("name what to retrieve with -k, for example -k StudyInstanceUID=1.2.3")

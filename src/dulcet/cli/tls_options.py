@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from dulcet.cli.command import PATH, option
+from dulcet.cli.nicknames import takes_names
 from dulcet.errors import TLSConfigError
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ LISTENING: Final = (
 
 
 def calls_with_tls(command: Command) -> Command:
-    """Give a command that calls peers the options; it takes `tls`, a TLSConfig or None."""
-    return _with_options(command, CALLING)
+    """Give a command that calls peers the options; it takes `tls`, a TLSConfig or None.  Its peer may have a name."""
+    return takes_names(_with_options(command, CALLING))
 
 
 def listens_with_tls(command: Command) -> Command:
@@ -66,7 +67,12 @@ def _with_options(command: Command, options: tuple[Callable[[Any], Any], ...]) -
     @functools.wraps(command)
     def run(**values: Any) -> int:
         chosen = {name: values.pop(name) for name in list(values) if name.partition("_")[0] == "tls"}
-        return command(tls=_config(**chosen) if any(chosen.values()) else None, **values)
+        tls = _config(**chosen) if any(chosen.values()) else None
+        if tls is not None and options is CALLING:  # a listener looks at its files before all else anyway
+            from dulcet.io.tls import client_context
+
+            client_context(tls)
+        return command(tls=tls, **values)
 
     for add in reversed(options):
         add(run)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dulcet.cli.command import PATH, argument, option, verb
+from dulcet.cli.nicknames import is_name
 from dulcet.cli.output import FAILED, USAGE, complain, say
+from dulcet.errors import AddressError
 
 if TYPE_CHECKING:
     from dulcet.trace.recording import Entry
@@ -120,7 +122,16 @@ class _Printer:
 
 
 def _address(text: str) -> tuple[str, int]:
-    """host:port, an AE title in front is passed over."""
+    """host:port, an AE title in front is passed over; or the name of a peer."""
+    if is_name(text):
+        from dulcet.cli.peers_file import called
+
+        try:
+            address = called(text).address
+        except AddressError as error:
+            raise ValueError(f"{text!r} is no file, and no peer as HOST:PORT names one: {error}") from None
+        assert address is not None
+        return address.host, address.port
     host, colon, port = text.rpartition("@")[2].rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise ValueError(f"{text!r} is no file, and no peer as HOST:PORT names one")
