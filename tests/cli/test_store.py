@@ -123,6 +123,8 @@ def test_json_and_the_report_say_what_became_of_each(study: Path, tmp_path: Path
         "zz.dcm": "failed",
     }
     image = read_instance(study / "images" / "000001.dcm")
+    found = image.path.stat()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", by_path["000001.dcm"].pop("time"))
     assert by_path["000001.dcm"] == {
         "path": str(image.path),
         "result": "sent",
@@ -132,10 +134,13 @@ def test_json_and_the_report_say_what_became_of_each(study: Path, tmp_path: Path
         "sop_instance_uid": image.sop_instance_uid,
         "transfer_syntax": image.transfer_syntax,
         "bytes": len(image.data_set()),
+        "peer": made.address,
+        "file_size": found.st_size,
+        "file_modified_ns": found.st_mtime_ns,
     }
     assert "truncated" in by_path["zz.dcm"]["reason"]
     assert summary | {"seconds": 0} == {
-        "summary": True, "sent": 3, "failed": 1, "skipped": 3, "not_tried": 0, "seconds": 0,
+        "summary": True, "sent": 3, "stored_before": 0, "failed": 1, "skipped": 3, "not_tried": 0, "seconds": 0,
         "bytes": sum(line["bytes"] for line in lines),
     }  # fmt: skip
     assert summary["seconds"] > 0

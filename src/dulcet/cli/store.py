@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 import click
 
@@ -17,6 +17,8 @@ from dulcet.cli.output import FAILED, USAGE, complain
 from dulcet.cli.tls_options import calls_with_tls
 
 if TYPE_CHECKING:
+    from dulcet.cli.resuming import Seen, StoredBefore
+    from dulcet.cli.tally import Tally
     from dulcet.io.tls import TLSConfig
     from dulcet.services.results import Sent
     from dulcet.upper_layer.address import Address
@@ -31,6 +33,7 @@ __all__ = ["store"]
 @option("-j", "--jobs", type=click.IntRange(1, 64), metavar="N", default=1, help="Associations in parallel.")
 @option("--dry-run", is_flag=True, help="Only say what would be sent.")
 @option("--report", type=PATH, metavar="FILE", help="Write a JSON line for each file.")
+@option("--resume", type=PATH, metavar="FILE", help="Leave out what this report has as stored.")
 @option("--timeout", type=click.FloatRange(0.1), metavar="SECONDS", default=120.0, help="To wait for each answer.")
 @JSON
 @calls_with_tls
@@ -41,6 +44,7 @@ def store(
     jobs: int,
     dry_run: bool,
     report: Path | None,
+    resume: Path | None,
     timeout: float,
     json: bool,
     tls: TLSConfig | None,
@@ -53,6 +57,7 @@ def store(
     dulcet store ARCHIVE@127.0.0.1:11112 study/
     dulcet store ARCHIVE@pacs:104 a.dcm b.dcm --jobs 4 --report sent.jsonl
     """
+    from dulcet.cli.resuming import StoredBefore, look_at
     from dulcet.cli.tally import Tally
     from dulcet.upper_layer.address import Address
 
@@ -61,30 +66,61 @@ def store(
         if not os.path.lexists(path):
             complain(f"{path} does not exist; nothing was sent")
             return USAGE
+    if resume is not None and report not in (None, resume):
+        complain("--resume goes on in its own report; leave out --report")
+        return USAGE
     with contextlib.ExitStack() as stack:
         try:
-            log = None if report is None else stack.enter_context(report.open("w", encoding="utf-8"))
-        except OSError as error:
-            complain(f"cannot write the report {report}: {error.strerror}")
+            stored = None if resume is None else StoredBefore(resume, str(address))
+            log = _opened(report, None if dry_run else stored)
+        except ValueError as error:
+            complain(str(error))
             return USAGE
+        except OSError as error:
+            complain(f"cannot write the report {resume or report}: {error.strerror}")
+            return USAGE
+        if log is not None:
+            stack.enter_context(log)
+        if stored is not None and stored.is_new:
+            complain(f"there is no report {resume} yet: everything is sent")
         unreadable: list[OSError] = []
         files = list(_walk(paths, unreadable.append))
-        tally = Tally(len(files) + len(unreadable), dry_run, json, log)
+        tally = Tally(len(files) + len(unreadable), dry_run, json, log, str(address), stored is not None)
         start = time.perf_counter()
         try:
             for sent in _unreadable(unreadable):
                 tally.note(sent)
-            results = _examined(files) if dry_run else _send(address, files, aet, jobs, timeout)
-            with contextlib.closing(results), _bar(len(files), json) as advance:
-                for sent in results:
-                    tally.note(sent)
-                    advance()
+            with _bar(len(files), json) as advance:
+                rest = files if stored is None else list(_without(stored, files, tally, advance))
+                seen = map(look_at, rest)  # just before each is read
+                results = _examined(seen) if dry_run else _send(address, seen, aet, jobs, timeout)
+                with contextlib.closing(results):
+                    for sent in results:
+                        tally.note(sent)
+                        advance()
         finally:
             tally.summary(time.perf_counter() - start)
-    if not (tally.sent or tally.failed):
+    if not (tally.sent or tally.before or tally.failed):
         complain("nothing to send: no DICOM files found")
         return FAILED
     return FAILED if tally.failed else 0
+
+
+def _opened(report: Path | None, stored: StoredBefore | None) -> TextIO | None:
+    """Where results are written to: a report of its own, or one that is gone on in."""
+    if stored is not None:
+        return stored.open()
+    return None if report is None else report.open("w", encoding="utf-8")
+
+
+def _without(stored: StoredBefore, files: list[str], tally: Tally, advance: Callable[[], object]) -> Iterator[str]:
+    """The files that are not stored yet."""
+    for path in files:
+        if path in stored:
+            tally.note_before(path)
+            advance()
+        else:
+            yield path
 
 
 def _walk(paths: Iterable[Path], unreadable: Callable[[OSError], object]) -> Iterator[str]:
@@ -107,7 +143,7 @@ def _unreadable(folders: Iterable[OSError]) -> Iterator[Sent]:
         yield Sent(error.filename, None, InstanceError(f"{error.filename}: {error.strerror}", error.filename))
 
 
-def _send(peer: Address, files: list[str], aet: str, jobs: int, timeout: float) -> Generator[Sent]:
+def _send(peer: Address, files: Iterable[Seen], aet: str, jobs: int, timeout: float) -> Generator[Sent]:
     from dulcet.blocking.sending import StoreMany
     from dulcet.config import AssociationConfig, Timers
 
@@ -116,7 +152,7 @@ def _send(peer: Address, files: list[str], aet: str, jobs: int, timeout: float) 
     return cast("Generator[Sent]", job.run(files))
 
 
-def _examined(files: Iterable[str]) -> Generator[Sent]:
+def _examined(files: Iterable[Seen]) -> Generator[Sent]:
     """What would be sent."""
     from dulcet.dimse.status import Status
     from dulcet.errors import InstanceError

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import Any, Final, TextIO
 
 from dulcet.cli.output import complain, say, say_json
 from dulcet.errors import (
@@ -18,9 +20,7 @@ from dulcet.errors import (
     NotDicom,
     PeerUnreachable,
 )
-
-if TYPE_CHECKING:
-    from dulcet.services.results import Sent
+from dulcet.services.results import Sent
 
 __all__ = ["Tally"]
 
@@ -46,7 +46,11 @@ class Tally:
     dry_run: bool = False
     json: bool = False
     report: TextIO | None = None
+    peer: str = ""
+    resumed: bool = False
+    """True where the summary says how many were stored before."""
     sent: int = 0
+    before: int = 0
     failed: int = 0
     skipped: list[str] = field(default_factory=list)
     size: int = 0
@@ -71,8 +75,28 @@ class Tally:
             self.failed += 1
             reason = reason or str(sent.status)
             self.reasons[str(sent.status) if sent.error is None else _kind(sent.error)] += 1
-        line = {
-            "path": path,
+        if self.report is not None or self.json:
+            self._tell(self._line(sent, result, reason))
+        if result == "failed" and not self.json:
+            complain(reason if path in reason else f"{path}: {reason}")
+
+    def _tell(self, line: dict[str, Any]) -> None:
+        if self.report is not None:  # at once: a run that is killed leaves what it knows
+            self.report.write(json.dumps(line) + "\n")
+            self.report.flush()
+        if self.json:
+            say_json(**line)
+
+    def note_before(self, path: str) -> None:
+        """Count one that the report has as stored."""
+        self.before += 1
+        if self.json:
+            say_json(**self._line(Sent(path, None), "stored before", ""))
+
+    def _line(self, sent: Sent, result: str, reason: str) -> dict[str, Any]:
+        """What the report and --json say of a file."""
+        return {
+            "path": str(sent.path),
             "result": result,
             "status": None if sent.status is None or self.dry_run else int(sent.status),
             "reason": reason or None,
@@ -80,28 +104,26 @@ class Tally:
             "sop_instance_uid": sent.sop_instance_uid or None,
             "transfer_syntax": sent.transfer_syntax or None,
             "bytes": sent.size,
+            "peer": self.peer,
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "file_size": getattr(sent.path, "size", None),
+            "file_modified_ns": getattr(sent.path, "modified", None),
         }
-        if self.report is not None:
-            from json import dumps
-
-            self.report.write(dumps(line) + "\n")
-            self.report.flush()
-        if self.json:
-            say_json(**line)
-        elif result == "failed":
-            complain(reason if path in reason else f"{path}: {reason}")
 
     def summary(self, seconds: float) -> None:
         """The last words."""
-        left = self.total - self.sent - self.failed - len(self.skipped)
+        left = self.total - self.sent - self.before - self.failed - len(self.skipped)
         if self.json:
             say_json(
-                summary=True, sent=self.sent, failed=self.failed, skipped=len(self.skipped), not_tried=left,
-                bytes=self.size, seconds=round(seconds, 3),
+                summary=True, sent=self.sent, stored_before=self.before, failed=self.failed, skipped=len(self.skipped),
+                not_tried=left, bytes=self.size, seconds=round(seconds, 3),
             )  # fmt: skip
             return
         verb = "would be sent" if self.dry_run else "sent"
-        parts = [f"{self.sent} {verb} ({_bytes(self.size)})", f"{self.failed} failed", f"{len(self.skipped)} skipped"]
+        parts = [f"{self.sent} {verb} ({_bytes(self.size)})"]
+        if self.resumed:
+            parts.append(f"{self.before} stored before")
+        parts += [f"{self.failed} failed", f"{len(self.skipped)} skipped"]
         if left:
             parts.append(f"{left} not tried")
         rate = f", {_bytes(self.size / seconds)}/s" if seconds and self.sent and not self.dry_run else ""
