@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
 from dulcet._version import __version__
-from dulcet.cli.command import HELP_ALL, Misuse, Option, Verb, option, show_traceback
+from dulcet.cli.command import HELP_ALL, Misuse, Option, Verb, option
 from dulcet.cli.output import INTERRUPTED, USAGE, complain, start_logging
 
 __all__ = ["EXIT_CODES", "VERBS", "app", "commands", "run"]
@@ -70,12 +70,11 @@ class Verbs(click.Group):
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """One screen: what it is, two examples, every command."""
         formatter.write(f"Usage: {ctx.command_path} [--debug] COMMAND ...\n\n")
-        formatter.write("DICOM networking.  A peer is AET@HOST:PORT; `dulcet COMMAND --help` says more.\n\n")
+        formatter.write("DICOM networking.  More: dulcet COMMAND --help, dulcet --help-all\n\n")
         for example in EXAMPLES:
             formatter.write(f"  {example}\n")
         with formatter.section("Commands"):
             formatter.write_dl([(name, command(name).get_short_help_str()) for name in VERBS])
-        formatter.write("More: dulcet --help-all\n")
 
     def complete_help(self, ctx: click.Context) -> str:
         """The same with the options that every command knows, and exit codes."""
@@ -136,7 +135,7 @@ def app(debug: bool) -> None:  # fmt: skip
 app.params.append(HELP_ALL)
 
 
-def run(arguments: list[str]) -> None:
+def run(arguments: list[str]) -> NoReturn:
     """Run; ends in SystemExit with the exit code."""
     if not arguments and COMPLETE not in os.environ:
         with app.make_context("dulcet", [], resilient_parsing=True) as context:
@@ -147,7 +146,10 @@ def run(arguments: list[str]) -> None:
     try:
         code: Any = app.main(arguments, prog_name="dulcet", standalone_mode=False)
     except click.ClickException as error:
-        show_traceback()
+        if "--debug" in arguments:
+            import traceback
+
+            traceback.print_exc()
         complain(_sentence(error))
         code = USAGE
     except click.Abort:

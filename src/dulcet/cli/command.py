@@ -35,7 +35,6 @@ __all__ = [
     "carry_out",
     "exit_code",
     "option",
-    "show_traceback",
     "verb",
 ]
 
@@ -201,11 +200,24 @@ def _show_all(context: click.Context, _: click.Parameter, wanted: bool) -> None:
         context.exit()
 
 
+def _title(context: click.Context, _: click.Parameter, title: str) -> str:
+    """Ours, which is wrong before anything else is looked at."""
+    if context.resilient_parsing:  # a shell completes the line
+        return title
+    from dulcet.errors import LocalProtocolError
+    from dulcet.upper_layer.negotiation import check_ae_title
+
+    try:
+        return check_ae_title(title, "--aet")
+    except LocalProtocolError as error:
+        raise Misuse(str(error)) from error
+
+
 HELP_ALL: Final = click.Option(
     ["--help-all"], is_flag=True, is_eager=True, expose_value=False, callback=_show_all, help="Show every option."
 )
 PEER: Final = argument("peer", metavar="AET@HOST:PORT", help="The peer, or its name.", shell_complete=named_like)
-CALLING: Final = option("--aet", metavar="AET", default="DULCET", help="Our AE title.")
+CALLING: Final = option("--aet", metavar="AET", default="DULCET", callback=_title, help="Our AE title.")
 JSON: Final = option("--json", is_flag=True, help="One JSON object a line.")
 WORKERS: Final = option(
     "--workers", type=click.IntRange(1, 64), metavar="N", rare=True,
@@ -232,7 +244,7 @@ def carry_out(command: Callable[[], int]) -> int:
         code = exit_code(error)
         if code is None or (isinstance(error, OSError) and error.errno == errno.EPIPE):
             raise  # a fault of ours; or whoever read our output has gone: click ends quietly
-        show_traceback()
+        _show_traceback()
         complain(str(error))
         return code
 
@@ -248,7 +260,7 @@ def exit_code(error: Exception) -> int | None:
     return FAILED if isinstance(error, errors.DulcetError | OSError) else None
 
 
-def show_traceback() -> None:
+def _show_traceback() -> None:
     """Where --debug asks for it: what is being handled, on standard error."""
     import logging
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from dulcet.cli.command import CALLING, JSON, PEER, Misuse, option, verb
-from dulcet.cli.keys import KEYS, LEVEL, MODEL, headings, parse_keys, shown
+from dulcet.cli.keys import KEYS, LEVEL, MODEL, check_model, headings, parse_keys, shown
 from dulcet.cli.output import FAILED, complain, printable, say
 from dulcet.cli.tls_options import calls_with_tls
 
@@ -69,11 +69,8 @@ def find(
 
     keys = parse_keys(key)
     wanted: str | None = level.upper()
-    if model is not None and not model[:1].isdigit():
-        try:
-            row = find_model(model)
-        except ValueError as error:
-            raise Misuse(str(error)) from None
+    row = check_model(model)
+    if row is not None:
         if row.find is None:
             raise Misuse(f"--model {model} cannot be queried (PS3.4)")
         if not row.levels:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from dulcet.cli.command import Misuse, option
 
-__all__ = ["KEYS", "LEVEL", "MODEL", "parse_keys"]
+if TYPE_CHECKING:
+    from dulcet.services.models import InformationModel
+
+__all__ = ["KEYS", "LEVEL", "MODEL", "check_model", "headings", "parse_keys", "shown"]
 
 LEVELS: Final = ("patient", "study", "series", "image")
 
@@ -40,6 +43,18 @@ def parse_keys(keys: Iterable[str]) -> dict[str, Any]:
             inner = entered
         inner[last] = _value(value) if equals else None
     return result
+
+
+def check_model(model: str | None) -> InformationModel | None:
+    """The information model of this name; None for a UID and for nothing."""
+    from dulcet.services.models import find_model
+
+    if model is None or model[:1].isdigit():
+        return None
+    try:
+        return find_model(model)
+    except ValueError as error:
+        raise Misuse(str(error)) from None
 
 
 def _keyword(text: str, key: str) -> str:
