@@ -86,6 +86,31 @@ def test_asking_for_a_context_too_early_is_not_remembered() -> None:
     assert pair.requestor.core.context_for(CT) is not None
 
 
+def test_an_echo_is_what_an_invoked_one_is(pair: Pair) -> None:
+    user, provider = pair.requestor.core, pair.acceptor.core
+    where = user.need_context(VERIFICATION)
+    for message_id in (1, 2):
+        operation = user.echo(where, owner="mine") if message_id == 1 else user.invoke(
+            where, Command.make(CommandField.C_ECHO_RQ, validate=False, AffectedSOPClassUID=VERIFICATION), owner="mine"
+        )  # fmt: skip
+        assert (operation.message_id, operation.owner, operation.field) == (message_id, "mine", 0x30)
+        assert (operation.sop_class_uid, operation.sop_instance_uid, operation.size) == (VERIFICATION, None, 0)
+        pair.run()
+        (received,) = pair.acceptor.told()
+        assert isinstance(received, RequestReceived)
+        assert received.request.command == Command.make(
+            CommandField.C_ECHO_RQ, MessageID=message_id, AffectedSOPClassUID=VERIFICATION
+        )
+        with pytest.raises(LocalProtocolError, match="1 operations are outstanding"):
+            user.echo(where)
+        provider.respond_status(received.request, 0)
+        pair.run()
+        (response,) = answers(pair)
+        assert isinstance(response, ResponseReceived)
+        assert response.operation is operation
+        assert response.is_final
+
+
 # --- association control -------------------------------------------------------------------------------------------
 
 

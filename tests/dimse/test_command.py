@@ -14,8 +14,8 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import UID
 
 from dulcet.dimse import command as module
-from dulcet.dimse.command import HIGH, LOW, MEDIUM, Command, encode_c_store_rq, encode_response
-from dulcet.dimse.elements import COMMAND_ELEMENTS, COMMAND_TAGS
+from dulcet.dimse.command import HIGH, LOW, MEDIUM, Command, encode_c_echo_rq, encode_c_store_rq, encode_response
+from dulcet.dimse.elements import COMMAND_ELEMENTS, COMMAND_TAGS, decode_text
 from dulcet.dimse.messages import MESSAGES, CommandField, DataSetRule
 from dulcet.dimse.status import Status
 from dulcet.errors import LocalProtocolError, RemoteProtocolError
@@ -632,6 +632,30 @@ def test_the_fast_store_request_leaves_refusals_to_the_general_path(
         encode_c_store_rq(message_id, class_uid, instance_uid, priority)
 
 
+@given(shorts, uids)
+def test_the_fast_echo_request_is_the_general_one(message_id: int, class_uid: str) -> None:
+    general = Command.make(CommandField.C_ECHO_RQ, MessageID=message_id, AffectedSOPClassUID=class_uid)
+    assert encode_c_echo_rq(message_id, class_uid) == general.encode()
+    assert Command.decode(general.encode()) == general
+
+
+@pytest.mark.parametrize(("message_id", "class_uid"), [(0x10000, CT), (None, CT), (1, "1" * 65), (1, None)])
+def test_the_fast_echo_request_leaves_refusals_to_the_general_path(message_id: Any, class_uid: Any) -> None:
+    with pytest.raises(LocalProtocolError, match="C-ECHO-RQ"):
+        encode_c_echo_rq(message_id, class_uid)
+
+
+@pytest.mark.parametrize("value", ["1.2", "1.2\\3.4", " 1.2 ", "1" * 3000, " "])
+def test_class_uids_that_come_again_mean_the_same(value: str) -> None:
+    data = encode_c_echo_rq(7)
+    uid = value.encode() + b"\0" * (len(value) % 2)
+    start = struct.pack("<HHII", 0, 0, 4, 0) + struct.pack("<HHI", 0, 2, len(uid)) + uid
+    for _ in range(2):
+        again = Command.decode(start + data[data.index(struct.pack("<HH", 0, 0x0100)) :])
+        assert again.affected_sop_class_uid == decode_text(uid)
+        assert again.message_id == 7
+
+
 def test_a_response_echoes_uids_that_no_request_of_ours_would_carry() -> None:
     bad = "1" * 65
     response = Command.decode(encode_response(0x0001, 7, bad, bad, 0xA900))
@@ -666,6 +690,7 @@ def _both_ways(data: bytes) -> None:
 _common = st.one_of(
     st.builds(encode_c_store_rq, shorts, uids, uids, st.sampled_from([0, 1, 2]), st.none() | st.just(("MOVER", 3))),
     st.builds(encode_response, st.sampled_from([1, 0x30]), shorts, uids, uids | st.none(), shorts),
+    st.builds(encode_c_echo_rq, shorts, uids),
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from dulcet.config import AssociationConfig
 from dulcet.dimse.clocks import WITH_SUBOPERATIONS, Clocks, Watch
-from dulcet.dimse.command import Command, encode_c_store_rq, encode_response
+from dulcet.dimse.command import Command, encode_c_echo_rq, encode_c_store_rq, encode_response
 from dulcet.dimse.events import (
     AssociationEvent,
     CancelReceived,
@@ -40,6 +40,7 @@ __all__ = ["Association"]
 
 RESPONSE: Final = 0x8000
 STORE_RQ: Final = int(CommandField.C_STORE_RQ)
+ECHO_RQ: Final = int(CommandField.C_ECHO_RQ)
 CANCEL_RQ: Final = int(CommandField.C_CANCEL_RQ)
 PENDING: Final = frozenset((0xFF00, 0xFF01))
 MAY_PEND: Final = frozenset(
@@ -281,6 +282,12 @@ class Association(Clocks):
         self._send(operation, command, data)
         return operation
 
+    def echo(self, context: PresentationContext, *, owner: Any = None) -> Operation:
+        """C-ECHO request (PS3.7 section 9.1.5) of the context's own SOP class."""
+        operation = self._operation(context, ECHO_RQ, None, context.abstract_syntax, None, owner)
+        self._send(operation, encode_c_echo_rq(operation.message_id, context.abstract_syntax), None)
+        return operation
+
     def invoke(
         self, context: PresentationContext, command: Command, data: Source | None = None, *, owner: Any = None
     ) -> Operation:
@@ -403,15 +410,15 @@ class Association(Clocks):
             sent = happenings.MessageSent(context.context_id, Command.decode(command), size)
             self.connection.journal.append(sent)
 
-    def _finished(self, name: str, message_id: int, status: int, by_us: bool, size: int) -> None:
+    def _finished(self, command: Command, message_id: int, status: int, by_us: bool, size: int) -> None:
         if self.connection.journal is not None:
-            name = name.removesuffix("-RQ")
+            name = command.name.removesuffix("-RQ").removesuffix("-RSP")
             finished = happenings.OperationFinished(name, message_id, status, by_us, size)
             self.connection.journal.append(finished)
 
     def _answered(self, request: Request, status: int) -> None:
         request.answered = True
-        self._finished(request.command.name, request.message_id, status, True, request.size)
+        self._finished(request.command, request.message_id, status, True, request.size)
         self._unsent_answers += 1
         if self.performing.get(request.message_id) is request:
             del self.performing[request.message_id]
@@ -499,30 +506,31 @@ class Association(Clocks):
         """A command set is whole."""
         if self.connection.journal is not None:
             self.connection.journal.append(happenings.MessageReceived(self._context_id, command))
-        if command.field == CANCEL_RQ:
+        field, has_data_set = command.field, command.has_data_set
+        if field == CANCEL_RQ:
             return self._cancel_received(command)
-        if command.is_response:
-            if command.has_data_set:
+        if field & RESPONSE:
+            if has_data_set:
                 self._incoming, self._data, self._refuse = command, bytearray(), None
                 return None
             return self._response(command, None)
         request = Request(self.contexts[self._context_id], command)
-        self._refuse = self._refusal(request)
-        if not command.has_data_set:
+        self._refuse = self._refusal(request, has_data_set)
+        if not has_data_set:
             return self._request(request)
         self._incoming = request
-        if self._refuse is None and command.field == STORE_RQ:
+        if self._refuse is None and field == STORE_RQ:
             self._store = request
             request.streams = True
             return self._request(request)
         self._data = bytearray() if self._refuse is None else None
         return None
 
-    def _refusal(self, request: Request) -> int | None:
+    def _refusal(self, request: Request, has_data_set: bool) -> int | None:
         """The status of a request that DIMSE itself refuses, whoever provides the service (PS3.7 Annex C)."""
         if request.message_id in self.performing:
             return Status.DUPLICATE_INVOCATION
-        if request.field == STORE_RQ and not request.command.has_data_set:
+        if request.field == STORE_RQ and not has_data_set:
             return Status.CANNOT_UNDERSTAND
         return None
 
@@ -582,8 +590,7 @@ class Association(Clocks):
         operation.size += len(data or b"")
         if is_final:
             del self.outstanding[operation.message_id]
-            name = command.name.removesuffix("-RSP")
-            self._finished(name, operation.message_id, command.status or 0, False, operation.size)
+            self._finished(command, operation.message_id, command.status or 0, False, operation.size)
         return ResponseReceived(operation, command, data, is_final)
 
     def _cancel_received(self, command: Command) -> AssociationEvent:

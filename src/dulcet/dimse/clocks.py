@@ -13,6 +13,7 @@ from dulcet.dimse.messages import CommandField
 from dulcet.dimse.operations import Operation, Request
 from dulcet.upper_layer.connection import Connection
 from dulcet.upper_layer.events import TimedOut
+from dulcet.upper_layer.state import State
 
 __all__ = ["WITH_SUBOPERATIONS", "Clocks"]
 
@@ -50,19 +51,26 @@ class Clocks:
 
         What was armed since the last call starts now: call it just before waiting, after everything that came.
         """
-        deadlines = [self.connection.timer(now)]
-        if not self.connection.is_established:
-            return deadlines[0]
-        deadlines.append(self._watch_timer(now))
+        connection = self.connection
+        soonest = connection.timer(now)
+        if connection.state is not State.ESTABLISHED:
+            return soonest
+        watch = self._watch_timer(now)
+        if watch is not None and (soonest is None or watch < soonest):
+            soonest = watch
         response = self.config.timers.response
         if response is not None:
-            deadlines.append(self._stall_timer(now, response))
+            stall = self._stall_timer(now, response)
+            if stall is not None and (soonest is None or stall < soonest):
+                soonest = stall
             for operation in self.outstanding.values():
                 if operation.departed:
-                    if operation.deadline is None:
-                        operation.deadline = now + response
-                    deadlines.append(operation.deadline)
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+                    deadline = operation.deadline
+                    if deadline is None:
+                        deadline = operation.deadline = now + response
+                    if soonest is None or deadline < soonest:
+                        soonest = deadline
+        return soonest
 
     def handle_timer(self, now: float) -> None:
         """Let the timers that ran out by `now` act; read what there is to read first, and pull."""

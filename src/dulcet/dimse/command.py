@@ -32,7 +32,16 @@ from dulcet.dimse.elements import (
 from dulcet.dimse.messages import MESSAGES, RESPONSE, CommandField, DataSetRule, MessageDefinition
 from dulcet.errors import LocalProtocolError, RemoteProtocolError
 
-__all__ = ["HIGH", "LOW", "MEDIUM", "NO_DATA_SET", "Command", "encode_c_store_rq", "encode_response"]
+__all__ = [
+    "HIGH",
+    "LOW",
+    "MEDIUM",
+    "NO_DATA_SET",
+    "Command",
+    "encode_c_echo_rq",
+    "encode_c_store_rq",
+    "encode_response",
+]
 
 NO_DATA_SET: Final = 0x0101  # (0000,0800) Command Data Set Type; any other value says that a data set follows
 DATA_SET: Final = 0x0001  # the one of the other values that we send
@@ -323,18 +332,33 @@ _PRIORITY, _DATA_SET_TYPE, _STATUS = _header(0x0700, 2), _header(0x0800, 2), _he
 
 _CLASS_START: Final = Struct("<8s4x4sI")  # the group length, whatever its value; the header of the class UID
 _FOUR_SHORTS: Final = Struct("<8sH8sH8sH8sH")
+_THREE_SHORTS: Final = Struct("<8sH8sH8sH")
 _INSTANCE_HEADER: Final = Struct("<4sI")
 
 
+_LONGEST: Final = 66
+"""Bytes of a class UID that is worth remembering; a longer one is wrong."""
+_remembered: Final = lru_cache(maxsize=512)(decode_text)  # SOP classes come again and again
+
+
+def _class_uid(value: bytes) -> str | None:
+    return _remembered(value) if len(value) <= _LONGEST else decode_text(value)
+
+
 def _decode_store(data: bytes) -> dict[int, Any] | None:
-    """C-STORE-RQ, C-STORE-RSP and C-ECHO-RSP exactly as everybody writes them; None for anything else.
+    """C-STORE-RQ, C-STORE-RSP, C-ECHO-RQ and -RSP exactly as everybody writes them; None for anything else.
 
     The layout: class UID, Command Field, message id, then priority and data set type or data set type and status, then
-    the instance UID or nothing.
+    the instance UID or nothing; of a C-ECHO-RQ the data set type alone.
     """
     try:
         start, tag, length = _CLASS_START.unpack_from(data)
         after_class = 20 + length
+        if len(data) == after_class + _THREE_SHORTS.size:
+            h1, field, h2, message_id, h3, third = _THREE_SHORTS.unpack_from(data, after_class)
+            if start != _START or tag != _CLASS or h1 != _FIELD or h2 != _ID or h3 != _DATA_SET_TYPE:
+                return None
+            return {0x0002: _class_uid(data[20:after_class]), 0x0100: field, 0x0110: message_id, 0x0800: third}
         h1, field, h2, message_id, h3, third, h4, fourth = _FOUR_SHORTS.unpack_from(data, after_class)
     except struct.error:
         return None
@@ -347,7 +371,7 @@ def _decode_store(data: bytes) -> dict[int, Any] | None:
     else:
         return None
     elements = {
-        0x0002: decode_text(data[20:after_class]),
+        0x0002: _class_uid(data[20:after_class]),
         0x0100: field,
         tags[0]: message_id,
         tags[1]: third,
@@ -366,6 +390,7 @@ def _decode_store(data: bytes) -> dict[int, Any] | None:
 
 
 _STORE_RQ: Final = Struct("<8sH8sH8sH4sI")  # message id, priority, data set type, the header of the instance UID
+_ECHO_RQ: Final = Struct("<8sH8sH")  # message id, data set type
 _RESPONSE: Final = Struct("<8sH8sH8sH")  # message id answered, data set type, status
 
 
@@ -376,6 +401,16 @@ def _template(field: int, class_uid: str) -> tuple[int, bytes]:
         raise ValueError
     encoded = Command({0x0002: class_uid, 0x0100: field}).encode()[GROUP_LENGTH.size :]
     return len(encoded), encoded
+
+
+def encode_c_echo_rq(message_id: int, class_uid: str = "1.2.840.10008.1.1") -> bytes:
+    """A C-ECHO-RQ.  Raises LocalProtocolError like `Command.make`."""
+    try:  # fast path: equal to the general one below
+        length, start = _template(CommandField.C_ECHO_RQ, class_uid)
+        middle = _ECHO_RQ.pack(_ID, message_id, _DATA_SET_TYPE, NO_DATA_SET)
+        return GROUP_LENGTH.pack(0, 0, 4, length + _ECHO_RQ.size) + start + middle
+    except (struct.error, TypeError, ValueError):
+        return Command.make(CommandField.C_ECHO_RQ, AffectedSOPClassUID=class_uid, MessageID=message_id).encode()
 
 
 def encode_c_store_rq(
