@@ -26,7 +26,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("copy")
     for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile"):
         shutil.copy(ROOT / name, copy / name)
-    for name in ("src", "tests", "tools", "docs"):
+    for name in ("src", "man", "tests", "tools", "docs"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
@@ -45,12 +45,15 @@ def dist_info(wheel: zipfile.ZipFile, name: str) -> str:
     return wheel.read(f"dulcet-{_version.__version__}.dist-info/{name}").decode()
 
 
-def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
+def test_the_wheel_holds_every_file_of_the_package_manual_pages_and_nothing_else(wheel):
     package = ROOT / "src" / "dulcet"
     files = {path.relative_to(ROOT / "src").as_posix() for path in package.rglob("*") if path.is_file()}
     files = {name for name in files if "__pycache__" not in name}
     assert "dulcet/py.typed" in files
-    assert {name for name in wheel.namelist() if ".dist-info/" not in name} == files
+    data = f"dulcet-{_version.__version__}.data/data/share/man/man1"
+    pages = {f"{data}/{path.name}" for path in (ROOT / "man").iterdir()}
+    assert len(pages) > 10
+    assert {name for name in wheel.namelist() if ".dist-info/" not in name} == files | pages
 
 
 def test_the_wheel_has_the_command(wheel):

@@ -320,12 +320,25 @@ def fixed_bounds() -> Iterator[tuple[str, str, str, str]]:
 # ---------------------------------------------------------------------- commands
 
 
+COMPLETION: Final = (
+    *("### Shell completion", "", "Commands, options, their values, files and the names of peers:", ""),
+    *("| shell | once, in your own account |", "|---|---|"),
+    "| bash | `dulcet --show-completion bash >> ~/.bash_completion` |",
+    "| zsh | `dulcet --show-completion zsh > ~/.zfunc/_dulcet`; `~/.zshrc` has `fpath+=~/.zfunc` before `compinit` |",
+    "| fish | `dulcet --show-completion fish > ~/.config/fish/completions/dulcet.fish` |",
+    *("", "In the shell at hand: `eval \"$(dulcet --show-completion bash)\"`.", ""),
+    *("### Manual pages", ""),
+    *("`man dulcet`, `man dulcet-store`, …; `pip` puts them into `share/man` of the environment.", ""),
+)
+
+
 def commands_page() -> Iterator[str]:
     yield from ("# Commands", "", MADE, "")
     yield from ("A peer is `AET@host:port`.  `dulcet COMMAND --help-all` says the same, `--help` the most of it.", "")
     yield from table(("exit code", "means"), EXIT_CODES)
     yield from ("## dulcet", "", "`dulcet [OPTIONS] COMMAND ...`", "")
     yield from table(("option", "what"), ((f"`{option.names()}`", option.help) for option in dulcet_command.options()))
+    yield from COMPLETION
     for name, command in commands().items():
         words = " ".join(argument.record()[0] for argument in command.arguments())
         yield from (f"## dulcet {name}", "", f"`{f'dulcet {name} [OPTIONS] {words}'.rstrip()}`", "")
