@@ -94,6 +94,36 @@ def test_waiting_ends_at_its_deadline_with_bytes_or_with_a_bell(pair: tuple[Tran
 
 
 @pytest.mark.usefixtures("waiting")
+def test_acknowledgements_are_hurried_where_a_peer_sends_in_pieces_and_only_there(
+    pair: tuple[Transport, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = pair
+    hurried: list[object] = []
+    monkeypatch.setattr(transport, "quick_ack", hurried.append)
+    buffer = memoryview(bytearray(100))
+
+    def hear(data: bytes) -> None:
+        far.sendall(data)
+        assert near.wait(read=True, deadline=time.monotonic() + PATIENCE) == (True, False, False)
+        assert near.read_into(buffer) == len(data)
+
+    for _ in range(5):  # in turn: each answer carries the acknowledgement
+        hear(b"whole")
+        assert near.write([b"answer"])
+    assert not hurried
+    hear(b"a piece")
+    assert not hurried
+    hear(b"and the rest")
+    assert len(hurried) == 1
+    for _ in range(transport.PIECES):  # so does the next message, it seems
+        assert near.write([b"answer"])
+        hear(b"whole")
+    assert len(hurried) == 1 + transport.PIECES
+    assert near.write([b"answer"])
+    hear(b"whole")
+    assert len(hurried) == 1 + transport.PIECES
+
+
 def test_a_connection_that_broke_takes_everything_and_sends_nothing(pair: tuple[Transport, socket.socket]) -> None:
     near, far = pair
     far.send(b"last words")

@@ -38,6 +38,7 @@ from dulcet.services.incoming import log_refusal
 from dulcet.services.invocations import Invocation
 from dulcet.services.proposals import association_request
 from dulcet.services.results import Response, Retrieved, Sent
+from dulcet.uids import VERIFICATION
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import NEED_DATA, PAUSED, AssociateAccepted
 from dulcet.upper_layer.items import CommonExtendedNegotiation, UserIdentityRQ, UserItem
@@ -136,7 +137,12 @@ class Association(Channel):
 
     def echo(self) -> Response:
         """C-ECHO (PS3.7 section 9.1.5)."""
-        return self._ask(invocations.echo(self._core))
+        context = self._core.need_context(VERIFICATION)
+        self._check_usable()
+        with self._lock:
+            operation = self._core.echo(context)
+            self._flush()
+        return _response(operation, self._response_to(operation))
 
     def store(self, what: InstanceSource, *, priority: int = MEDIUM, originator: tuple[str, int] | None = None) -> Sent:
         """C-STORE of a path, open file, bytes or Dataset (PS3.7 section 9.1.1), converted if need be and possible.
@@ -357,7 +363,8 @@ class Association(Channel):
     def _response_to(self, operation: Operation) -> ResponseReceived:
         """The next response to one operation; those to others are kept for whoever asks for them."""
         while True:
-            kept = self._inbox.get(operation)  # looked at anew: a request served in between may have put it there
+            # Looked at anew each time: a request served in between may have put it there.
+            kept = self._inbox.get(operation) if self._inbox else None
             if kept:
                 response = kept.popleft()
                 if not kept:

@@ -173,7 +173,8 @@ class Channel(Negotiated):
             with self._lock:
                 event = core.next_event()
             if event is NEED_DATA or event is PAUSED:
-                self._check_usable()
+                if self.ending is not None:
+                    self._check_usable()
                 if core.closed:
                     self._ended(Closed(expected=True))
                 self._exchange(None)
@@ -220,16 +221,17 @@ class Channel(Negotiated):
             self.abort()
             self._check_usable()
         with self._lock:
-            self._flush()
-            if (core.wants_close and not transport.has_unsent) or (transport.broken and core.is_full):
+            if core.has_output or transport.has_unsent or self._waiting_for_room:
+                self._flush()
+            idle, read = not transport.has_unsent, not core.is_full
+            if (idle and core.wants_close) or (transport.broken and not read):
                 core.eof_received()
                 return True
-            if room and not transport.has_unsent:
+            if room and idle:
                 return True
-            if self._streaming and not transport.has_unsent and not core.is_full and self._read():
+            if self._streaming and idle and read and self._read():
                 return True
             timer = core.timer(time.monotonic())
-            read = not core.is_full
         until = timer if deadline is None else deadline if timer is None else min(timer, deadline)
         readable, writable, woken = transport.wait(read=read, deadline=until)
         if self._interrupted and self.ending is None:

@@ -27,6 +27,9 @@ __all__ = ["Transport"]
 POLL_IN: Final = getattr(select, "POLLIN", 1)
 POLL_OUT: Final = getattr(select, "POLLOUT", 4)
 
+PIECES: Final = 16
+"""Waits for which acknowledgements are hurried after a peer was seen to send in pieces; the kernel counts as far."""
+
 LINGER: Final = Struct("ii").pack(1, 0)
 """SO_LINGER of 0 seconds: `close` drops what is unsent and resets."""
 
@@ -49,6 +52,8 @@ class Transport:
         self._alarm: socket.socket | None = None
         self._bell: socket.socket | None = None
         self._broken = False
+        self._unacknowledged = False  # bytes came, and nothing left since that told the peer
+        self._pieces = 0  # waits for which acknowledgements are hurried
 
     @property
     def is_open(self) -> bool:
@@ -113,6 +118,7 @@ class Transport:
                 # The peer is gone; what it said last can still be read, so this is no end yet.
                 self._broken = True
             done = sum(counts)
+        self._unacknowledged = False
         self._unsent = None
         if self._train is not None:
             trains.give(self._train)
@@ -122,7 +128,9 @@ class Transport:
     def read_into(self, buffer: memoryview) -> int | None:
         """Bytes received; 0 at the end of the stream or when the connection broke, None when there is nothing yet."""
         try:
-            return self._sock.recv_into(buffer)
+            count = self._sock.recv_into(buffer)
+            self._unacknowledged = True
+            return count
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
@@ -145,8 +153,8 @@ class Transport:
 
     def wait(self, *, read: bool, deadline: float | None) -> tuple[bool, bool, bool]:
         """Wait until readable (if `read`), writable (if bytes are unsent), woken, or `deadline`: which of the three."""
-        if read:
-            quick_ack(self._sock)
+        if read and (self._unacknowledged or self._pieces):
+            self._acknowledge()
         timeout = None if deadline is None else max(deadline - time.monotonic(), 0.0)
         write = self._unsent is not None
         if self._poll is None:
@@ -165,6 +173,15 @@ class Transport:
                 self._quiet()
         other = got & ~(POLL_IN | POLL_OUT)  # an error or a hang-up: reading tells which
         return bool(got & POLL_IN or (other and read)), bool(got & POLL_OUT or (other and write)), bool(alarm)
+
+    def _acknowledge(self) -> None:
+        """Have the kernel acknowledge at once what came and what comes next.
+
+        A peer that sends in pieces with Nagle's algorithm on waits for it.  Who sends whole messages in turn does not:
+        our answers carry it.
+        """
+        self._pieces = PIECES if self._unacknowledged else self._pieces - 1
+        quick_ack(self._sock)
 
     def _select(self, read: bool, write: bool, timeout: float | None) -> tuple[bool, bool, bool]:
         """The same where there is no poll."""

@@ -161,10 +161,11 @@ class Connection(Actions):
             if events:
                 return events.popleft()
             state = self.state
-            if state in ANSWER_OWED:
-                return PAUSED
-            if self._deaf or state in BEFORE_BYTES:
-                return self._finish()
+            if state is not State.ESTABLISHED:
+                if state in ANSWER_OWED:
+                    return PAUSED
+                if self._deaf or state in BEFORE_BYTES:
+                    return self._finish()
             try:
                 got = framer.next()
                 if type(got) is Fragment:
