@@ -30,7 +30,7 @@ AWAY: Final = 2**64 - 1
 """What a process that does not listen has in hand."""
 LOCK_TRIES: Final = 50
 LOCK_PAUSE: Final = 0.001
-"""Between two tries: one who was stopped while it counted delays the others for 50 ms, and then no longer."""
+"""Between two tries: one that was stopped while it counted delays others by 50 ms, not for ever."""
 WORD: Final = 8
 
 

@@ -40,7 +40,7 @@ BACKLOG: Final = 1024
 PORT_TRIES: Final = 8
 """A port that is free on the first address may be taken on the next one."""
 
-HELD_BACK: Final = 0.02
+HELD_BACK: Final = 0.1
 """Seconds that a process leaves a new connection to those who have less in hand and share its port."""
 
 CURES: Final = {
