@@ -92,7 +92,8 @@ def test_a_configuration_says_who_may_do_what(tmp_path: Path) -> None:
     hook = json.dumps([sys.executable, "-c", f"import sys; open({str(told)!r}, 'a').write(sys.stdin.read() + chr(10))"])
     config.write_text(
         f'[server]\nae_title = "PACS"\nport = 0\ndata = "{tmp_path / "data"}"\n[storage]\ndurability = "none"\n'
-        f'[events]\nhook = {hook}\nseries_quiet = 0\nstudy_quiet = 0\n[peers.CT]\noperations = ["store"]\n'
+        f'[events]\nhook = {hook}\nseries_quiet = 0\nstudy_quiet = 0\n'
+        '[limits]\nassociations_per_title = 1\n[peers.CT]\noperations = ["store"]\n'
     )
     printed = dulcet("serve", "--config", config, "--print-config").check().output
     (tmp_path / "printed.toml").write_text(printed)
@@ -106,6 +107,8 @@ def test_a_configuration_says_who_may_do_what(tmp_path: Path) -> None:
             with pytest.raises(library.StatusError) as caught:
                 list(association.find(level="STUDY"))
             assert caught.value.status == 0x0124
+            with pytest.raises(library.AssociationRefused, match="2,3,2"):  # one of its title stands
+                library.associate(server.address, calling_ae_title="CT")
         peers.wait_until(lambda: told.exists() and len(told.read_text().splitlines()) >= 3, 20, "three events")
     events = [json.loads(line) for line in told.read_text().splitlines()]
     assert {event["event"] for event in events} == {"instance stored", "series stable", "study stable"}

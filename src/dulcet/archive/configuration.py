@@ -84,6 +84,7 @@ class Limits:
 
     associations: int = _value(500, "associations at once", low=1)
     associations_per_address: int = _value(100, "associations at once from one address", low=1)
+    associations_per_title: int = _value(0, "associations at once of one calling AE title; 0 for any number", low=0)
     idle: float = _value(300.0, "seconds of silence before an association is aborted", low=1)
     maximum_length: int = _value(131072, "the longest P-DATA-TF that we take, bytes; 0 for any", low=0)
     move_associations: int = _value(4, "associations in parallel to the destination of a C-MOVE", low=1)

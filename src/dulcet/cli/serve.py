@@ -150,6 +150,7 @@ def _begin(archive: Archive, configuration: Configuration, tls: TLSConfig | None
         server.port,
         maximum_associations=limits.associations,
         maximum_per_host=limits.associations_per_address,
+        maximum_per_ae=limits.associations_per_title or None,
         tls=tls,
         shared=None if seat is None else seat.port,
     )
