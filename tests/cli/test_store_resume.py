@@ -94,7 +94,9 @@ def cut_off(files: Path, report: Path, number: signal.Signals, jobs: int) -> Non
     assert sorted(confirmed(report)) == sorted(after)
 
 
-@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGKILL, 1), (signal.SIGKILL, 3), (signal.SIGINT, 1)])
+@pytest.mark.parametrize(
+    ("number", "jobs"), [(signal.SIGKILL, 1), (signal.SIGKILL, 3), (signal.SIGINT, 1), (signal.SIGTERM, 1)]
+)
 def test_what_was_confirmed_is_not_sent_again_and_the_rest_is(
     tmp_path: Path, report: Path, number: signal.Signals, jobs: int
 ) -> None:

@@ -51,11 +51,13 @@ def store(
 ) -> int:
     """Send DICOM files, and those in folders, with C-STORE.
 
-    What is not DICOM is skipped and counted.
+    What is not DICOM is skipped and counted. A run that was cut off, or had failures, goes on with --resume and its
+    report: only what the peer confirmed, and what was not changed since, is left out.
 
     \b
     dulcet store ARCHIVE@127.0.0.1:11112 study/
     dulcet store ARCHIVE@pacs:104 a.dcm b.dcm --jobs 4 --report sent.jsonl
+    dulcet store ARCHIVE@pacs:104 study/ --resume sent.jsonl
     """
     from dulcet.cli.resuming import StoredBefore, look_at
     from dulcet.cli.tally import Tally
