@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from email.parser import Parser
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
+from pydicom.data import get_testdata_file
 
 from dulcet import _version
 
@@ -26,7 +28,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("copy")
     for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile"):
         shutil.copy(ROOT / name, copy / name)
-    for name in ("src", "man", "tests", "tools", "docs"):
+    for name in ("src", "man", "tests", "tools", "docs", "examples", "fuzzing"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
@@ -68,7 +70,7 @@ def test_the_metadata_says_what_it_needs(wheel):
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "MIT"
     base = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
-    assert [line.split(">=")[0] for line in base] == ["click", "pydicom", "rich"]
+    assert [line.split(">=")[0] for line in base] == ["click", "pydicom"]
     assert metadata.get_all("Provides-Extra") == ["dev", "docs", "fast", "fuzz", "pixels"]
 
 
@@ -77,6 +79,22 @@ def test_the_sdist_holds_sources_and_tests(built):
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "src/dulcet/py.typed", "tests/test_packaging.py"} <= names
+    assert {"examples/query_and_show.ipynb", "docs/pictures/state.svg", "Makefile", "CHANGELOG.md"} <= names
+
+
+def test_an_sdist_builds_the_same_wheel(built, wheel, tmp_path):
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tree,) = tmp_path.iterdir()
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    (again,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(again) as made:
+        assert {name: made.read(name) for name in made.namelist()} == {
+            name: wheel.read(name) for name in wheel.namelist()
+        }
 
 
 COMMANDS = "echo store find get move listen serve status index export import negotiate doctor trace".split()
@@ -84,7 +102,7 @@ COMMANDS = "echo store find get move listen serve status index export import neg
 
 @pytest.fixture(scope="module")
 def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new environment with the wheel; what it depends on is taken from here, for there may be no network."""
+    """A new environment with the wheel and what it depends on, no more, taken from here."""
     folder = tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
@@ -93,8 +111,24 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([*command, "--quiet", "--no-deps", "--no-index", str(wheel)], check=True, timeout=60)
     asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     place = Path(subprocess.run(asked, check=True, capture_output=True, text=True, timeout=60).stdout.strip())
-    (place / "borrowed.pth").write_text(f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n")
+    for found in needed("dulcet"):
+        for name in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
+            (place / name).symlink_to(Path(str(found.locate_file(name))))
     return python
+
+
+def needed(name: str) -> list[Distribution]:
+    """What a distribution needs without extras, and what that needs."""
+    found: dict[str, Distribution] = {}
+    waiting = [name]
+    while waiting:
+        for line in distribution(waiting.pop()).requires or ():
+            requirement = re.match(r"[\w.-]+", line)
+            marked = any(word in line.partition(";")[2] for word in ("extra", "python_version", "platform"))
+            if requirement and not marked and requirement[0] not in found:
+                found[requirement[0]] = distribution(requirement[0])
+                waiting.append(requirement[0])
+    return list(found.values())
 
 
 def run(command: list[str]) -> str:
@@ -118,3 +152,20 @@ def test_every_command_of_the_installed_wheel_runs(installed):
     with ThreadPoolExecutor(2) as threads:
         for name, text in zip(names, threads.map(lambda name: run([dulcet, name, "--help"]), names), strict=True):
             assert f"dulcet {name} " in text
+
+
+def test_the_installed_wheel_sends_receives_and_asks(installed, tmp_path):
+    dulcet = str(installed.with_name("dulcet"))
+    folder = tmp_path / "incoming"
+    command = [dulcet, "listen", "--port", "0", "--dir", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd="/") as listening:
+        try:
+            assert listening.stdout is not None
+            port = listening.stdout.readline().partition(" as ")[0].rpartition(":")[2]
+            peer = f"RECEIVER@127.0.0.1:{port}"
+            assert "0000H" in run([dulcet, "echo", peer])
+            assert "is well" in run([dulcet, "doctor", peer])
+            assert "1 sent" in run([dulcet, "store", peer, str(get_testdata_file("CT_small.dcm"))])
+        finally:
+            listening.terminate()
+    assert len(list(folder.glob("*.dcm"))) == 1
