@@ -160,6 +160,6 @@ def run(arguments: list[str]) -> NoReturn:
 def _sentence(error: click.ClickException) -> str:
     """What is wrong with the line, and where it stands what it may be."""
     text = " ".join(error.format_message().split()).rstrip(".")
-    if isinstance(error, Misuse) or not isinstance(error, click.UsageError) or error.ctx is None:
+    if text.endswith("?") or isinstance(error, Misuse) or not isinstance(error, click.UsageError) or error.ctx is None:
         return text
     return f"{text}; see {error.ctx.command_path} --help"

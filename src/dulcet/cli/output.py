@@ -9,7 +9,7 @@ import logging
 import sys
 import threading
 import warnings
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 __all__ = [
     "FAILED",
@@ -21,6 +21,7 @@ __all__ = [
     "printable",
     "say",
     "say_json",
+    "show_below",
     "start_logging",
 ]
 
@@ -30,7 +31,11 @@ NO_ASSOCIATION: Final = 3
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 
+OVER: Final = "\r\x1b[K"
+"""Back to the start of a line, and the line away."""
+
 _lines: Final = threading.Lock()
+_below = ""
 
 
 def printable(text: str) -> str:
@@ -40,30 +45,45 @@ def printable(text: str) -> str:
 
 def say(sentence: str) -> None:
     """A line on standard output, at once."""
-    _write(printable(sentence))
+    _write(printable(sentence), sys.stdout)
 
 
 def say_json(**values: Any) -> None:
     """One JSON object on a line of its own; ASCII, for a file name need not be text in any encoding."""
     from json import dumps
 
-    _write(dumps(values))
-
-
-def _write(line: str) -> None:
-    with _lines:  # one line after the other, whichever thread speaks
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+    _write(dumps(values), sys.stdout)
 
 
 def complain(sentence: str) -> None:
     """An error, on standard error."""
-    print(f"dulcet: {printable(sentence)}", file=sys.stderr, flush=True)
+    _write(f"dulcet: {printable(sentence)}", sys.stderr)
+
+
+def show_below(line: str) -> None:
+    """The last line of a terminal, on standard error, until the next one; what is said meanwhile stands above it."""
+    global _below
+    with _lines:
+        sys.stderr.write(f"{OVER}{line}")
+        sys.stderr.flush()
+        _below = "" if line.endswith("\n") else line
+
+
+def _write(line: str, stream: TextIO) -> None:
+    with _lines:  # one line after the other, whichever thread speaks
+        if _below:
+            sys.stderr.write(OVER)
+            sys.stderr.flush()
+        stream.write(line + "\n")
+        stream.flush()
+        if _below:
+            sys.stderr.write(_below)
+            sys.stderr.flush()
 
 
 def start_logging(level: int, *, times: bool = False) -> None:
     """Log to standard error; `times` is for what runs for long."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _ToStandardError()
     handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s" if times else "%(levelname)s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -72,6 +92,16 @@ def start_logging(level: int, *, times: bool = False) -> None:
     # sets the level of its logger anew.
     warnings.filterwarnings("ignore", module="pydicom")
     handler.addFilter(lambda record: not record.name.startswith("pydicom"))
+
+
+class _ToStandardError(logging.Handler):
+    """Lines among the others that are said."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            _write(self.format(record), sys.stderr)
+        except Exception:
+            self.handleError(record)
 
 
 class _Printable(logging.Formatter):

@@ -12,7 +12,7 @@ import click
 from dulcet.cli.command import CALLING, JSON, PATH, PEER, Misuse, option, verb
 from dulcet.cli.keys import KEYS, LEVEL, MODEL, check_model, parse_keys
 from dulcet.cli.nicknames import title_of
-from dulcet.cli.output import FAILED, complain, say, say_json
+from dulcet.cli.output import FAILED, complain, say, say_json, show_below
 from dulcet.cli.tls_options import calls_with_tls
 
 if TYPE_CHECKING:
@@ -149,20 +149,22 @@ def _progress(json: bool) -> Callable[[Retrieved], None] | None:
         return lambda result: say_json(
             completed=result.completed, failed=result.failed, warning=result.warning, remaining=result.remaining
         )
-    if not sys.stderr.isatty():
+    from dulcet.cli.progress import Bar, can_show
+
+    if not can_show():
         return None
+    bar = Bar()
 
     def show(result: Retrieved) -> None:
         done = result.completed + result.failed + result.warning
-        sys.stderr.write(f"\r{done} of {done + result.remaining} ")
-        sys.stderr.flush()
+        bar.at(done, done + result.remaining)
 
     return show
 
 
 def _told(peer: str, result: Retrieved, json: bool) -> int:
     if sys.stderr.isatty() and not json:
-        sys.stderr.write("\r\x1b[K")
+        show_below("")
     good = result.status.is_success and not result.failed
     if json:
         say_json(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
@@ -59,6 +58,7 @@ def store(
     dulcet store ARCHIVE@pacs:104 a.dcm b.dcm --jobs 4 --report sent.jsonl
     dulcet store ARCHIVE@pacs:104 study/ --resume sent.jsonl
     """
+    from dulcet.cli.progress import Bar, can_show
     from dulcet.cli.resuming import StoredBefore, look_at
     from dulcet.cli.tally import Tally
     from dulcet.upper_layer.address import Address
@@ -92,14 +92,14 @@ def store(
         try:
             for sent in _unreadable(unreadable):
                 tally.note(sent)
-            with _bar(len(files), json) as advance:
-                rest = files if stored is None else list(_without(stored, files, tally, advance))
+            with Bar(len(files), shown=can_show() and not json and len(files) > 1).drawn() as bar:
+                rest = files if stored is None else list(_without(stored, files, tally, bar.advance))
                 seen = map(look_at, rest)  # just before each is read
                 results = _examined(seen) if dry_run else _send(address, seen, aet, jobs, timeout)
                 with contextlib.closing(results):
                     for sent in results:
                         tally.note(sent)
-                        advance()
+                        bar.advance()
         finally:
             tally.summary(time.perf_counter() - start)
     if not (tally.sent or tally.before or tally.failed):
@@ -171,18 +171,3 @@ def _examined(files: Iterable[Seen]) -> Generator[Sent]:
                 path, Status.SUCCESS, None, found.sop_class_uid, found.sop_instance_uid, found.transfer_syntax,
                 found.location.length,
             )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _bar(total: int, json: bool) -> Iterator[Callable[[], object]]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty() or json or total < 2:
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), TaskProgressColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda: progress.advance(task)
