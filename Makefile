@@ -11,11 +11,13 @@ MINUTES ?= 10
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test check docs bench bench-quick bench-check bench-growth crash fuzz soak clean dcmtk orthanc
+.PHONY: help serve test check docs bench bench-quick bench-check bench-growth crash fuzz soak types versions clean dcmtk orthanc
 
 help:
 	@echo "make serve        the archive: AE title ARCHIVE on 127.0.0.1:11112, everything in ./dulcet-data"
 	@echo "make test         all checks and tests, with DCMTK and pynetdicom as peers, and the coverage report"
+	@echo "make versions     the tests on the other Pythons that are here, 3.11 to 3.14; make test does it too"
+	@echo "make types        pyright: has every public name a type?"
 	@echo "make check        ruff, mypy --strict, generated files, import law"
 	@echo "make docs         the documentation as a site, in build/docs"
 	@echo "make bench        the benchmarks against DCMTK, pynetdicom, Orthanc; bench-quick: a small version;"
@@ -37,6 +39,16 @@ check: $(VENV)/.dev
 # A peer that is missing is a failure here, not a skipped test.
 test: dcmtk orthanc check
 	DULCET_REQUIRE_INTEROP=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --cov --cov-report=term
+	@$(BIN)/python tools/other_pythons.py --workers $(WORKERS)
+
+# The tests on every other Python from 3.11 to 3.14 that is here; VERSIONS="3.12 3.13" names those that must be.
+versions: $(VENV)/.dev
+	@$(BIN)/python tools/other_pythons.py --workers $(WORKERS) --versions $(VERSIONS)
+
+# How much of what users see is typed; pyright runs on node, which npm brings along or not, so `check` does without.
+types: $(VENV)/.dev
+	@command -v npx >/dev/null || { echo "npx is missing. Install node (Debian: sudo apt-get install npm)" >&2; exit 1; }
+	PATH="$(CURDIR)/$(BIN):$$PATH" npx --yes pyright@1.1 --ignoreexternal --verifytypes dulcet
 
 # Internal links are errors here; their programs run in `make test`.
 docs: $(VENV)/.docs
@@ -68,7 +80,7 @@ soak: $(VENV)/.dev
 	$(BIN)/python -m fuzzing.soak $(MINUTES)
 
 clean:
-	rm -rf build dist htmlcov .fuzzing .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist htmlcov .venv-3.* .fuzzing .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
 # An existing environment is used as it is.

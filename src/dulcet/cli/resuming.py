@@ -70,9 +70,9 @@ class StoredBefore:
         ValueError, in one sentence, where it is no report or one of another peer; OSError.
         """
         self._report = report
-        self.end = 0
+        self.end: int = 0
         """Where the last whole line ends; bytes behind it are the line that a killed run was writing."""
-        self.is_new = False
+        self.is_new: bool = False
         """True where there is no such report yet."""
         self._proofs: dict[str, _Proof] = {}
         try:
