@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydicom import config
 
 from dulcet.cli import main
 from dulcet.cli.app import VERBS
@@ -107,12 +108,15 @@ CASES = [
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     handler = signal.getsignal(signal.SIGTERM)
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    root, theirs = logging.getLogger(), logging.getLogger("pydicom")
+    handlers, level, their_level = list(root.handlers), root.level, theirs.level
+    mode = config.settings.reading_validation_mode
     yield
     signal.signal(signal.SIGTERM, handler)
     root.handlers[:] = handlers
     root.setLevel(level)
+    theirs.setLevel(their_level)
+    config.settings.reading_validation_mode = mode
 
 
 def run(arguments: tuple[str, ...], folder: Path) -> int:

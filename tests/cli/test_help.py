@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import click
 import pytest
 from click.testing import CliRunner
+from tests.blocking.interruptible import without_coverage
 from tests.cli.running import dulcet, environment
 
 from dulcet.cli.app import VERBS, app, command
@@ -84,8 +85,8 @@ def loaded(arguments: Iterable[str]) -> set[str]:
         "from dulcet.cli import main; main(sys.argv[1:])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, env=environment(),
-        check=False,
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False,
+        env=without_coverage(environment()),
     )  # fmt: skip
     return set(done.stderr.splitlines())
 
