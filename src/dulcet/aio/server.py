@@ -124,7 +124,7 @@ class Server:
             together=shared,
         )
         self._shared = shared
-        self._yielded = False  # a connection was left to those who have less in hand, and they did not take it
+        self._held_until = 0.0  # a connection was left to those who have less in hand; then it is ours
         self._sockets: list[socket.socket] = []
         self._closing = False
         self._guests: dict[_Guest, None] = {}  # in the order of their coming
@@ -270,11 +270,8 @@ class Server:
 
     def _accept(self, listening: socket.socket) -> None:
         accepted = False
-        if self._shared is not None and not self._yielded and self._shared.is_ahead():
-            self._yielded = True
-            self._pause_accepting(HELD_BACK)
+        if self._shared is not None and self._leaves_it_to_others(self._shared):
             return
-        self._yielded = False
         for _ in range(ACCEPTED_AT_ONCE if self._shared is None else 1):
             try:
                 sock, _ = listening.accept()
@@ -294,6 +291,16 @@ class Server:
                 return
             self._greet(sock)
             accepted = True
+
+    def _leaves_it_to_others(self, shared: SharedPort) -> bool:
+        """To those who have less in hand, for a while."""
+        now = self._loop.time()
+        if not shared.is_ahead() or self._held_until <= now < self._held_until + HELD_BACK:
+            self._held_until = 0.0
+            return False
+        self._held_until = now + HELD_BACK
+        self._pause_accepting(HELD_BACK)
+        return True
 
     def _pause_accepting(self, seconds: float) -> None:
         for sock in self._sockets:

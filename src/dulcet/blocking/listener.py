@@ -169,7 +169,7 @@ class Listener:
         )
         self._decided: queue.SimpleQueue[tuple[_Guest, Answer]] = queue.SimpleQueue()
         self._shared = shared
-        self._yielded = False  # a connection was left to those who have less in hand, and they did not take it
+        self._held_until = 0.0  # a connection was left to those who have less in hand; then it is ours
         self._sockets = listening_sockets(address.host, address.port) if shared is None else shared.sockets
         self.address: Address = replace(address, port=self._sockets[0].getsockname()[1])
         """Where it listens, the port that was taken included."""
@@ -358,11 +358,8 @@ class Listener:
 
     def _accept(self, listening: socket.socket) -> None:
         accepted = room_made = False
-        if self._shared is not None and not self._yielded and self._shared.is_ahead():
-            self._yielded = True
-            self._pause_accepting(HELD_BACK)
+        if self._shared is not None and self._leaves_it_to_others(self._shared):
             return
-        self._yielded = False
         # After one that came alone the next one probably does as well: no need to hear from the kernel that it did.
         at_once = self._burst if self._shared is None else 1
         self._burst = 1
@@ -394,6 +391,16 @@ class Listener:
             # The request follows the connection closely: by now it is here.
             self._guard(guest, self._hear, guest, selectors.EVENT_READ)
         self._burst = min(2 * at_once, ACCEPTED_AT_ONCE)
+
+    def _leaves_it_to_others(self, shared: SharedPort) -> bool:
+        """To those who have less in hand, for a while."""
+        now = time.monotonic()
+        if not shared.is_ahead() or self._held_until <= now < self._held_until + HELD_BACK:
+            self._held_until = 0.0
+            return False
+        self._held_until = now + HELD_BACK
+        self._pause_accepting(HELD_BACK)
+        return True
 
     def _pause_accepting(self, seconds: float) -> None:
         for sock in self._sockets:
