@@ -22,6 +22,7 @@ from dulcet.dimse.events import (
     ResponseReceived,
     StrayResponse,
 )
+from dulcet.dimse.explaining import not_accepted, too_many
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.operations import Operation, Request
 from dulcet.dimse.source import Source, as_source
@@ -45,11 +46,6 @@ CANCEL_RQ: Final = int(CommandField.C_CANCEL_RQ)
 PENDING: Final = frozenset((0xFF00, 0xFF01))
 MAY_PEND: Final = frozenset(
     int(field) for field in (CommandField.C_FIND_RQ, CommandField.C_GET_RQ, CommandField.C_MOVE_RQ)
-)
-
-IN_A_LOOP: Final = (
-    "; a C-FIND is under way: inside a loop over its answers, take all of them before, list(association.find(...)), or "
-    "ask on another association"
 )
 
 ANSWER: Final = object()
@@ -251,9 +247,8 @@ class Association(Clocks):
         context = self.context_for(sop_class_uid, transfer_syntax)
         if context is None:
             accepted = [found.transfer_syntax for found in self.contexts_for(sop_class_uid)]
-            what = f"{sop_class_uid} in {transfer_syntax}" if transfer_syntax else sop_class_uid
-            instead = f"it accepted {', '.join(accepted)}" if accepted else "it accepted no context of that class"
-            raise NoPresentationContext(f"the peer did not accept {what}; {instead}")
+            why = not_accepted(self.request, self.requestor, sop_class_uid, transfer_syntax, accepted)
+            raise NoPresentationContext(why)
         return context
 
     @property
@@ -353,11 +348,7 @@ class Association(Clocks):
         owner: Any,
     ) -> Operation:
         if self.invocable <= 0:
-            found = any(operation.field == CommandField.C_FIND_RQ for operation in self.outstanding.values())
-            raise LocalProtocolError(
-                f"{len(self.outstanding)} operations are outstanding, as many as were agreed on; await a response first"
-                + (IN_A_LOOP if found else "")
-            )
+            raise LocalProtocolError(too_many(self.outstanding.values()))
         if message_id is None:
             message_id = self.next_message_id()
         elif message_id in self.outstanding:
