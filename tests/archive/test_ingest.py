@@ -257,6 +257,50 @@ def test_a_folder_that_cannot_be_settled_is_a700(tmp_path: Path, monkeypatch: py
         assert send(archive.ingest, data_set(1)).new
 
 
+def test_a_folder_that_failed_has_failed_for_all_that_was_put_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two names in one folder, one of them waits while the other's sync fails: it is not tried again for the second."""
+    with parts(tmp_path) as archive:
+        objects, synced = archive.objects, list[str]()
+        objects.durable = True
+        first, second, third = (_placed(objects, name) for name in ("1.1", "1.2", "1.3"))
+        with monkeypatch.context() as patch:
+            patch.setattr("dulcet.archive.objects._sync_folder", _fail)
+            with pytest.raises(ReceiveError):
+                objects.settle([first])
+        with pytest.raises(ReceiveError):
+            objects.settle([second])
+        objects.remove(third)
+        with monkeypatch.context() as patch:
+            patch.setattr("dulcet.archive.objects._sync_folder", synced.append)
+            objects.settle([_placed(objects, "1.4"), _placed(objects, "1.5")])  # one sync covers both
+        assert [path.removeprefix(f"{tmp_path}/") for path in synced] == ["objects/1/2", "objects/1", "objects"]
+
+
+def test_folders_are_forgotten_once_they_are_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dulcet.archive.objects.REMEMBERED", 4)
+    with parts(tmp_path) as archive:
+        objects, synced = archive.objects, list[str]()
+        objects.durable = True
+        monkeypatch.setattr("dulcet.archive.objects._sync_folder", synced.append)
+        waiting = _placed(objects, "9.9", series="8")
+        for number in range(10):
+            objects.settle([_placed(objects, "1.1", series=f"{number}.1")])
+        assert len(objects._folders) <= 5
+        synced.clear()
+        objects.settle([waiting])  # it was not forgotten
+        assert [path.removeprefix(f"{tmp_path}/") for path in synced] == ["objects/1/8"]
+
+
+def _placed(objects: FileObjects, name: str, series: str = "2") -> str:
+    unfinished = objects.begin()
+    key = objects.place(unfinished, "1", series, name)
+    unfinished.discard()
+    assert key is not None
+    return key
+
+
 def _fail(folder: Path) -> None:
     raise OSError(errno.EIO, "Input/output error")
 

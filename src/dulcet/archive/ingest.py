@@ -131,6 +131,7 @@ class Ingest:
                 kept.sop_class_uid, uid, kept.transfer_syntax, key, kept.offset, kept.length, kept.digest
             )
             record.beside = beside
+            self._settle(key)
             self._commit(record)
         if beside:
             log.warning(
@@ -171,6 +172,14 @@ class Ingest:
         )
         self.counts["restored"] += 1
         return Stored(lost, self.objects.path(key), True)
+
+    def _settle(self, key: str) -> None:
+        """Put the name on stable storage, in the sender's own thread: the file system joins those who do."""
+        try:
+            self.objects.settle([key])
+        except ReceiveError:
+            self.objects.remove(key)
+            raise
 
     @contextmanager
     def _alone(self, uid: str) -> Iterator[None]:
@@ -232,7 +241,7 @@ class Ingest:
 
     def _commit_group(self, jobs: Sequence[_Job]) -> None:
         try:
-            self._write([job.record for job in jobs])
+            self.index.add([job.record for job in jobs])
         except Exception as error:
             if len(jobs) > 1 and not isinstance(error, ReceiveError):
                 for job in jobs:  # one of them cannot be indexed: each for itself
@@ -246,9 +255,6 @@ class Ingest:
         for job in jobs:
             job.release()
 
-    def _write(self, records: Sequence[Record]) -> None:
-        self.objects.settle(record.kept.object for record in records)
-        self.index.add(records)
 
 
 @dataclass(slots=True, eq=False)

@@ -15,7 +15,7 @@ import itertools
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -33,8 +33,8 @@ NEW_FILE: Final = (
     | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 )  # fmt: skip
 SUFFIX: Final = ".dcm"
-SYNCED_AT_ONCE: Final = 8
-"""Folders; what more of them bring is below what their threads cost."""
+REMEMBERED: Final = 4096
+"""Folders known to exist; one that was forgotten is made sure of again."""
 
 
 class Objects(Protocol):
@@ -121,12 +121,12 @@ class FileObjects:
         self._objects = self.root / "objects"
         self._partial = self.root / "partial"
         self._numbers = itertools.count()
-        self._folders: set[str] = set()
-        """Folders that exist."""
-        self._changed: set[str] = set()
-        """Folders whose entries are not yet on stable storage."""
-        self._settling = threading.Lock()
-        self._syncing = ThreadPoolExecutor(SYNCED_AT_ONCE, "dulcet-sync")  # starts no thread before it is used
+        self._folders: dict[str, _Folder] = {}
+        """Folders that exist, those that hold them included."""
+        self._moments = itertools.count(1)
+        self._placed: dict[str, int] = {}
+        """When each key was placed that is still to be settled."""
+        self._noting = threading.Lock()
         for folder in (self._objects, self._partial):
             folder.mkdir(parents=True, exist_ok=True)
         if durable:
@@ -170,46 +170,71 @@ class FileObjects:
         folder, target = f"{self._objects}/{parent}", f"{self._objects}/{key}"
         try:
             if folder not in self._folders:
-                self._make(folder)
+                self._make(parent)
             try:
                 placed = _link(unfinished.path, target)
             except FileNotFoundError:  # somebody removed the folder since it was made
-                self._make(folder)
+                self._make(parent)
                 placed = _link(unfinished.path, target)
         except OSError as error:
             raise self.refusal(error) from error
         if not placed:
             return None
         unfinished.placed = True
-        self._changed.add(folder)
+        self._placed[key] = self._note(folder)
         return key
 
-    def _make(self, folder: str) -> None:
-        study, objects = os.path.dirname(folder), str(self._objects)
-        os.makedirs(folder, exist_ok=True)
-        self._changed |= {objects, study}
-        self._folders.add(folder)
+    def _make(self, parent: str) -> None:
+        """The folders of a study and of a series in it."""
+        os.makedirs(f"{self._objects}/{parent}", exist_ok=True)
+        if len(self._folders) >= REMEMBERED:
+            with self._noting:
+                for path, folder in list(self._folders.items()):
+                    if folder.changed <= folder.synced or not self.durable:
+                        del self._folders[path]
+        above = str(self._objects)
+        for name in parent.split("/"):
+            self._note(above)
+            above = f"{above}/{name}"
+        self._folders.setdefault(above, _Folder())
+
+    def _note(self, folder: str) -> int:
+        """Something was put into a folder before this moment."""
+        with self._noting:
+            moment = next(self._moments)
+            self._folders.setdefault(folder, _Folder()).changed = moment
+            return moment
 
     def settle(self, keys: Iterable[str]) -> None:
         """Make the keys durable: the folders that hold them, and those that hold the folders where they are new."""
-        if not self.durable:
+        for key in keys:
+            moment = self._placed.pop(key, None) or next(self._moments)
+            folder = f"{self._objects}/{os.path.dirname(key)}"
+            if self.durable:
+                for path in (folder, os.path.dirname(folder), str(self._objects)):
+                    self._sync(path, moment)
+
+    def _sync(self, path: str, moment: int) -> None:
+        """See to it that all that was in a folder at that moment is on stable storage.
+
+        Those who come while another one is at it wait: what they put there is in time for the next go, one for all.
+        When it fails it has failed for whatever was there, for nobody knows what a second try would be worth.
+        """
+        folder = self._folders.get(path)
+        if folder is None:
             return
-        with self._settling:
-            series = {f"{self._objects}/{os.path.dirname(key)}" for key in keys}
-            folders = [
-                folder
-                for folder in {*series, *map(os.path.dirname, series), str(self._objects)}
-                if folder in self._changed
-            ]
-            self._changed.difference_update(folders)  # before: what is added from now on is for the next one
+        with folder.lock:
+            if folder.failed >= moment and folder.failure is not None:
+                raise self.refusal(folder.failure) from folder.failure
+            if folder.changed <= folder.synced:
+                return
+            now = next(self._moments)
             try:
-                if len(folders) == 1:
-                    _sync_folder(folders[0])
-                else:  # at the same time: the file system writes them in one go
-                    list(self._syncing.map(_sync_folder, folders))
+                _sync_folder(path)
             except OSError as error:
-                self._changed.update(folders)
+                folder.failure, folder.failed = error, next(self._moments)
                 raise self.refusal(error) from error
+            folder.synced = now
 
     def path(self, key: str) -> Path:
         """Where an object can be read."""
@@ -217,6 +242,7 @@ class FileObjects:
 
     def remove(self, key: str) -> None:
         """Forget an object; nothing to do when it is not there."""
+        self._placed.pop(key, None)
         with contextlib.suppress(OSError):
             os.unlink(self._objects / key)
 
@@ -238,6 +264,17 @@ class FileObjects:
         what = error.strerror or str(error)
         cure = "free some space" if error.errno in OUT_OF_SPACE else "check the folder and its permissions"
         return ReceiveError(f"cannot write in {self.root}: {what}; {cure}", Status.OUT_OF_RESOURCES)
+
+
+@dataclass(slots=True, eq=False)
+class _Folder:
+    """When something was put into a folder, and what is known of that on stable storage; moments are counted."""
+
+    changed: int = 0
+    synced: int = 0
+    failed: int = 0
+    failure: OSError | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def _link(path: str, target: str) -> bool:
