@@ -144,7 +144,8 @@ class AssociationAborted(AssociationError):
         if message is None:
             who = "the peer's application" if source == 0 else "the peer's upper layer"
             why = "" if source == 0 else f": {ABORT_REASONS.get(reason, f'reason {reason} (reserved)')}"
-            message = f"the association was aborted by {who}{why}; what was not yet answered is not done"
+            cure = "its log says why; what was not yet answered is not done"
+            message = f"the association was aborted by {who}{why}; {cure}"
         super().__init__(message)
         self.source = source
         self.reason = reason

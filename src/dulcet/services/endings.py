@@ -52,4 +52,6 @@ def ending(event: object, peer: str, core: Association) -> tuple[str, Associatio
             f"{peer} closed the connection without answering the association request; "
             "is it a DICOM port, and does it want TLS?"
         )
-    return "closed", AssociationClosed(f"{peer} closed the connection in the middle of the association")
+    return "closed", AssociationClosed(
+        f"{peer} closed the connection in the middle of the association; what was not yet answered is not done"
+    )
