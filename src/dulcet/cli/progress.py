@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import click
+
 from dulcet.cli.output import show_below
 
 __all__ = ["Bar", "can_show"]
@@ -25,17 +27,24 @@ def can_show() -> bool:
 
 
 class Bar:
-    """Done of total, drawn at most every INTERVAL; `shown` may be False, and it does nothing."""
+    """Done of total, drawn at most every INTERVAL; `shown` may be False, and it does nothing.
+
+    click says what a bar looks like and when it will be full; what others say meanwhile stands above it.
+    """
 
     def __init__(self, total: int = 0, *, shown: bool = True) -> None:
-        self._total = total
-        self._done = 0
         self._shown = shown
-        self._start = time.monotonic()
         self._next = 0.0
+        if not shown:
+            return
         encoding = (getattr(sys.stderr, "encoding", None) or "ascii").lower()
-        self._full, self._empty = ("━", "─") if encoding.startswith("utf") else ("#", "-")
-        self._colour, self._plain = ("", "") if os.environ.get("NO_COLOR") else ("\x1b[32m", "\x1b[0m")
+        full, empty = ("━", "─") if encoding.startswith("utf") else ("#", "-")
+        if not os.environ.get("NO_COLOR"):
+            full = click.style(full, fg="green")
+        self._bar = click.progressbar(
+            length=total, width=WIDTH, fill_char=full, empty_char=empty, bar_template="%(bar)s %(info)s",
+            show_pos=True, show_percent=True, file=sys.stderr,
+        )  # fmt: skip
 
     @contextmanager
     def drawn(self) -> Iterator[Bar]:
@@ -43,24 +52,21 @@ class Bar:
         try:
             yield self
         finally:
-            if self._shown and self._next:
-                show_below(f"{self._line(time.monotonic())}\n")
+            if self._next:
+                show_below(f"{self._bar.format_progress_line()}\n")
 
     def advance(self) -> None:
         """One more is done."""
-        self.at(self._done + 1, self._total)
+        if self._shown:
+            self.at(self._bar.pos + 1, self._bar.length or 0)
 
     def at(self, done: int, total: int) -> None:
         """So many of so many are done."""
-        self._done, self._total = done, total
-        if self._shown and ((now := time.monotonic()) >= self._next or done == total):
+        if not self._shown:
+            return
+        bar = self._bar
+        bar.length = total
+        bar.make_step(done - bar.pos)
+        if (now := time.monotonic()) >= self._next or done == total:
             self._next = now + INTERVAL
-            show_below(self._line(now))
-
-    def _line(self, now: float) -> str:
-        done, total = self._done, max(self._total, 1)
-        full = WIDTH * min(done, total) // total
-        left = int((now - self._start) * (total - done) / done) if done else 0
-        time_left = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
-        bar = f"{self._colour}{self._full * full}{self._plain}{self._empty * (WIDTH - full)}"
-        return f"{bar} {100 * done // total:3}% {done}/{total} {time_left}"
+            show_below(bar.format_progress_line())
