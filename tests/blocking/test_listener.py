@@ -21,7 +21,8 @@ from tests.corpus import CT_IMAGE, EXPLICIT
 
 import dulcet
 from dulcet import uids
-from dulcet.blocking import channel, listener
+from dulcet.blocking import channel, greeting
+from dulcet.blocking.transport import Transport
 from dulcet.config import Timers
 from dulcet.services.proposals import proposals
 from dulcet.upper_layer.address import Address
@@ -205,7 +206,7 @@ def test_resets_at_every_moment_leave_nothing() -> None:
 
 
 def test_more_guests_than_fit_push_out_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "GREETED_AT_ONCE", 4)
+    monkeypatch.setattr(greeting, "GREETED_AT_ONCE", 4)
     with answering() as made, contextlib.ExitStack() as stack:
         wires = [stack.enter_context(knock(made.address)) for _ in range(12)]
         assert [wire.pdu() for wire in wires[:8]] == [None] * 8
@@ -229,7 +230,7 @@ def few_descriptors() -> Iterator[Callable[[int], None]]:
 def test_without_descriptors_the_silent_go_first_and_service_goes_on(
     few_descriptors: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(listener, "RESERVE", 0.1)
+    monkeypatch.setattr(greeting, "RESERVE", 0.1)
     with answering(host="localhost") as made, contextlib.ExitStack() as stack:
         assert is_served(made.address)
         made.join()
@@ -244,7 +245,7 @@ def test_without_descriptors_the_silent_go_first_and_service_goes_on(
 def test_when_nothing_can_be_accepted_it_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(listener, "RESERVE", 0.1)
+    monkeypatch.setattr(greeting, "RESERVE", 0.1)
     real = socket.socket.accept
     failures = [2]
 
@@ -264,7 +265,7 @@ def test_when_nothing_can_be_accepted_it_is_tried_again(
 def test_trouble_with_one_guest_is_not_the_listeners(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = listener.Listener._hear
+    real = greeting.Greeter._hear
 
     def fails(self: Any, guest: Any, events: int) -> None:
         if fails_for:
@@ -273,7 +274,7 @@ def test_trouble_with_one_guest_is_not_the_listeners(
         real(self, guest, events)
 
     fails_for = [1]
-    monkeypatch.setattr(listener.Listener, "_hear", fails)
+    monkeypatch.setattr(greeting.Greeter, "_hear", fails)
     with answering() as made:
         with pytest.raises(dulcet.AssociationClosed):
             dulcet.associate(made.address, contexts=ECHO)
@@ -402,14 +403,14 @@ def test_other_addresses(host: str) -> None:
 
 def test_an_answer_that_the_kernel_does_not_take_at_once_is_sent_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A long A-ASSOCIATE-AC over a small socket buffer; what the peer says meanwhile is not lost."""
-    real = listener.Transport
+    real = Transport
 
     class Narrow(real):
         def __init__(self, sock: socket.socket) -> None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
             super().__init__(sock)
 
-    monkeypatch.setattr(listener, "Transport", Narrow)
+    monkeypatch.setattr(greeting, "Transport", Narrow)
     contexts = tuple(ProposedContext(1 + 2 * n, "1.2." + "3" * 50, (EXPLICIT, "1.2." + "4" * 58)) for n in range(128))
     long = replace(request(), presentation_contexts=contexts)
     policy = dulcet.AcceptancePolicy(any_class=("1.2." + "4" * 58,))

@@ -15,7 +15,7 @@ from tests.blocking.scripted import Wire
 
 import dulcet
 from dulcet import uids
-from dulcet.blocking import listener
+from dulcet.blocking import greeting
 from dulcet.blocking.receiver import Receiver
 from dulcet.blocking.requests import IncomingRequest
 from dulcet.config import Timers
@@ -178,7 +178,7 @@ def test_who_stays_when_it_is_stopped_has_its_time_and_is_aborted_then() -> None
         stopped: list[bool] = []
         thread = threading.Thread(target=lambda: stopped.append(receiver.stop(0.5)))
         thread.start()
-        eventually(lambda: not receiver.listener._thread.is_alive())
+        eventually(lambda: not receiver.listener._greeter._thread.is_alive())
         speaks.send(ECHO_RQ)
         assert isinstance(speaks.pdu(), PDataTF)
         speaks.send(ReleaseRQ())
@@ -208,7 +208,7 @@ def test_an_interrupt_aborts_those_that_are_silent_too(caplog: pytest.LogCapture
 
 
 def test_silent_ones_do_not_push_out_one_another_or_those_who_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "GREETED_AT_ONCE", 3)
+    monkeypatch.setattr(greeting, "GREETED_AT_ONCE", 3)
     with receiving() as (receiver, _), contextlib.ExitStack() as stack:
         wires = [stack.enter_context(associated(receiver)) for _ in range(10)]
         for wire in wires:

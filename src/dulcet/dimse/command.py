@@ -148,12 +148,12 @@ class Command:
     @property
     def sop_class_uid(self) -> str | None:
         """The affected SOP class, or else the requested one."""
-        return self.affected_sop_class_uid or self.requested_sop_class_uid
+        return self.elements.get(0x0002) or self.elements.get(0x0003)
 
     @property
     def sop_instance_uid(self) -> str | None:
         """The affected SOP instance, or else the requested one."""
-        return self.affected_sop_instance_uid or self.requested_sop_instance_uid
+        return self.elements.get(0x1000) or self.elements.get(0x1001)
 
     @classmethod
     def make(cls, field: int, /, *, data_set: bool = False, validate: bool = True, **keywords: Any) -> Command:

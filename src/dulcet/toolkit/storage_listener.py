@@ -15,13 +15,15 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from dulcet import uids
 from dulcet.blocking.association import Association
-from dulcet.blocking.listener import Answer, Listener, _Guest
+from dulcet.blocking.greeting import Answer, Greeter, Parted
+from dulcet.blocking.guest import Guest
+from dulcet.blocking.listener import Listener
 from dulcet.blocking.requests import IncomingRequest
 from dulcet.blocking.serving import serve_until
 from dulcet.config import AssociationConfig
@@ -38,10 +40,12 @@ from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.pdu import AssociateRQ
 
 if TYPE_CHECKING:
+    import socket
     from ssl import SSLContext
 
     from pydicom.dataset import Dataset
 
+    from dulcet.io.sharing import SharedPort
     from dulcet.io.tls import TLSConfig
 
 __all__ = ["Outcome", "StorageListener"]
@@ -323,7 +327,7 @@ class _Doorman(Listener):
 
     def __init__(self, address: Address, config: AssociationConfig) -> None:
         self.knocks: queue.SimpleQueue[_Knock] = queue.SimpleQueue()
-        self._knocking: dict[_Guest, _Knock] = {}
+        self.knocking: dict[Guest, _Knock] = {}
         self._users = 0
         super().__init__(address, policy=AcceptancePolicy(judge=lambda request: None), config=config)
 
@@ -343,29 +347,42 @@ class _Doorman(Listener):
             if self._users:
                 return
             del self._all[self.address.host, self.address.port]
-        for knock in list(self._knocking.values()):
+        for knock in list(self.knocking.values()):
             knock.answer.put(UNANSWERED)
         self.close()
 
-    def _decide(self, guest: _Guest, request: AssociateRQ) -> Answer:
-        seconds = self.config.timers.associate
-        knock = self._knocking[guest] = _Knock(request, guest.host, seconds)
-        self.knocks.put(knock)
+    def _greeter_for(
+        self, sockets: Sequence[socket.socket], shared: SharedPort | None, parted: Parted | None
+    ) -> Greeter:
+        greeter = _Asking(sockets, self._admission, self._established.put, tls=self.tls, shared=shared, parted=parted)
+        greeter.door = self
+        return greeter
+
+
+class _Asking(Greeter):
+    """The thread that greets at a door where somebody else decides about each association, and gets it."""
+
+    door: _Doorman
+
+    def _decide(self, guest: Guest, request: AssociateRQ) -> Answer:
+        seconds = self._config.timers.associate
+        knock = self.door.knocking[guest] = _Knock(request, guest.host, seconds)
+        self.door.knocks.put(knock)
         with contextlib.suppress(queue.Empty):
             return knock.answer.get(timeout=seconds)
         return UNANSWERED
 
-    def _say(self, guest: _Guest, answer: Answer) -> None:
+    def _say(self, guest: Guest, answer: Answer) -> None:
         super()._say(guest, answer)
         if not guest.counted:
-            self._knocking.pop(guest).association.put(None)
+            self.door.knocking.pop(guest).association.put(None)
 
-    def _hand_out(self, guest: _Guest) -> None:
+    def _hand_out(self, guest: Guest) -> None:
         super()._hand_out(guest)
-        self._knocking.pop(guest).association.put(self._established.get_nowait())
+        self.door.knocking.pop(guest).association.put(self.door._established.get_nowait())
 
-    def _dismiss(self, guest: _Guest) -> None:
+    def _dismiss(self, guest: Guest) -> None:
         super()._dismiss(guest)
-        knock = self._knocking.pop(guest, None)
+        knock = self.door.knocking.pop(guest, None)
         if knock is not None:
             knock.association.put(None)
