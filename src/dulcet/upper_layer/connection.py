@@ -316,10 +316,13 @@ class Connection(Actions):
         if not self._timers:
             return None
         durations = self.config.timers
+        soonest: float | None = None
         for name, deadline in self._timers.items():
             if deadline is None:
-                self._timers[name] = now + float(getattr(durations, name))
-        return min(deadline for deadline in self._timers.values() if deadline is not None)
+                deadline = self._timers[name] = now + float(getattr(durations, name))
+            if soonest is None or deadline < soonest:
+                soonest = deadline
+        return soonest
 
     def handle_timer(self, now: float) -> None:
         """Let the timers that ran out by `now` act."""
@@ -344,9 +347,9 @@ class Connection(Actions):
     def _local(self, event: Event, pdu: PDU | None = None) -> None:
         if self.closed:
             raise LocalProtocolError("the connection is over: a new association needs a new one")
-        action(event, self.state)  # an absent cell is the application's mistake: raised before anything changes
+        name = action(event, self.state)  # an absent cell is the application's mistake: raised before anything changes
         self._pdu = pdu
-        self._process(event)
+        self._act(name)
 
     def _process(self, event: Event, came: str = "") -> None:
         """Act as the table says; `came` is the PDU that may not have been expected."""
@@ -356,6 +359,9 @@ class Connection(Actions):
             if name in FAULTS:
                 what = self.state.name.lower().replace("_", " ")
                 self._fault = RemoteProtocolError(f"{came} while {what}", source=2, reason=2)
+        self._act(name)
+
+    def _act(self, name: str) -> None:
         self._started = True
         self.state = ACTIONS[name](self)
         self._framer.announce_data = self.state not in DATA_STATES

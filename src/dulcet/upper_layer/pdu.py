@@ -71,6 +71,8 @@ CONTEXTS_SHARED: Final = 128
 
 DICOM_APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"
 
+DICOM_CONTEXT_ITEM: Final = item(APPLICATION_CONTEXT, encode_text(DICOM_APPLICATION_CONTEXT))
+
 _Item = TypeVar("_Item", bound=UserItem)
 
 
@@ -146,7 +148,9 @@ class _Associate:
         titles = _title(self.called_ae_title), _title(self.calling_ae_title)
         parts = [
             pack(ASSOCIATE_HEAD, self.protocol_version, *titles, bytes(32)),
-            item(APPLICATION_CONTEXT, encode_text(self.application_context)),
+            DICOM_CONTEXT_ITEM
+            if self.application_context == DICOM_APPLICATION_CONTEXT
+            else item(APPLICATION_CONTEXT, encode_text(self.application_context)),
             _joined(contexts),
             item(USER_INFORMATION, _joined(self.user_information)),
             *[unknown.encode() for unknown in self.unknown_items],
