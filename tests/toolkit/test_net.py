@@ -213,6 +213,16 @@ def test_requests_that_nobody_provides_are_answered() -> None:
     assert parties.user.wait("on_receive_n_delete_response")[-1] == Status.SOP_CLASS_NOT_SUPPORTED
 
 
+def test_what_dimse_itself_refuses_is_logged(caplog: Any) -> None:
+    parties = associated()
+    uids_of = {"AffectedSOPClassUID": CT, "AffectedSOPInstanceUID": INSTANCE}
+    command = Command.make(CommandField.C_STORE_RQ, validate=False, **uids_of)
+    parties.user.send_data(3, command)
+    assert parties.user.wait("on_receive_c_store_response")[4] == Status.CANNOT_UNDERSTAND
+    assert "refused C-STORE-RQ, message 1: C000H" in caplog.text
+    assert "on_receive_c_store_request" not in parties.client.names()
+
+
 def test_a_callback_that_raises_is_a_failure_status_and_the_association_lives(caplog: Any) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("planned")
