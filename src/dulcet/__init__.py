@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     )
     from dulcet.io.certificates import CertificateTable
     from dulcet.io.instances import Instance
+    from dulcet.io.sharing import SharedPort
     from dulcet.io.store_directory import StoreDirectory
     from dulcet.io.tls import TLSConfig
     from dulcet.node.application import Node
@@ -137,6 +138,7 @@ __all__ = [
     "RetrieveOptions",
     "Retrieved",
     "Sent",
+    "SharedPort",
     "Status",
     "StatusError",
     "StorageCommitment",
@@ -186,6 +188,7 @@ _MODULES: Final = {
     "PeerNotTrusted PeerUnreachable ProtocolError ReceiveError RemoteProtocolError StatusError TLSConfigError TLSError",
     "io.certificates": "CertificateTable",
     "io.instances": "Instance",
+    "io.sharing": "SharedPort",
     "io.store_directory": "StoreDirectory",
     "io.tls": "TLSConfig",
     "node.application": "Node",

@@ -35,9 +35,15 @@ WORD: Final = 8
 
 
 class SharedPort:
-    """A port that several processes accept from; made by their parent, `inherited` by them."""
+    """A port that several processes accept from; made by their parent, `inherited` by them.
+
+    The parent: `port = SharedPort.open("127.0.0.1", 11112, members=4, slots=500)`, then for each number a process that
+    is given `port.descriptors`, with `subprocess.Popen(..., pass_fds=port.descriptors)`; `clear(number)` once it ended.
+    The process: `listen("AET@127.0.0.1:11112", shared=SharedPort.inherited(descriptors, 4, 500, number))`.
+    """
 
     def __init__(self, sockets: Sequence[socket.socket], table: int, members: int, slots: int, member: int) -> None:
+        """For those who have the descriptors at hand; `open` and `inherited` make them."""
         self.sockets: list[socket.socket] = list(sockets)
         """They listen; who is given the port closes them."""
         self.table = table
@@ -55,7 +61,10 @@ class SharedPort:
 
     @classmethod
     def open(cls, host: str, port: int, *, members: int, slots: int) -> Self:
-        """Listen, for processes that will inherit; OSError that names the address and what to change."""
+        """Listen, for `members` processes of at most `slots` associations each that will inherit.
+
+        OSError that names the address and what to change.
+        """
         if fcntl is None:
             raise OSError("several processes cannot share a port on this system")
         sockets = listening_sockets(host, port)
