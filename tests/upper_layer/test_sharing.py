@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -172,3 +173,51 @@ def test_a_shared_tuple_is_a_tuple() -> None:
     assert hash(Shared([1, 2])) == hash((1, 2))
     assert repr(Shared([1, 2])) == "(1, 2)"
     assert uids.VERIFICATION not in Shared([CT])
+
+
+def asked(proposals: Any, *items: UserItem, **terms: Any) -> AssociateRQ:
+    wanted: dict[str, Any] = {
+        "called": "YOU",
+        "calling": "ME",
+        "maximum_length": 16384,
+        "implementation_class_uid": "1.2.3",
+        "implementation_version_name": "ASKED",
+    } | terms
+    return associate_request(proposals, user_items=items, **wanted)
+
+
+def test_the_same_proposals_are_the_same_request_whoever_asks() -> None:
+    proposals = (Proposal(CT, (IMPLICIT, EXPLICIT), provider=True), Proposal(MR, (EXPLICIT,)))
+    first = asked(proposals)
+    assert first == asked(list(proposals))
+    again = asked(proposals, calling="OTHER")
+    assert again.calling == "OTHER"
+    assert again.presentation_contexts is first.presentation_contexts
+    assert again.user_information is first.user_information
+    assert encode(again) == encode(asked(list(proposals), calling="OTHER"))
+    for terms in (
+        {"maximum_length": 8},
+        {"implementation_class_uid": "1.9"},
+        {"implementation_version_name": ""},
+        {"window": Window(3, 3)},
+    ):
+        assert asked(proposals, **terms) == asked(list(proposals), **terms) != first
+    assert asked(proposals[:1]) == asked(list(proposals[:1])) != first
+
+
+def test_a_request_with_items_of_its_own_is_not_remembered() -> None:
+    proposals = (Proposal(CT, (IMPLICIT,)),)
+    secret = UserIdentityRQ(2, b"user", b"passcode")
+    assert asked(proposals, secret).user_identity == secret
+    assert asked(proposals).user_identity is None
+    assert asked(proposals, secret).presentation_contexts is not asked(proposals, secret).presentation_contexts
+
+
+def test_proposals_that_can_change_are_not_remembered() -> None:
+    syntaxes: Any = [IMPLICIT]
+    proposals = (Proposal(CT, syntaxes),)
+    assert list(asked(proposals).presentation_contexts[0].transfer_syntaxes) == [IMPLICIT]
+    syntaxes.append(EXPLICIT)
+    came = decode(encode(asked(proposals)))
+    assert isinstance(came, AssociateRQ)
+    assert came.presentation_contexts[0].transfer_syntaxes == (IMPLICIT, EXPLICIT)

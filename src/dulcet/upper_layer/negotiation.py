@@ -25,7 +25,7 @@ from dulcet.upper_layer.items import (
     malformed,
 )
 from dulcet.upper_layer.pdu import DICOM_APPLICATION_CONTEXT, AssociateAC, AssociateRJ, AssociateRQ
-from dulcet.upper_layer.sharing import Shared
+from dulcet.upper_layer.sharing import Recent, Shared
 
 __all__ = [
     "ACCEPTANCE",
@@ -207,6 +207,41 @@ def associate_request(
 
     LocalProtocolError: no proposal or more than 128, one without a transfer syntax, an AE title that may not be sent.
     """
+    terms = maximum_length, implementation_class_uid, implementation_version_name, window
+    items = tuple(user_items)
+    # A tuple cannot change: asked for again, it is the same request.  Items may hold a secret, so they are not kept.
+    key = (id(proposals), *terms) if type(proposals) is tuple and not items else None
+    last = None if key is None else _recent.get(key)
+    if last is not None and last[0] is proposals:
+        _, contexts, information = last
+    else:
+        contexts, information = _proposed(proposals, *terms, items)
+        if key is not None and all(type(context.transfer_syntaxes) is tuple for context in contexts):
+            contexts, information = Shared(contexts), Shared(information)
+            _recent.put(key, (proposals, contexts, information))
+    return AssociateRQ(
+        called_ae_title=check_ae_title(called, "called AE title"),
+        calling_ae_title=check_ae_title(calling, "calling AE title"),
+        presentation_contexts=contexts,
+        user_information=information,
+    )
+
+
+_Proposed = tuple[tuple[ProposedContext, ...], tuple[UserItem, ...]]
+
+_recent: Final = Recent[tuple[object, ...], tuple[object, tuple[ProposedContext, ...], tuple[UserItem, ...]]]()
+"""By identity of the proposals, which are kept so that nobody else gets theirs, and what else is said."""
+
+
+def _proposed(
+    proposals: Iterable[Proposal],
+    maximum_length: int,
+    implementation_class_uid: str,
+    implementation_version_name: str,
+    window: Window | None,
+    user_items: Iterable[UserItem],
+) -> _Proposed:
+    """Presentation contexts and user information of a request."""
     contexts = []
     roles: dict[str, RoleSelection] = {}
     for index, proposal in enumerate(proposals):
@@ -226,12 +261,7 @@ def associate_request(
     if implementation_version_name:
         information.append(ImplementationVersionName(implementation_version_name))
     information += user_items
-    return AssociateRQ(
-        called_ae_title=check_ae_title(called, "called AE title"),
-        calling_ae_title=check_ae_title(calling, "calling AE title"),
-        presentation_contexts=tuple(contexts),
-        user_information=tuple(information),
-    )
+    return tuple(contexts), tuple(information)
 
 
 def reject_reason(request: AssociateRQ) -> AssociateRJ | None:
