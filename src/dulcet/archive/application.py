@@ -269,7 +269,7 @@ class Archive:
         except ImportError:  # Windows
             able = False
         else:
-            able = can_take_turns() and self.objects.traceable
+            able = self.objects.traceable and can_take_turns(self.folder / TURNS)
         if not able:
             raise OSError(f"several processes cannot share {self.folder}: it takes Linux and a file system with links")
         SQLiteTransactions(self.folder / TRANSACTIONS).disconnect()  # made now, not by all of them at once

@@ -31,11 +31,22 @@ PATIENCE: Final = 60.0
 PAUSES: Final = (0.001, 0.05)
 
 
-def can_take_turns() -> bool:
-    """Open file description locks: those of POSIX are given up by whoever closes any descriptor of the file, and take
-    two processes that wait in two threads each for a deadlock.
+def can_take_turns(path: Path) -> bool:
+    """Do the system and the file system there have locks of open file descriptions?
+
+    Those of POSIX are no help: whoever closes any descriptor of the file gives them up, and two processes that wait in
+    two threads each are taken for a deadlock.
     """
-    return hasattr(fcntl, "F_OFD_SETLK")
+    if not hasattr(fcntl, "F_OFD_SETLK"):
+        return False
+    turns = Turns(path)
+    try:
+        with turns.writing():
+            return True
+    except OSError:
+        return False
+    finally:
+        turns.close()
 
 
 class Turns:
