@@ -45,12 +45,16 @@ def crew(folder: Path, *options: object, workers: int = 2) -> Iterator[tuple[Run
             until(lambda: not any(map(is_alive, ready["workers"])), "the workers end with their parent")
 
 
-def is_alive(pid: int) -> bool:
-    """A process that runs; one that ended and whose parent has not looked yet does not."""
+def state(pid: int) -> str:
+    """R or S for one that runs or waits, T for one that was stopped, Z for one that ended, and nobody has looked."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return "Z"
+
+
+def is_alive(pid: int) -> bool:
+    return state(pid) != "Z"
 
 
 def until(condition: object, what: str) -> None:
@@ -350,6 +354,47 @@ def test_workers_end_with_their_parent_once_their_senders_have_finished(tmp_path
         until(lambda: not is_alive(holder), "the busy one ends")
         assert "its parent is gone" in running.until("its parent is gone")
     assert kept(tmp_path / "kept") == {"1.2.3.dcm": data}
+
+
+def test_a_worker_that_hangs_takes_nothing_and_the_others_do(tmp_path: Path) -> None:
+    with crew(tmp_path / "kept") as (running, address, pids):
+        os.kill(pids[0], signal.SIGSTOP)
+        try:
+            until(lambda: state(pids[0]) == "T", "it hangs")
+            standing = [library.associate(address, contexts=CONTEXTS) for _ in range(4)]
+            assert [association.echo().status for association in standing] == [0] * 4
+            assert [sockets_of(pid, port_of(address)) for pid in pids] == [0, 4]
+        finally:
+            os.kill(pids[0], signal.SIGCONT)
+        for association in standing:
+            association.release()
+        assert running.stop().code == 0
+
+
+def test_one_that_dies_at_its_start_is_tried_again_ever_later(tmp_path: Path) -> None:
+    """The first worker of each seat starts; those that take the place of a dead one fail, but for the third."""
+    starts = tmp_path / "starts"
+    starts.mkdir()
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, pathlib\n"
+        "if 'DULCET_WORKER' in os.environ:\n"
+        f"    starts = pathlib.Path({str(starts)!r})\n"
+        "    (starts / str(os.getpid())).touch()\n"
+        "    if len(list(starts.iterdir())) in (3, 4):\n"
+        "        os._exit(9)\n"
+    )
+    arguments = ("listen", "--port", 0, "--dir", tmp_path / "kept", "--workers", 2, "--json")
+    with going_on(*arguments, env={"PYTHONPATH": str(tmp_path)}) as running:
+        ready = json.loads(running.until('"listening"'))
+        os.kill(ready["workers"][0], signal.SIGKILL)
+        for seconds, how in (("0.1", "was killed by SIGKILL"), ("0.2", "ended with 9"), ("0.4", "ended with 9")):
+            assert how in running.until(f"takes its place in {seconds} s")
+        running.until('"worker serves"')
+        with library.associate(f"RECEIVER@127.0.0.1:{ready['port']}", contexts=CONTEXTS) as association:
+            assert association.echo().status == 0
+        done = running.stop()
+    assert done.code == 0
+    assert done.lines()[-1]["workers_lost"] == 3
 
 
 # ---------------------------------------------------------------------- trouble
