@@ -10,7 +10,7 @@ from dulcet.cli.command import CALLING, JSON, PEER, verb
 from dulcet.cli.output import NO_ASSOCIATION, say, say_json
 from dulcet.cli.tls_options import calls_with_tls
 
-__all__ = ["doctor"]
+__all__ = ["doctor", "who_answers"]
 
 if TYPE_CHECKING:
     from dulcet.blocking.association import Association
@@ -20,6 +20,9 @@ T = TypeVar("T")
 
 PATIENCE: Final = 10.0
 """Seconds for a step: who looks for a fault sits in front of it."""
+
+PROBE: Final = 2.0
+"""Seconds for whoever was silent to a DICOM request to answer a web browser's."""
 
 
 @verb("doctor")
@@ -39,7 +42,7 @@ def doctor(peer: str, aet: str, json: bool, tls: TLSConfig | None) -> int:
     from dulcet import uids
     from dulcet.blocking.association import associate
     from dulcet.config import AssociationConfig, Timers
-    from dulcet.errors import DulcetError
+    from dulcet.errors import AssociationClosed, DimseTimeout, DulcetError
     from dulcet.io.sockets import connect
     from dulcet.services.proposals import proposals
     from dulcet.upper_layer.address import Address
@@ -64,10 +67,28 @@ def doctor(peer: str, aet: str, json: bool, tls: TLSConfig | None) -> int:
             report.step("echo", lambda: association.echo().check(), lambda response: str(response.status))
             report.step("release", association.release)
     except (DulcetError, OSError) as error:
-        report.fail(report.current, str(error))
+        who = who_answers(address.host, address.port) if isinstance(error, DimseTimeout | AssociationClosed) else ""
+        report.fail(report.current, f"{error}; {who}" if who else str(error))
         return NO_ASSOCIATION
     report.done(f"{peer} is well ({len(found)} address{'es' if len(found) > 1 else ''})")
     return 0
+
+
+def who_answers(host: str, port: int) -> str:
+    """Who it is that answers HTTP, or complains about it; empty where nobody is known by that."""
+    import socket
+
+    from dulcet.upper_layer.strangers import stranger
+
+    head = b""
+    try:
+        with socket.create_connection((host, port), PROBE) as sock:
+            sock.settimeout(PROBE)
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            head = sock.recv(64)
+    except OSError:
+        pass
+    return stranger(head) if head else ""
 
 
 class _Report:
