@@ -77,6 +77,9 @@ def test_many_that_say_nothing_are_no_threads_and_one_that_speaks_is_served() ->
         wires = [stack.enter_context(associated(receiver)) for _ in range(50)]
         assert threading.active_count() == before
         assert receiver.listener.count == 50
+        silent = receiver.listener._greeter._silent
+        eventually(lambda: len(silent) == 50)
+        eventually(lambda: all(guest.core.connection._framer._buffer is None for guest in silent.values()))
         wires[20].send(ECHO_RQ)
         assert isinstance(wires[20].pdu(), PDataTF)
         assert len(threads) == 1

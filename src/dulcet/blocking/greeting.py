@@ -380,9 +380,8 @@ class Greeter:
                 self._hand_out(guest)
                 return
             self._keep(guest)
-            if core.has_unread:
-                self._attend(guest)
-                return
+            self._attend(guest)  # deal with what came behind its request; then it holds no buffer
+            return
         if (core.closed or core.wants_close) and (sent or guest.transport.broken):
             self._dismiss(guest)
             return
