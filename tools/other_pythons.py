@@ -33,7 +33,7 @@ LEFT_OUT: Final = (
     "tests/test_log_codes.py",
     "tests/test_packaging.py",
 )
-"""What takes long and was tested by the run before, on one Python; 7,500 tests are left, a minute or two of two idle cores."""
+"""What takes long and was tested before, on one Python; 7,500 tests are left, a minute or two of two idle cores."""
 
 
 def found(version: str) -> Path | None:
