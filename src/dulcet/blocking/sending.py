@@ -134,7 +134,8 @@ class _Lane:
     def run(self, instances: Iterable[Instance], priority: int) -> Iterator[Sent]:
         """Send each, as many at once as the window allows; raises when the association is lost."""
         core, association = self._core, self.association
-        queued = 0
+        half = (core.window.invoked or core.config.limits.unanswered) // 2
+        queued = bytes_queued = 0
         for instance in instances:
             self._unsent = instance
             association._check_usable()
@@ -154,10 +155,11 @@ class _Lane:
                 yield _failed(instance, error)
                 continue
             self._unsent = None
-            # Several small requests leave together; waiting for an answer sends what is left.
-            queued += flight.size + 1
-            if queued > TOGETHER_BYTES or core.invocable <= core.window.invoked // 2:
-                queued = 0
+            # Small requests leave together, half a window of them at most: the peer has the other half meanwhile.
+            # Waiting for an answer sends what is left.
+            queued, bytes_queued = queued + 1, bytes_queued + flight.size
+            if bytes_queued > TOGETHER_BYTES or queued >= half:
+                queued = bytes_queued = 0
                 association._flush()
         while self.is_busy:
             yield self._collect()
