@@ -28,13 +28,13 @@ class Archive:
 
 
 @contextmanager
-def dulcet_serve(folder: Path, durable: bool, destinations: Destinations) -> Iterator[Server]:
+def dulcet_serve(folder: Path, durable: bool, destinations: Destinations, *more: str) -> Iterator[Server]:
     configuration = folder.with_name(f"{folder.name}.toml")
     tables = [f'[peers.{title}]\naddress = "{peers.HOST}:{port}"\n' for title, port in destinations.items()]
     configuration.write_text("[limits]\nassociations_per_address = 500\n" + "".join(tables))
     options = ("--port", "0", "--data", str(folder), "--allow-any", "--config", str(configuration))
     durability = "fsync" if durable else "none"
-    with peers.announced([*peers.DULCET, "serve", *options, "--durability", durability], folder) as server:
+    with peers.announced([*peers.DULCET, "serve", *options, "--durability", durability, *more], folder) as server:
         yield server
 
 
@@ -84,6 +84,11 @@ def dcmqrscp(folder: Path, durable: bool, destinations: Destinations) -> Iterato
         yield server
 
 
+def dulcet_workers(folder: Path, durable: bool, destinations: Destinations) -> AbstractContextManager[Server]:
+    return dulcet_serve(folder, durable, destinations, "--workers", "2")
+
+
 DULCET = Archive("dulcet", dulcet_serve)
+WORKERS = Archive("dulcet --workers 2", dulcet_workers)
 ORTHANC = Archive("Orthanc tuned", orthanc)
 DCMQRSCP = Archive("dcmqrscp tuned", dcmqrscp)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.corpus import make_instance
 from tests.interop import peers
 
-from bench.archives import DULCET, ORTHANC, Archive
+from bench.archives import DULCET, ORTHANC, WORKERS, Archive
 from bench.loads import arrived, load
 from bench.measuring import Contestant, Metrics, RunFailed, Scenario, Target
 
@@ -77,4 +77,6 @@ class DurableIngest(Scenario):
                     Contestant(_label("Orthanc tuned", senders, name), partial(_ingest, ORTHANC, *arguments)),
                     Contestant(_label("disk", senders, name), partial(_disk, size, senders, objects)),
                 ]
+                if senders == max(SENDERS):  # a few senders leave nothing to do for another process
+                    found.append(Contestant(_label(WORKERS.name, senders, name), partial(_ingest, WORKERS, *arguments)))
         return found
