@@ -109,6 +109,8 @@ def test_an_echo_is_what_an_invoked_one_is(pair: Pair) -> None:
         assert isinstance(response, ResponseReceived)
         assert response.operation is operation
         assert response.is_final
+        assert not user.has_unread
+        assert not user.message_is_next
 
 
 # --- association control -------------------------------------------------------------------------------------------

@@ -100,6 +100,65 @@ def test_random_reads_find_the_same(pdus: list[PDU], sizes: list[int]) -> None:
     assert whole(framed(framer(size=2048), data, [1] * len(data))) == expected
 
 
+def outcome(cutter: Framer, data: bytes, sizes: list[int]) -> tuple[list[Framed], str, int]:
+    """What the framer finds while data are expected, what it says in the end, and what it counted."""
+    cutter.announce_data = False
+    found: list[Framed] = []
+    try:
+        for size in [*sizes, len(data)]:
+            found += framed(cutter, data[:size])
+            data = data[size:]
+    except RemoteProtocolError as error:
+        return whole(found), str(error), cutter.oversized
+    return whole(found), "", cutter.oversized
+
+
+LONE: Final = st.builds(PDV, st.integers(0, 255), st.booleans(), st.booleans(), st.binary(max_size=60))
+
+
+@given(
+    st.lists(PDUS | LONE.map(lambda value: PDataTF((value,))), max_size=6),
+    st.lists(st.integers(1, 40)),
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=2),
+    st.sampled_from([0, 20, 10_000]),
+    st.booleans(),
+)
+def test_the_fast_path_finds_what_the_general_one_finds(
+    pdus: list[PDU], sizes: list[int], wrong: list[tuple[int, int]], announced: int, strict: bool
+) -> None:
+    data = bytearray(b"".join(encode(pdu) for pdu in pdus))
+    for at, byte in wrong:
+        if at < len(data):
+            data[at] = byte
+    general = framer(announced=announced, strict=strict)
+    general.journal = []  # who is watched takes the general path
+    fast = framer(announced=announced, strict=strict)
+    assert outcome(fast, bytes(data), sizes) == outcome(general, bytes(data), sizes)
+    assert fast.mid_pdu == general.mid_pdu
+
+
+def test_whether_data_are_next_is_known_before_they_are_looked_at() -> None:
+    cutter = framer()
+    assert not cutter.data_is_next
+    for data, expected in (
+        (encode(P_DATA_EXAMPLE), True),
+        (encode(P_DATA_EXAMPLE)[:1], True),
+        (encode(ReleaseRQ()), False),
+        (b"\x99", False),
+    ):
+        cutter = framer()
+        buffer = cutter.get_buffer()
+        buffer[: len(data)] = data
+        cutter.buffer_updated(len(data))
+        assert cutter.data_is_next == expected
+    for head in (b"\5\0\0\0\0\4", encode(P_DATA_EXAMPLE)[:6], encode(P_DATA_EXAMPLE)[:13]):
+        cutter = framer()  # in the middle of a PDU its bytes may look like anything
+        framed(cutter, head)
+        cutter.get_buffer()[:1] = b"\4"
+        cutter.buffer_updated(1)
+        assert not cutter.data_is_next
+
+
 @given(st.lists(PDUS, max_size=4))
 def test_the_framer_finds_what_was_sent(pdus: list[PDU]) -> None:
     expected: list[Framed] = []

@@ -168,6 +168,25 @@ def test_no_more_is_remembered_than_has_room() -> None:
     assert len(recent._results) <= sharing.ENTRIES
 
 
+def test_room_is_made_though_another_thread_makes_some_too() -> None:
+    class Raced(dict[int, str]):
+        """Another thread takes the oldest first, once."""
+
+        raced = False
+
+        def __delitem__(self, key: int) -> None:
+            super().__delitem__(key)
+            if not self.raced:
+                self.raced = True
+                raise KeyError(key)
+
+    recent = Recent[int, str]()
+    recent._results = Raced(dict.fromkeys(range(sharing.ENTRIES), ""))
+    assert recent.put(-1, "new") == "new"
+    assert recent.get(0) is None
+    assert recent.get(1) == ""
+
+
 def test_a_shared_tuple_is_a_tuple() -> None:
     assert Shared([1, 2]) == (1, 2)
     assert hash(Shared([1, 2])) == hash((1, 2))

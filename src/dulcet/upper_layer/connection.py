@@ -320,8 +320,7 @@ class Connection(Actions):
         for name, deadline in self._timers.items():
             if deadline is None:
                 deadline = self._timers[name] = now + float(getattr(durations, name))
-            if soonest is None or deadline < soonest:
-                soonest = deadline
+            soonest = deadline if soonest is None else min(soonest, deadline)
         return soonest
 
     def handle_timer(self, now: float) -> None:
