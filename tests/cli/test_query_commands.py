@@ -43,7 +43,19 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def server(files: list[Path]) -> Iterator[NodeThreads]:
+def retrieved() -> list[str]:
+    """The levels of what was asked for."""
+    return []
+
+
+@pytest.fixture
+def levels(retrieved: list[str]) -> list[str]:
+    retrieved.clear()
+    return retrieved
+
+
+@pytest.fixture(scope="module")
+def server(files: list[Path], retrieved: list[str]) -> Iterator[NodeThreads]:
     node = dulcet.Node("ARCHIVE")
     asked: list[Dataset] = []
 
@@ -64,6 +76,9 @@ def server(files: list[Path]) -> Iterator[NodeThreads]:
 
     @node.on_get
     def get(request):  # type: ignore[no-untyped-def]
+        retrieved.append(request.level)
+        if request.identifier.get("PatientID") == "BAD":
+            raise dulcet.Refused(dulcet.Status.DATA_SET_MISMATCH, "no StudyInstanceUID")
         return files
 
     @node.on_move
@@ -130,10 +145,39 @@ def test_get_brings_the_instances_here(server: NodeThreads, files: list[Path], t
     assert got == sorted(data_set_bytes(path) for path in files)
 
 
-def test_get_wants_to_know_what(server: NodeThreads) -> None:
-    done = run("get", str(server.address))
+def test_a_refused_get_says_why(server: NodeThreads, tmp_path: Path) -> None:
+    asked = ("get", str(server.address), "-k", "PatientID=BAD", "--out", str(tmp_path))
+    done = run(*asked)
+    assert done.returncode == 1
+    assert "A900H" in done.stdout
+    assert "(no StudyInstanceUID); 0 completed" in done.stdout
+    summary = json.loads(run(*asked, "--json").stdout.splitlines()[-1])
+    assert (summary["status"], summary["comment"]) == (0xA900, "no StudyInstanceUID")
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ((), "-k StudyInstanceUID=1.2.3"),
+        (("-k", "PatientID=1", "-k", "StudyDate=2020"), "-k StudyDate: a retrieve goes by PatientID, Study"),
+        (("-k", "PatientID=1", "--level", "study"), "--level study needs -k StudyInstanceUID=VALUE"),
+        (("-k", "PatientID=1", "--model", "study"), "-k PatientID: a retrieve goes by StudyInstanceUID"),
+    ],
+)
+@pytest.mark.parametrize("verb", [("get",), ("move", "--to", "ME")])
+def test_a_retrieve_wants_to_know_what(
+    server: NodeThreads, verb: tuple[str, ...], keys: tuple[str, ...], said: str
+) -> None:
+    done = run(*verb, str(server.address), *keys)
     assert done.returncode == 2
-    assert "-k StudyInstanceUID=1.2.3" in done.stderr
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_level_is_that_of_the_lowest_key(server: NodeThreads, levels: list[str], tmp_path: Path) -> None:
+    for keys in (["PatientID=1"], ["StudyInstanceUID=1.2", "SeriesInstanceUID=1.3"], ["StudyInstanceUID=1.2"]):
+        run("get", str(server.address), *[part for key in keys for part in ("-k", key)], "--out", str(tmp_path / "got"))
+    assert levels == ["PATIENT", "SERIES", "STUDY"]
 
 
 def test_move_listens_before_it_asks(server: NodeThreads, files: list[Path], tmp_path: Path) -> None:

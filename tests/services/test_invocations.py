@@ -8,6 +8,7 @@ import pytest
 from pydicom import Dataset
 from tests.pairs import EXPLICIT, IMPLICIT, Pair
 
+import dulcet
 from dulcet import uids
 from dulcet.dimse.association import Association
 from dulcet.dimse.messages import CommandField
@@ -154,7 +155,6 @@ def test_an_identifier_that_cannot_be_encoded_is_an_error_before_anything_is_sen
             "STUDY",
             {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": "1.2"},
         ),
-        ({}, None, {}),
         (
             {"StudyInstanceUID": "1.2", "Modality": "CT"},
             "FRAME",
@@ -166,6 +166,23 @@ def test_a_retrieve_names_the_level_and_the_unique_keys_down_to_it(
     keys: dict[str, Any], level: str | None, expected: dict[str, Any]
 ) -> None:
     assert values(get(everything(), level=level, **keys)) == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "level", "said"),
+    [
+        ({"PatientID": "1"}, "STUDY", "by StudyInstanceUID, which has no value: add one, or level='PATIENT'"),
+        ({"StudyInstanceUID": "", "PatientName": "X"}, "study", "by StudyInstanceUID, which has no value: add one$"),
+        ({}, None, "give a StudyInstanceUID"),
+        ({"PatientName": "X"}, None, "give a StudyInstanceUID"),
+    ],
+)
+def test_a_retrieve_of_nothing_in_particular_is_not_asked_for(
+    keys: dict[str, Any], level: str | None, said: str
+) -> None:
+    """Some peers would send all that they have."""
+    with pytest.raises(dulcet.LocalProtocolError, match=said):
+        get(everything(), level=level, **keys)
 
 
 def test_an_answer_of_a_find_can_be_retrieved_as_it_is() -> None:

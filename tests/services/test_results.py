@@ -25,14 +25,14 @@ def find_rsp(status: int, data: bytes | None = None, **elements: Any) -> Respons
     return Response(Status(status), command, data, EXPLICIT)
 
 
-def get_rsp(status: int, counts: tuple[int | None, ...], data: bytes | None = None) -> Response:
+def get_rsp(status: int, counts: tuple[int | None, ...], data: bytes | None = None, **more: Any) -> Response:
     names = ("Remaining", "Completed", "Failed", "Warning")
     counters: dict[str, Any] = {
         f"NumberOf{name}Suboperations": count for name, count in zip(names, counts, strict=True)
     }
     return Response(
         Status(status),
-        Command.make(CommandField.C_GET_RSP, validate=False, Status=status, **counters),
+        Command.make(CommandField.C_GET_RSP, validate=False, Status=status, **counters, **more),
         data,
         EXPLICIT,
     )
@@ -117,6 +117,14 @@ def test_a_final_response_without_a_list_leaves_it_empty() -> None:
     result = Retrieved(Status.PENDING)
     result.update(get_rsp(0xB000, (None, 1, 1, 0)))
     assert result.failed_uids == []
+
+
+def test_what_the_peer_says_about_a_failure_is_told() -> None:
+    result = Retrieved(Status.PENDING)
+    result.update(get_rsp(0xA900, (None, 0, 0, 0), ErrorComment="no StudyInstanceUID"))
+    assert result.comment == "no StudyInstanceUID"
+    with pytest.raises(StatusError, match=r"A900H .* \(no StudyInstanceUID\); 0 completed"):
+        result.check()
 
 
 # --- Sent ------------------------------------------------------------------------------------------------------------

@@ -122,8 +122,13 @@ def _completion(context: click.Context, _: click.Parameter, shell: str | None) -
 @option("--debug", is_flag=True, help="Log what happens, and show tracebacks; it may stand anywhere.")
 @option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version.")
 @option(
-    "--show-completion", type=click.Choice(SHELLS), metavar="|".join(SHELLS), is_eager=True, expose_value=False,
-    callback=_completion, help="Print what makes this shell complete commands and options.",
+    "--show-completion",
+    type=click.Choice(SHELLS),
+    metavar="|".join(SHELLS),
+    is_eager=True,
+    expose_value=False,
+    callback=_completion,
+    help="Print what makes this shell complete commands and options.",
 )
 def app(debug: bool) -> None:  # fmt: skip
     """DICOM networking."""

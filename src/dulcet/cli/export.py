@@ -12,9 +12,7 @@ from dulcet.cli.output import FAILED, USAGE, complain, say, say_json
 
 __all__ = ["export", "import_"]
 
-DATA: Final = option(
-    "--data", type=PATH, metavar="DIR", default="dulcet-data", help="The archive's folder."
-)
+DATA: Final = option("--data", type=PATH, metavar="DIR", default="dulcet-data", help="The archive's folder.")
 
 
 @verb("export")

@@ -13,7 +13,7 @@ from dulcet.cli.command import Misuse, option
 if TYPE_CHECKING:
     from dulcet.services.models import InformationModel
 
-__all__ = ["KEYS", "LEVEL", "MODEL", "check_model", "headings", "parse_keys", "shown"]
+__all__ = ["KEYS", "LEVEL", "LEVELS", "MODEL", "check_model", "headings", "parse_keys", "shown"]
 
 LEVELS: Final = ("patient", "study", "series", "image")
 

@@ -41,13 +41,21 @@ MAXIMUM_ASSOCIATIONS: Final = 500
 @option("--dir", type=PATH, metavar="DIR", default="incoming", help="Where files go.")
 @option("--layout", metavar="PATH", default="{SOPInstanceUID}.dcm", help="Names of files, with {Keyword} for values.")
 @option(
-    "--durability", type=click.Choice(("fsync", "none")), metavar="fsync|none", default="fsync", rare=True,
+    "--durability",
+    type=click.Choice(("fsync", "none")),
+    metavar="fsync|none",
+    default="fsync",
+    rare=True,
     help="fsync: what is acknowledged is on disk.  none: for tests.",
 )
 @option("--promiscuous", is_flag=True, rare=True, help="Take any SOP class, private ones too.")
 @option("--any-aet", is_flag=True, help="Answer to any called AE title.")
 @option(
-    "--drain", type=click.FloatRange(0), metavar="SECONDS", default=10.0, rare=True,
+    "--drain",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    default=10.0,
+    rare=True,
     help="What SIGTERM leaves to those who send.",
 )
 @WORKERS
@@ -226,4 +234,3 @@ class _Taker:
                 sop_instance_uid=request.sop_instance_uid, transfer_syntax=request.transfer_syntax,
                 calling=association.calling_ae_title, peer=association.peer,
             )  # fmt: skip
-

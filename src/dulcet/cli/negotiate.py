@@ -119,8 +119,10 @@ def negotiate(peer: str, classes: tuple[str, ...], aet: str, json: bool, tls: TL
         say_json(summary=True, **facts)
         return 0
     _matrix(rows, results, uids.name_of)
-    window = "1, it does not negotiate more" if facts["window"] is None else "invoked {}, performed {}".format(
-        *("any number" if count == 0 else count for count in facts["window"])
+    window = (
+        "1, it does not negotiate more"
+        if facts["window"] is None
+        else "invoked {}, performed {}".format(*("any number" if count == 0 else count for count in facts["window"]))
     )
     length = f"{accept.maximum_length} bytes" if accept.maximum_length else "no limit"
     say(f"implementation   {facts['implementation']}")

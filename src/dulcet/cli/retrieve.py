@@ -10,20 +10,23 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from dulcet.cli.command import CALLING, JSON, PATH, PEER, Misuse, option, verb
-from dulcet.cli.keys import KEYS, LEVEL, MODEL, check_model, parse_keys
+from dulcet.cli.keys import KEYS, LEVELS, MODEL, check_model, parse_keys
 from dulcet.cli.nicknames import title_of
 from dulcet.cli.output import FAILED, complain, say, say_json, show_below
 from dulcet.cli.tls_options import calls_with_tls
 
 if TYPE_CHECKING:
+    from dulcet.config import AssociationConfig
     from dulcet.io.tls import TLSConfig
     from dulcet.services.results import Retrieved
 
 __all__ = ["get", "move"]
 
-OUT: Final = option(
-    "--out", type=PATH, metavar="DIR", default="incoming", help="Where files go."
-)
+OUT: Final = option("--out", type=PATH, metavar="DIR", default="incoming", help="Where files go.")
+LEVEL: Final = option(
+    "--level", type=click.Choice(LEVELS, case_sensitive=False), metavar="LEVEL",
+    help="patient, study, series or image; that of the lowest key without it.",
+)  # fmt: skip
 TIMEOUT: Final = option(
     "--timeout", type=click.FloatRange(0.1), metavar="SECONDS", default=120.0, help="To wait for each answer."
 )
@@ -43,7 +46,7 @@ TIMEOUT: Final = option(
 def get(
     peer: str,
     key: tuple[str, ...],
-    level: str,
+    level: str | None,
     model: str | None,
     out: Path,
     syntax: tuple[str, ...],
@@ -63,10 +66,10 @@ def get(
     from dulcet.blocking.association import associate
     from dulcet.services.proposals import retrieval_proposals
 
-    keys, config = _prepared(key, model, timeout)
+    keys, config = _prepared(key, level, model, timeout)
     contexts = retrieval_proposals(syntax)
     with associate(peer, calling_ae_title=aet, contexts=contexts, config=config, tls=tls) as association:
-        result = association.get(to=out, level=level.upper(), model=model, progress=_progress(json), **keys)
+        result = association.get(to=out, level=level, model=model, progress=_progress(json), **keys)
     return _told(peer, result, json)
 
 
@@ -87,7 +90,7 @@ def get(
 def move(
     peer: str,
     key: tuple[str, ...],
-    level: str,
+    level: str | None,
     model: str | None,
     to: str | None,
     receive: int | None,
@@ -117,7 +120,7 @@ def move(
         raise Misuse("--to AET says who gets it, --receive PORT that it comes here")
     if receive_tls and tls is None:
         raise Misuse("--receive-tls needs --tls-cert, our certificate")
-    keys, config = _prepared(key, model, timeout)
+    keys, config = _prepared(key, level, model, timeout)
     classes = [uid for row in MODELS.values() if (uid := row.move) is not None]
     destination = check_ae_title(title_of(to), "--to") if to else aet
     with associate(peer, calling_ae_title=aet, contexts=proposals(classes), config=config, tls=tls) as association:
@@ -125,7 +128,7 @@ def move(
             destination=destination,
             receive=None if receive is None else Address(destination, bind, receive, tls if receive_tls else None),
             to=None if receive is None else out,
-            level=level.upper(),
+            level=level,
             model=model,
             progress=_progress(json),
             **keys,
@@ -133,13 +136,22 @@ def move(
     return _told(peer, result, json)
 
 
-def _prepared(key: Iterable[str], model: str | None, timeout: float) -> tuple[dict[str, Any], Any]:
+def _prepared(
+    key: Iterable[str], level: str | None, model: str | None, timeout: float
+) -> tuple[dict[str, Any], AssociationConfig]:
     from dulcet.config import AssociationConfig, Timers
+    from dulcet.services.models import find_model, model_of
 
-    check_model(model)
+    row = check_model(model) or (find_model("patient") if model is None else model_of(model))
     keys = parse_keys(key)
     if not any(keyword.endswith(("UID", "ID")) and value for keyword, value in keys.items()):
         raise Misuse("name what to retrieve with -k, for example -k StudyInstanceUID=1.2.3")
+    if row is not None and row.levels:
+        unique = dict(row.levels)
+        for keyword in keys.keys() - unique.values():  # left out, it would bring more than was asked for
+            raise Misuse(f"-k {keyword}: a retrieve goes by {', '.join(unique.values())} alone; use find for the rest")
+        if level is not None and (wanted := unique.get(level.upper())) is not None and not keys.get(wanted):
+            raise Misuse(f"--level {level} needs -k {wanted}=VALUE")
     return keys, AssociationConfig(timers=Timers(response=timeout))
 
 
@@ -168,12 +180,13 @@ def _told(peer: str, result: Retrieved, json: bool) -> int:
     good = result.status.is_success and not result.failed
     if json:
         say_json(
-            summary=True, status=int(result.status), completed=result.completed, failed=result.failed,
-            warning=result.warning, failed_uids=result.failed_uids, received=[str(path) for path in result.received],
+            summary=True, status=int(result.status), comment=result.comment,
+            completed=result.completed, failed=result.failed, warning=result.warning,
+            failed_uids=result.failed_uids, received=[str(path) for path in result.received],
         )  # fmt: skip
     else:
         received = f", {len(result.received)} received" if result.received else ""
-        say(f"{peer}: {result.status}; {result.completed} completed, {result.failed} failed{received}")
+        say(f"{peer}: {result.answer}; {result.completed} completed, {result.failed} failed{received}")
         for uid in result.failed_uids:
             complain(f"failed: {uid}")
     return 0 if good else FAILED

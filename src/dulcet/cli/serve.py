@@ -37,11 +37,17 @@ log: Final = logging.getLogger("dulcet.archive")
 @option("--config", type=PATH, metavar="FILE", help="A TOML file; flags win.")
 @option("--allow-any", is_flag=True, help="Admit calling AE titles that no table lists.")
 @option(
-    "--durability", type=click.Choice(("fsync", "none")), metavar="fsync|none", rare=True,
+    "--durability",
+    type=click.Choice(("fsync", "none")),
+    metavar="fsync|none",
+    rare=True,
     help="fsync: what is acknowledged is on disk.  none: for tests.",
 )
 @option(
-    "--drain", type=click.FloatRange(0), metavar="SECONDS", rare=True,
+    "--drain",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    rare=True,
     help="What SIGTERM leaves to those who are at it.",
 )
 @WORKERS

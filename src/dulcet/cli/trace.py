@@ -23,15 +23,11 @@ __all__ = ["trace"]
 
 @verb("trace")
 @argument("what", metavar="HOST:PORT|FILE", help="The peer to stand before, or a file.")
-@option(
-    "-p", "--port", type=click.IntRange(0, 65535), metavar="PORT", default=11114, help="Where the proxy listens."
-)
+@option("-p", "--port", type=click.IntRange(0, 65535), metavar="PORT", default=11114, help="Where the proxy listens.")
 @option("--bind", metavar="HOST", default="127.0.0.1", help="On which address.")
 @option("--record", type=PATH, metavar="FILE", help="Record to a file that is made.")
 @option("--replay", metavar="HOST:PORT", help="Play FILE back to this peer.")
-@option(
-    "--fault", multiple=True, metavar="FAULT", help="delay=50ms, jitter=20ms, cut=N, reset=N, stop=N, throttle=N."
-)
+@option("--fault", multiple=True, metavar="FAULT", help="delay=50ms, jitter=20ms, cut=N, reset=N, stop=N, throttle=N.")
 @option("--datasets", is_flag=True, help="Show data sets, patient data masked.")
 @option("--unmasked", is_flag=True, help="Show patient data too.")
 @option("--messages", "quiet", is_flag=True, help="Messages alone, no P-DATA-TF.")

@@ -14,7 +14,7 @@ from dulcet import uids
 from dulcet.dimse.association import Association
 from dulcet.dimse.command import MEDIUM, Command
 from dulcet.dimse.messages import CommandField
-from dulcet.errors import NoPresentationContext
+from dulcet.errors import LocalProtocolError, NoPresentationContext
 from dulcet.services.identifiers import attribute_tags, build_identifier, encode_dataset
 from dulcet.services.models import InformationModel, Verb, find_model, model_of, retrieve_levels
 from dulcet.upper_layer.negotiation import PresentationContext
@@ -174,15 +174,26 @@ def _lowest_level(query: Dataset) -> str | None:
 def _unique_keys(query: Dataset, level: str | None, model: InformationModel | None) -> Dataset:
     """A retrieve identifier holds the level and the unique keys down to it, nothing else (PS3.4 C.4.2.2.1).
 
-    So an answer of a C-FIND can be handed on as it is.
+    So an answer of a C-FIND can be handed on as it is.  LocalProtocolError without a value for the level's own: a peer
+    might take that for all it has.
     """
-    if level is None or model is None or not model.levels:
+    if model is None or not model.levels:
         return query
+    if level is None:
+        raise LocalProtocolError(
+            "a retrieve names what it is about: give a StudyInstanceUID, PatientID or other unique key"
+        )
     wanted: list[str] = []
     for name, keyword in model.levels:
         wanted.append(keyword)
         if name == level.upper():
             break
+    if name == level.upper() and not query.get(keyword):
+        given = _lowest_level(query)
+        instead = f", or level={given!r} for what is there" if given is not None else ""
+        raise LocalProtocolError(
+            f"a retrieve at level {name} names it by {keyword}, which has no value: add one{instead}"
+        )
     kept = build_identifier({keyword: query[keyword].value for keyword in wanted if query.get(keyword)}, level=level)
     if "SpecificCharacterSet" in query:
         kept.SpecificCharacterSet = query.SpecificCharacterSet

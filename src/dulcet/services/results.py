@@ -68,6 +68,8 @@ class Retrieved:
     """Failed SOP Instance UID List (0008,0058), as far as the peer gave one."""
     received: list[Any] = field(default_factory=list)
     """Where the instances lie that came here, in the order of their coming."""
+    comment: str = ""
+    """Error Comment (0000,0902): what the peer says about a status that is no success."""
 
     def update(self, response: Response) -> None:
         """Take over what a response says."""
@@ -77,6 +79,7 @@ class Retrieved:
         self.failed = command.number_of_failed_suboperations or 0
         self.warning = command.number_of_warning_suboperations or 0
         self.remaining = command.number_of_remaining_suboperations or 0
+        self.comment = command.error_comment or ""
         if not response.status.is_pending and response.data is not None:
             identifier = response.dataset()
             uids = identifier.get("FailedSOPInstanceUIDList") if identifier is not None else None
@@ -86,11 +89,14 @@ class Retrieved:
     def check(self) -> Retrieved:
         """This when every sub-operation was completed; StatusError otherwise, a warning with failures included."""
         if not self.status.is_success or self.failed:
-            raise StatusError(
-                f"retrieve: {self.status}; {self.completed} completed, {self.failed} failed, {self.warning} warnings",
-                int(self.status),
-            )
+            counts = f"{self.completed} completed, {self.failed} failed, {self.warning} warnings"
+            raise StatusError(f"retrieve: {self.answer}; {counts}", int(self.status))
         return self
+
+    @property
+    def answer(self) -> str:
+        """The status with the peer's comment on it."""
+        return f"{self.status} ({self.comment})" if self.comment else str(self.status)
 
 
 @dataclass(frozen=True, slots=True)
