@@ -40,6 +40,8 @@ _below = ""
 
 def printable(text: str) -> str:
     """The text with `?` for what a terminal would obey or cannot show."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
