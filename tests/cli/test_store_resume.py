@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.blocking.providing import Provider, eventually, provider
-from tests.cli.running import dulcet, going_on, listening
+from tests.cli.running import PATIENCE, dulcet, going_on, listening
 from tests.corpus import CT_IMAGE, make_folder, make_instance, read_instance
 
 from dulcet.cli.resuming import LONGEST, StoredBefore, look_at
@@ -76,6 +77,7 @@ def cut_off(files: Path, report: Path, number: signal.Signals, jobs: int) -> Non
             eventually(lambda: len(report.read_text().splitlines()) >= 10)
             reached.set()
             running.send(number)
+            running.popen.wait(PATIENCE)  # without an answer the run cannot come to its own end before
 
     with provider(handle) as made:
         with going_on("store", made.address, files, "--report", report, "--jobs", jobs) as running:
@@ -110,7 +112,10 @@ def test_a_listener_that_died_and_came_back(tmp_path: Path, files: list[Path], r
         running.send(signal.SIGKILL)
         running.end()
     port = address.rpartition(":")[2]
-    done = dulcet("store", address, *files, "--resume", report)
+    with socket.socket() as kept_free:  # nobody else is given the port meanwhile
+        kept_free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept_free.bind(("127.0.0.1", int(port)))
+        done = dulcet("store", address, *files, "--resume", report)
     assert done.code == 3
     assert "0 sent (0 B), 3 stored before, 0 failed, 0 skipped, 3 not tried" in done.output
     with listening(tmp_path / "kept", "--port", port):
