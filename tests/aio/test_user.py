@@ -564,7 +564,7 @@ async def test_a_slow_consumer_of_store_many_slows_the_sending_down(tmp_path: Pa
 async def test_parallel_associations_are_used_again_for_the_next_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dulcet.aio.sending.BATCH", 64)
+    monkeypatch.setattr("dulcet.io.upcoming.BATCH", 64)
     files = make_folder(tmp_path / "some", 300, 1_000)
     async with dulcet.aio.serve("HERE@127.0.0.1:0", succeed) as server:
         most = 0

@@ -18,9 +18,10 @@ from tests.corpus import CT_IMAGE, SECONDARY_CAPTURE, make_folder, make_instance
 
 import dulcet
 from dulcet import uids
-from dulcet.blocking import channel, sending, upcoming
+from dulcet.blocking import channel, sending
 from dulcet.blocking.sending import StoreMany
 from dulcet.config import Timers
+from dulcet.io import upcoming
 from dulcet.io.instances import IN_MEMORY
 from dulcet.services import invocations
 from dulcet.services.proposals import proposals

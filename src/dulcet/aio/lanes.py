@@ -1,31 +1,27 @@
-"""What the sending of many instances is made of: what is to be sent, one association and what is on its way there, and
-what became of it.
-"""
+"""What the sending of many instances is made of: one association and what is on its way there, and what became of it."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from dulcet.aio.association import Association
 from dulcet.aio.mailbox import Mailbox
 from dulcet.dimse.operations import Operation
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceError, PeerUnreachable
-from dulcet.io.instances import Instance, InstanceSource, examine
+from dulcet.io.instances import Instance
 from dulcet.io.train import FileFailed
+from dulcet.services.proposals import proposed_as_is
 from dulcet.services.results import Sent
 
-__all__ = ["LOST", "Lane", "Results", "Sources", "Todo", "failed_by", "look_at"]
+if TYPE_CHECKING:
+    from dulcet.upper_layer.negotiation import Proposal
 
-EXAMINED_AT_ONCE: Final = 64
-"""Instances that one trip to a thread looks at, and the seconds that the loop waits for their names."""
-NAMING_SECONDS: Final = 0.02
+__all__ = ["LOST", "Lane", "Results", "Todo", "failed_by"]
 
 TOGETHER_BYTES: Final = 64 * 1024
 """Queued bytes that are sent without waiting for more."""
@@ -48,10 +44,23 @@ class Todo:
 
     def __init__(self, instances: Iterable[Instance]) -> None:
         self._waiting = deque(instances)
+        self.more: Callable[[Todo, bool], Awaitable[bool]] | None = None
+        """Adds what else can travel with these, once all of them are taken; see `refill`."""
 
     def __iter__(self) -> Iterator[Instance]:
         while self._waiting:
             yield self._waiting.popleft()
+
+    def take(self) -> Instance:
+        """The next one; IndexError when there is none."""
+        return self._waiting.popleft()
+
+    async def refill(self, *, wait: bool) -> bool:
+        """Add what follows these; False when nothing will.  Without `wait`, only what is there already."""
+        return self.more is not None and await self.more(self, wait)
+
+    def add(self, instance: Instance) -> None:
+        self._waiting.append(instance)
 
     def give_back(self, instances: Sequence[Instance]) -> None:
         self._waiting.extendleft(reversed(instances))
@@ -93,9 +102,15 @@ class Results:
 class Lane:
     """One association and what is on its way there."""
 
-    def __init__(self, association: Association, originator: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        association: Association,
+        originator: tuple[str, int] | None = None,
+        proposals: Iterable[Proposal] = (),
+    ) -> None:
         self.association = association
         self.originator = originator
+        self.asked: set[tuple[str, str]] = proposed_as_is(proposals)
         self.delivered: int = 0
         self._core = association._core
         self._mailbox = Mailbox(association)
@@ -107,15 +122,20 @@ class Lane:
         return bool(self._flights)
 
     def carries(self, pair: tuple[str, str]) -> bool:
-        """True when instances of this class and syntax can travel here as they are."""
-        return self.association.is_established and self._core.context_for(*pair) is not None
+        """True when instances of this class and syntax can travel here as they are, or nowhere else either."""
+        return self.association.is_established and (pair in self.asked or self._core.context_for(*pair) is not None)
 
-    async def run(self, instances: Iterable[Instance], priority: int, results: Results) -> None:
+    async def run(self, todo: Todo, priority: int, results: Results) -> None:
         """Send each, as many at once as the window allows; raises when the association is lost."""
         association = self.association
-        queued = 0
-        for instance in instances:
-            self._unsent = instance
+        half = (self._core.window.invoked or self._core.config.limits.unanswered) // 2
+        queued = bytes_queued = 0
+        while todo or await todo.refill(wait=not self._flights):
+            if not todo:  # what follows is still looked at
+                if self._flights:
+                    await results.put(await self._collect())
+                continue
+            instance = self._unsent = todo.take()
             association._check_usable()
             try:
                 context, data, syntax = await association._prepare(instance)
@@ -143,11 +163,13 @@ class Lane:
             else:
                 self._flights[operation] = _InFlight(instance, syntax, len(data))
                 self._unsent = None
-                queued += len(data) + 1
-                if queued > TOGETHER_BYTES or not (self._core.invocable or self._mailbox.has_responses):
-                    queued = 0
+                # Small requests leave together, half a window of them at most: the peer has the other half meanwhile.
+                queued, bytes_queued = queued + 1, bytes_queued + len(data)
+                waits = not (self._core.invocable or self._mailbox.has_responses)
+                if bytes_queued > TOGETHER_BYTES or queued >= half or waits:
+                    queued = bytes_queued = 0
                     association._wire.pump()
-                else:  # several small requests leave together
+                else:
                     association._wire.pump_soon()
         while self._flights:
             await results.put(await self._collect())
@@ -203,45 +225,6 @@ class Lane:
             again.append(self._unsent)
             self._unsent = None
         return failed, again
-
-
-class Sources:
-    """What is to be sent, a few at a time."""
-
-    def __init__(self, what: Iterable[InstanceSource] | AsyncIterable[InstanceSource]) -> None:
-        self._async: AsyncIterator[InstanceSource] | None = None
-        self._iterator: Iterator[InstanceSource] = iter(())
-        if isinstance(what, AsyncIterable):
-            self._async = aiter(what)
-        else:
-            self._iterator = iter(what)
-
-    async def take(self) -> list[InstanceSource]:
-        """The next few; none at the end."""
-        taken: list[InstanceSource] = []
-        until = time.monotonic() + NAMING_SECONDS
-        if self._async is None:
-            for source in itertools.islice(self._iterator, EXAMINED_AT_ONCE):
-                taken.append(source)
-                if time.monotonic() >= until:
-                    break
-            return taken
-        async for source in self._async:
-            taken.append(source)
-            if len(taken) >= EXAMINED_AT_ONCE or time.monotonic() >= until:
-                break
-        return taken
-
-
-def look_at(sources: Sequence[Any]) -> list[Instance | InstanceError]:
-    """Each examined, or why it cannot be sent."""
-    found: list[Instance | InstanceError] = []
-    for source in sources:
-        try:
-            found.append(source if isinstance(source, Instance) else examine(source))
-        except InstanceError as error:
-            found.append(error)
-    return found
 
 
 def failed_by(instance: Instance, error: DulcetError) -> Sent:

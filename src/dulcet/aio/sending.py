@@ -2,28 +2,29 @@
 
 Rules: an instance fails for itself alone; an association that broke is made anew, unless the last few of them got
 nothing across; a file stays open until it was answered and every byte of it has left; whoever leaves early aborts what
-is unanswered.  Files are looked at in threads; each association has a task.
+is unanswered.  Files are looked at in threads; parallel associations have a task each; an only association is really
+the only one, for there are peers that serve one at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+import functools
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
 from dulcet.aio.association import Association, associate
-from dulcet.aio.lanes import LOST, Lane, Results, Sources, Todo, failed_by, look_at
-from dulcet.aio.threads import disk
+from dulcet.aio.lanes import LOST, Lane, Results, Todo, failed_by
+from dulcet.aio.upcoming import Upcoming
 from dulcet.config import AssociationConfig
 from dulcet.dimse.command import MEDIUM
-from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceError
+from dulcet.errors import AssociationError, DimseTimeout, DulcetError
 from dulcet.io.instances import Instance, InstanceSource
 from dulcet.io.pixels import decompressible
 from dulcet.io.train import FileFailed
-from dulcet.services.proposals import plan_storage
+from dulcet.services.proposals import plan_takeover
 from dulcet.services.results import Sent
 from dulcet.upper_layer.address import Address
 
@@ -32,17 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Sending", "StoreMany"]
 
-BATCH: Final = 2000
-"""Instances looked at before the first is sent: enough that their contexts rarely need another association."""
-BATCH_MEMORY: Final = 64 * 1024 * 1024
-"""Bytes of instances that are not files, after which a batch is full."""
-BATCH_SECONDS: Final = 1.0
-"""A source that gives its instances slowly does not hold up those that it gave."""
-
 FRUITLESS: Final = 3
 """Associations in a row that get nothing across before the rest is given up; one may fall over one bad instance."""
-IDLE_LANES: Final = 4
-"""Associations of our own that stay open for the next batch; peers have limits."""
 
 
 class StoreMany:
@@ -78,6 +70,7 @@ class StoreMany:
         self._failure: DulcetError | None = None
         """Why the last association was given up, and with it what is still to be sent."""
         self._results = Results()
+        self._upcoming = Upcoming((), self._results)
 
     def run(self, what: Iterable[InstanceSource] | AsyncIterable[InstanceSource]) -> Sending:
         """One `Sent` for each; raises what `associate` raises when the very first association cannot be made."""
@@ -85,11 +78,11 @@ class StoreMany:
 
     async def work(self, what: Iterable[InstanceSource] | AsyncIterable[InstanceSource]) -> None:
         """The task that does it."""
-        sources = Sources(what)
+        upcoming = self._upcoming = Upcoming(what, self._results, ahead=self.associations == 1)
         try:
             if self._given is not None:
                 self._given.association._check_usable()
-            while batch := await self._examine(sources):
+            while batch := await upcoming.batch():
                 await self._send(batch)
         except asyncio.CancelledError:
             await self._close(abort=False)
@@ -100,24 +93,17 @@ class StoreMany:
         else:
             await self._close(abort=False)
         finally:
+            await upcoming.close()
             self._results.wake()
 
-    async def _examine(self, sources: Sources) -> list[Instance]:
-        """The next batch; what cannot be sent is reported."""
-        loop = asyncio.get_running_loop()
-        batch: list[Instance] = []
-        held = 0
-        full = time.monotonic() + BATCH_SECONDS
-        while some := await sources.take():
-            for source, found in zip(some, await loop.run_in_executor(disk, look_at, some)):
-                if isinstance(found, InstanceError):
-                    await self._results.put(Sent(source, None, found))
-                else:
-                    batch.append(found)
-                    held += 0 if found.data is None else len(found.data)
-            if len(batch) >= BATCH or held >= BATCH_MEMORY or (batch and time.monotonic() >= full):
-                break
-        return batch
+    async def _run(self, lane: Lane, todo: Todo) -> None:
+        """Send these, and over an only association what follows them as well."""
+        if self.associations == 1 and todo:
+            todo.more = functools.partial(self._upcoming.follow, lane.carries)
+        try:
+            await lane.run(todo, self.priority, self._results)
+        finally:
+            todo.more = None
 
     async def _send(self, instances: Sequence[Instance]) -> None:
         waiting: dict[tuple[str, str], list[Instance]] = {}
@@ -125,7 +111,7 @@ class StoreMany:
             waiting.setdefault((instance.sop_class_uid, instance.transfer_syntax), []).append(instance)
         if self.associations == 1:
             await self._use_standing(waiting)
-        for proposals in plan_storage(waiting, decompressible()):
+        for proposals in self._plan(waiting):
             classes = {proposal.abstract_syntax for proposal in proposals}
             pairs = [pair for pair in waiting if pair[0] in classes]
             todo = Todo([instance for pair in pairs for instance in waiting.pop(pair)])
@@ -144,13 +130,17 @@ class StoreMany:
                     await self._drive(lanes[0], proposals, todo)
             await self._give_up(todo)
 
+    def _plan(self, waiting: Collection[tuple[str, str]]) -> list[list[Proposal]]:
+        """Contexts for these; an only association takes over those of the one before where there is room for all."""
+        before = [pair for lane in self._lanes for pair in lane.asked] if self.associations == 1 else []
+        return plan_takeover(waiting, before, decompressible())
+
     async def _make_room(self, pairs: Sequence[tuple[str, str]]) -> list[Lane]:
-        """The parallel associations that stand and carry all of these; those that are in the way are released."""
-        if self.associations == 1:  # what these carry was sent already
-            for lane in self._lanes[: 1 - IDLE_LANES]:
-                await self._release(lane)
-            return []
-        for lane in [found for found in self._lanes if not all(map(found.carries, pairs))]:
+        """The parallel associations that stand and carry all of these; those that are in the way are released.
+
+        An only association is: there are peers that serve one at a time, and what it carries was sent already.
+        """
+        for lane in [found for found in self._lanes if self.associations == 1 or not all(map(found.carries, pairs))]:
             await self._release(lane)
         return list(self._lanes)
 
@@ -161,7 +151,7 @@ class StoreMany:
             pairs = [pair for pair in waiting if self.address is None or lane.carries(pair)]
             todo = Todo([instance for pair in pairs for instance in waiting.pop(pair)])
             try:
-                await lane.run(todo, self.priority, self._results)
+                await self._run(lane, todo)
             except LOST as error:
                 await self._lost(lane, todo, error)
                 if self.address is None:
@@ -174,7 +164,7 @@ class StoreMany:
         fruitless = 0
         while True:
             try:
-                await lane.run(todo, self.priority, self._results)
+                await self._run(lane, todo)
                 return
             except LOST as error:
                 failure = error
@@ -227,7 +217,7 @@ class StoreMany:
         association = await associate(
             self.address, calling_ae_title=self.calling_ae_title, contexts=proposals, config=self.config
         )
-        lane = Lane(association, self.originator)
+        lane = Lane(association, self.originator, proposals)
         self._opened = True
         self._lanes.append(lane)
         return lane

@@ -13,13 +13,12 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from dulcet.blocking.association import Association, associate
 from dulcet.blocking.channel import LAST_WORD, abort_all
-from dulcet.blocking.upcoming import Upcoming
 from dulcet.config import AssociationConfig
 from dulcet.dimse.command import MEDIUM
 from dulcet.dimse.events import ResponseReceived
@@ -29,7 +28,8 @@ from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceE
 from dulcet.io.instances import Instance, InstanceSource
 from dulcet.io.pixels import decompressible
 from dulcet.io.train import FileFailed
-from dulcet.services.proposals import plan_storage
+from dulcet.io.upcoming import Upcoming
+from dulcet.services.proposals import plan_takeover, proposed_as_is
 from dulcet.services.results import Sent
 from dulcet.upper_layer.address import Address
 
@@ -99,12 +99,7 @@ class _Lane:
     ) -> None:
         self.association = association
         self.originator = originator
-        self.asked = {
-            (proposal.abstract_syntax, proposal.transfer_syntaxes[0])
-            for proposal in proposals
-            if len(proposal.transfer_syntaxes) == 1
-        }
-        """Classes and syntaxes proposed as they are: what was refused here will be refused elsewhere."""
+        self.asked = proposed_as_is(proposals)
         self.delivered = 0
         self._core = association._core
         self._unsent: Instance | None = None  # taken from the list, not yet queued
@@ -319,14 +314,10 @@ class StoreMany:
                     yield from self._drive(lanes[0], proposals, todo)
             yield from self._give_up(todo)
 
-    def _plan(self, waiting: Iterable[tuple[str, str]]) -> list[list[Proposal]]:
+    def _plan(self, waiting: Collection[tuple[str, str]]) -> list[list[Proposal]]:
         """Contexts for these; an only association takes over those of the one before where there is room for all."""
-        plan = plan_storage(waiting, decompressible())
-        if self.associations == 1 and len(plan) == 1 and self._lanes:
-            before = [pair for lane in self._lanes for pair in lane.asked]
-            whole = plan_storage([*waiting, *before], decompressible())
-            return whole if len(whole) == 1 else plan
-        return plan
+        before = [pair for lane in self._lanes for pair in lane.asked] if self.associations == 1 else []
+        return plan_takeover(waiting, before, decompressible())
 
     def _make_room(self, pairs: Sequence[tuple[str, str]]) -> list[_Lane]:
         """The parallel associations that stand and carry all of these; those that are in the way are released.

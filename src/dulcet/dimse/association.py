@@ -104,7 +104,7 @@ class Association(Clocks):
         """The peer closed, or the transport failed."""
         self.connection.eof_received()
 
-    def data_to_send(self, limit: int = 256 * 1024) -> list[Segment]:
+    def data_to_send(self, limit: int = 128 * 1024) -> list[Segment]:
         """Whole PDUs of about `limit` bytes, as segments to be sent in this order; empty when there is nothing."""
         connection = self.connection
         segments = connection.data_to_send(limit)

@@ -19,6 +19,8 @@ __all__ = [
     "UNCOMPRESSED_PREFERENCE",
     "association_request",
     "plan_storage",
+    "plan_takeover",
+    "proposed_as_is",
     "proposals",
     "retrieval_proposals",
 ]
@@ -156,3 +158,24 @@ def plan_storage(
                 associations.append([])
             associations[-1] += part
     return [association for association in associations if association]
+
+
+def plan_takeover(
+    wanted: Collection[tuple[str, str]], before: Iterable[tuple[str, str]], decompressible: Collection[str] = ()
+) -> list[list[Proposal]]:
+    """The same for an association that follows one for the pairs `before`: these too, where one takes them all."""
+    plan = plan_storage(wanted, decompressible)
+    if len(plan) == 1:
+        whole = plan_storage([*wanted, *before], decompressible)
+        if len(whole) == 1:
+            return whole
+    return plan
+
+
+def proposed_as_is(proposals: Iterable[Proposal]) -> set[tuple[str, str]]:
+    """The (SOP class, transfer syntax) pairs that have a context alone: refused once, they are refused again."""
+    return {
+        (proposal.abstract_syntax, proposal.transfer_syntaxes[0])
+        for proposal in proposals
+        if len(proposal.transfer_syntaxes) == 1
+    }

@@ -202,7 +202,7 @@ class Connection(Actions):
 
     # ------------------------------------------------------------------ bytes out
 
-    def data_to_send(self, limit: int = 256 * 1024) -> list[Segment]:
+    def data_to_send(self, limit: int = 128 * 1024) -> list[Segment]:
         """Whole PDUs of about `limit` bytes, as segments to be sent in this order; empty when there is nothing."""
         segments: list[Segment] = []
         out, taken = self._out, 0

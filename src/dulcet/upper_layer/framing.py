@@ -20,8 +20,8 @@ from dulcet.upper_layer.strangers import stranger
 
 __all__ = ["BufferPool", "ControlPDU", "DataBegins", "Framer"]
 
-RECEIVE_BUFFER: Final = 256 * 1024
-"""One read takes two P-DATA-TF of the length that we announce; held only while bytes wait in it."""
+RECEIVE_BUFFER: Final = 512 * 1024
+"""One read takes four P-DATA-TF of the length that we announce; held only while bytes wait in it."""
 
 POOLED_BUFFERS: Final = 64
 """More spare buffers than this are given back to the allocator."""
