@@ -35,7 +35,7 @@ class AssociationRate(Scenario):
         Target("associations_per_second", "dulcet, 128 contexts", "storescp, 128 contexts", at_least=1.0),
         Target("associations_per_second", "dulcet", "pynetdicom", at_least=10),
     )
-    limits = "CPU of the acceptor: the negotiation in Python, and the hand-over from the thread that greets"
+    limits = "CPU of the acceptor: 0.15 ms of interpreter and system calls an association, on one core"
 
     def contestants(self) -> list[Contestant]:
         fast, slow = self.size.pick(2, 1), self.size.pick(3, 1)

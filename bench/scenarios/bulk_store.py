@@ -65,8 +65,8 @@ class ManyLargeObjects(BulkStore):
         Target("objects_per_second", "dulcet", "pynetdicom", at_least=20),
     )
     limits = (
-        "CPU of the receiver: half of it copies in the kernel (recv, then write), half the interpreter; our start-up "
-        "of 0.25 s is a sixth of the run"
+        "CPU of the receiver: most of it copies in the kernel (recv, then write) and new pages, the rest the "
+        "interpreter; our start-up of 0.1 s"
     )
 
 
@@ -79,4 +79,4 @@ class ManySmallObjects(BulkStore):
         Target("objects_per_second", "dulcet", "DCMTK tuned", at_least=1.5),
         Target("objects_per_second", "dulcet", "pynetdicom", at_least=50),
     )
-    limits = "CPU of the sender: opening and looking at each file before it is sent, then start-up (0.25 s)"
+    limits = "CPU of the sender: finding, opening and looking at each file before it is sent, then start-up (0.1 s)"

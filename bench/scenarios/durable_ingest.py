@@ -61,7 +61,9 @@ class DurableIngest(Scenario):
         for senders in SENDERS
         for peer, bound in (("Orthanc tuned", 5.0), ("disk", 0.8))
     )
-    limits = "the disk: an object is two fsyncs for a lone sender (its file, the commit), which groups share"
+    limits = (
+        "the disk, for which an object waits thrice (its file, its folder, the commit), then 1.5 ms of CPU an object"
+    )
 
     def prepare(self, workspace: Path) -> None:
         self.files = {name: make_instance(workspace / f"{size}.dcm", size) for name, size in SIZES.items()}

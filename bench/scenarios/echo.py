@@ -80,7 +80,7 @@ class EchoOnOpenAssociation(Scenario):
         Target("p50_seconds", "dulcet", "DCMTK tuned", at_least=1.0),
         Target("p50_seconds", "dulcet", "pynetdicom", at_least=30),
     )
-    limits = "CPU of both sides: the interpreter, 0.05 ms a message and side above the bare exchange"
+    limits = "CPU of both sides: the interpreter, 0.04 ms a message and side above the bare exchange"
 
     def contestants(self) -> list[Contestant]:
         fast, slow = self.size.pick(10_000, 3_000), self.size.pick(200, 60)

@@ -59,7 +59,7 @@ class IdleAssociations(Scenario):
         for ours in ("dulcet asyncio", "dulcet threads")
         for metric, bound in (("association_bytes", 25e3), ("idle_cpu", 0.01), ("p99_growth", 2.0))
     )
-    limits = "memory: the core's objects and a socket; with threads also a stack of which 20 kB are touched"
+    limits = "memory: the core's objects and a socket"
 
     def contestants(self) -> list[Contestant]:
         many, few = self.size.pick(2000, 500), self.size.pick(200, 50)

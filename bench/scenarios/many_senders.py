@@ -49,7 +49,8 @@ class ManySenders(Scenario):
         Target("fairness", "dulcet --workers 2, 2 KB", at_most=2.0),
     )
     limits = (
-        "CPU of the receiver: one interpreter on one core and threads that wait for it; storescp --fork uses both cores"
+        "CPU of the receiver: one interpreter is one core, two workers share both with the 64 senders, as "
+        "storescp --fork does"
     )
 
     def prepare(self, workspace: Path) -> None:
