@@ -1,4 +1,4 @@
-"""What the sending of many instances is made of: one association and what is on its way there, and what became of it."""
+"""What the sending of many is made of: one association and what is on its way there, and what became of each."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ __all__ = [
     "association_request",
     "plan_storage",
     "plan_takeover",
-    "proposed_as_is",
     "proposals",
+    "proposed_as_is",
     "retrieval_proposals",
 ]
 
