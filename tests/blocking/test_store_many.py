@@ -99,45 +99,7 @@ def test_the_association_given_is_used_for_what_it_carries(files: list[Path], tm
         assert made.endings == ["released", "released"]
 
 
-def test_one_association_at_a_time_takes_over_the_contexts_of_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(upcoming, "BATCH", 1)
-    classes = [CT_IMAGE, SECONDARY_CAPTURE, *sorted(uids.STORAGE_CLASSES)[:4], CT_IMAGE]
-    files = [
-        make_instance(tmp_path / f"{number}.dcm", 64, number, sop_class) for number, sop_class in enumerate(classes)
-    ]
-    most = 0
-    with provider() as made:
-        for sent in StoreMany(dulcet.Address.parse(made.address), calling_ae_title="ME").run(files):
-            assert sent.ok
-            most = max(most, made.listener.count)
-        made.join()
-        assert made.endings == ["released"] * (len(files) - 1)
-        assert [len(association.contexts) for association in made.associations] == [2, 4, 6, 8, 10, 12]
-    assert most <= 2  # the provider may still count the one that was just released
-
-
-def test_what_was_refused_is_not_proposed_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upcoming, "FIRST", 2)
-    monkeypatch.setattr(upcoming, "BATCH", 3)
-    classes = [CT_IMAGE, "1.2.3.4.5"] * 6
-    files = [
-        make_instance(tmp_path / f"{number}.dcm", 64, number, sop_class) for number, sop_class in enumerate(classes)
-    ]
-    with provider() as made:
-        results = send(made.address, files)
-        assert Counter(sent.path for sent in results) == Counter(files)
-        assert failed(results) == dict.fromkeys(files[1::2], dulcet.NoPresentationContext)
-        assert len(made.associations) == 1
-
-
 # ---------------------------------------------------------------------------------------------- batches
-
-
-def test_nothing_is_sent_for_nothing() -> None:
-    assert send("NOBODY@127.0.0.1:1", []) == []
-    assert [type(sent.error) for sent in send("NOBODY@127.0.0.1:1", [b"junk"])] == [dulcet.NotDicom]
 
 
 def test_a_slow_source_does_not_hold_up_what_it_gave(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,41 +135,6 @@ def test_what_is_in_memory_is_sent_before_it_is_too_much(files: list[Path], monk
             assert sent.ok
             answered[0] += 1
     assert answered == [len(files)]
-
-
-def test_what_follows_is_looked_at_while_the_first_are_sent(
-    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Over the same association where it fits; the others have their turn, each once, whatever cannot be sent."""
-    monkeypatch.setattr(upcoming, "FIRST", 3)
-    others = [make_instance(tmp_path / f"{number}.dcm", 100, 90 + number, SECONDARY_CAPTURE) for number in range(5)]
-    junk = tmp_path / "junk"
-    junk.write_bytes(b"no DICOM at all, but long enough to be looked at as if it were")
-    mixed = [*files[:4], others[0], junk, *files[4:8], *others[1:], *files[8:]]
-    with provider() as made:
-        results = send(made.address, mixed)
-        assert Counter(sent.path for sent in results) == Counter(mixed)
-        assert failed(results) == {junk: dulcet.NotDicom}
-        assert set(made.stored) == uids_of([*files, *others])
-        assert len(made.associations) == 2
-
-
-def test_a_source_that_fails_later_fails_when_what_it_gave_was_sent(
-    files: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(upcoming, "FIRST", 2)
-
-    def source() -> Iterator[Path]:
-        yield from files
-        raise ZeroDivisionError("the source's own")
-
-    results: list[Sent] = []
-    with provider() as made:
-        job = StoreMany(dulcet.Address.parse(made.address), calling_ae_title="ME")
-        with pytest.raises(ZeroDivisionError):
-            results.extend(job.run(source()))
-        assert failed(results) == {}
-        assert [sent.path for sent in results] == files
 
 
 # ---------------------------------------------------------------------------------------------- window
@@ -739,5 +666,3 @@ def test_an_acceptors_association_that_is_lost_takes_the_rest_with_it(files: lis
     assert len(results) == 12
     assert [sent.ok for sent in results] == [True] * 3 + [False] * 9
     assert {type(sent.error) for sent in results[3:]} == {dulcet.AssociationAborted}
-
-
