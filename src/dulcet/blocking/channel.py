@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from dulcet.blocking.transport import Transport
+from dulcet.blocking.turns import Turns
 from dulcet.dimse.association import Association as Core
 from dulcet.dimse.events import AssociationEvent
 from dulcet.dimse.status import Status
@@ -69,6 +70,8 @@ class Channel(Negotiated):
         self._waiting_for_room = 0
         self._flushed = 0.0
         self._reporter = Reporter(core.config.observers) if core.config.observers else None
+        self._turns: Turns | None = None
+        self._has_turn = False
 
     @property
     def tls(self) -> Session | None:
@@ -233,7 +236,7 @@ class Channel(Negotiated):
                 return True
             timer = core.timer(time.monotonic())
         until = timer if deadline is None else deadline if timer is None else min(timer, deadline)
-        readable, writable, woken = transport.wait(read=read, deadline=until)
+        readable, writable, woken = self._wait(read, until)
         if self._interrupted and self.ending is None:
             return True  # what ended the wait is no end of the stream
         with self._lock:
@@ -246,6 +249,29 @@ class Channel(Negotiated):
                 core.handle_timer(now)
                 return deadline is None or now < deadline
         return True
+
+    def _wait(self, read: bool, deadline: float | None) -> tuple[bool, bool, bool]:
+        """For bytes, room or a wake-up; what came is dealt with when it is our turn, where there are turns."""
+        turns = self._turns
+        if turns is None:
+            return self._transport.wait(read=read, deadline=deadline)
+        self._end_turn()
+        found = self._transport.wait(read=read, deadline=deadline)
+        turns.take()
+        self._has_turn = True
+        return found
+
+    def _take_turns(self, turns: Turns | None) -> None:
+        """From now on; None while something else than bytes may be waited for."""
+        self._end_turn()
+        if self._reporter is None:  # observers are an application's, and may take their time
+            self._turns = turns
+
+    def _end_turn(self) -> None:
+        if self._has_turn:
+            assert self._turns is not None
+            self._has_turn = False
+            self._turns.give()
 
     def _read(self) -> bool:
         """Take what the kernel has; False where that is nothing."""

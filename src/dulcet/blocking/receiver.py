@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from dulcet.blocking.listener import Listener
+from dulcet.blocking.turns import Turns
 from dulcet.config import AssociationConfig
 from dulcet.errors import DulcetError
 from dulcet.log_codes import coded
@@ -67,6 +68,7 @@ class Receiver:
         self.address: Address = self.listener.address
         """Where it listens, the port that was taken included."""
         self._handler = handler
+        self._turns = Turns()
         self._alive: dict[threading.Thread, Association] = {}
         self._changed = threading.Condition()
         self._waiting = 0  # threads that wait for an association
@@ -161,15 +163,19 @@ class Receiver:
         who = f"{association.peer} {association.calling_ae_title!a}"
         count, start = 0, time.monotonic()
         try:
+            association._take_turns(self._turns)
             with association:
                 for request in association.requests():
                     count += 1
+                    association._take_turns(None)
                     association._serve(request)
+                    association._take_turns(self._turns)
         except DulcetError as error:
             log.warning("%s: %s", who, error, extra=coded("DUL115"))
         except Exception:
             log.exception("%s: unexpected", who, extra=coded("DUL901"))
         finally:
+            association._take_turns(None)
             log.info(
                 "%s: %s after %d requests, %.1f s", who, association.ending, count, time.monotonic() - start,
                 extra=coded("DUL116"),

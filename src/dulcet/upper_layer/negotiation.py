@@ -247,6 +247,8 @@ def _proposed(
     for index, proposal in enumerate(proposals):
         if index == MAX_CONTEXTS:
             raise LocalProtocolError(f"more than {MAX_CONTEXTS} presentation contexts: split them over associations")
+        if not isinstance(proposal, Proposal):
+            raise LocalProtocolError(f"{proposal!a} is no Proposal; write dulcet.Proposal(uid, syntaxes)")
         if not proposal.transfer_syntaxes:
             raise LocalProtocolError(f"no transfer syntax is proposed for {proposal.abstract_syntax}")
         contexts.append(ProposedContext(2 * index + 1, proposal.abstract_syntax, proposal.transfer_syntaxes))
