@@ -39,11 +39,11 @@ check: $(VENV)/.dev
 # A peer that is missing is a failure here, not a skipped test.
 test: dcmtk orthanc check
 	DULCET_REQUIRE_INTEROP=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --cov --cov-report=term
-	@$(BIN)/python tools/other_pythons.py --workers $(WORKERS)
+	@$(BIN)/python tools/other_pythons.py
 
 # The tests on every other Python from 3.11 to 3.14 that is here; VERSIONS="3.12 3.13" names those that must be.
 versions: $(VENV)/.dev
-	@$(BIN)/python tools/other_pythons.py --workers $(WORKERS) --versions $(VERSIONS)
+	@$(BIN)/python tools/other_pythons.py --versions $(VERSIONS)
 
 # How much of what users see is typed; pyright runs on node, which npm brings along or not, so `check` does without.
 types: $(VENV)/.dev
