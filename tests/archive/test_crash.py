@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,17 +27,6 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path: Path) 
     assert result.cycles == 25
     assert len(result.acknowledged) >= 25
     assert result.swept + result.adopted > 0  # or the kills came at moments when nothing was under way
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(240)
-@pytest.mark.skipif(sys.platform != "linux", reason="several processes take turns on Linux alone")
-def test_nothing_acknowledged_is_lost_when_workers_or_their_parent_are_killed(tmp_path: Path) -> None:
-    result = run(tmp_path / "data", 15, seed=11, longest=0.15, workers=2)
-    assert result.problems == []
-    assert result.cycles == 15
-    assert len(result.acknowledged) >= 15
-    assert result.swept + result.adopted > 0
 
 
 def store(address: str, first: int, count: int, size: int = 200_000) -> list[int]:
