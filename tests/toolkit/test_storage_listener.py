@@ -357,8 +357,14 @@ def test_the_next_status_is_used_once(listener: Listener, image: Path) -> None:
 
 def test_a_peer_that_dies_in_mid_object_leaves_nothing(listener: Listener, tmp_path: Path) -> None:
     large = make_instance(tmp_path / "large.dcm", 60 << 20, sop_class_uid=CT_IMAGE)
-    began = threading.Event()
-    listener.on_store_setup = lambda request: (began.set(), tmp_path / "never.dcm")[1]  # type: ignore[method-assign]
+    began, gone = threading.Event(), threading.Event()
+
+    def setup(request: object) -> Path:
+        began.set()
+        assert gone.wait(20)  # or all of it might have come
+        return tmp_path / "never.dcm"
+
+    listener.on_store_setup = setup  # type: ignore[assignment, method-assign]
 
     def die(association: dulcet.Association) -> None:
         from dulcet.io.instances import examine
@@ -368,6 +374,7 @@ def test_a_peer_that_dies_in_mid_object_leaves_nothing(listener: Listener, tmp_p
         association._flush()
         began.wait(20)
         association._transport.close()
+        gone.set()
         association.ending = "closed"
         instance.close()
 
