@@ -410,9 +410,8 @@ async def test_nothing_behind_a_data_set_that_nobody_takes_is_looked_at(tmp_path
         storing = asyncio.create_task(association.store(file))
         requests = other.requests()
         request = await anext(requests)
-        await asyncio.sleep(0.1)
+        await until(lambda: other._wire._read_paused)
         assert other._core.connection.bytes_received < 1 << 20
-        assert other._wire._read_paused
         await request.respond()
         assert (await storing).ok
         await requests.aclose()
@@ -444,9 +443,9 @@ async def test_a_peer_that_only_asks_is_slowed_down() -> None:
     options = AssociationConfig(window_invoked=0, limits=Limits(unanswered=100))
     async with standing(handler, server={"config": config, "policy": policy}, config=options) as (association, _):
         echoes = [asyncio.create_task(association.echo()) for _ in range(50)]
-        await asyncio.sleep(0.1)
-        assert len(held) == 4
+        await until(lambda: len(held) == 4)
         while held:
+            assert len(held) <= 4
             await held.pop(0).respond()
             await asyncio.sleep(0.002)
         assert [echo.result().status for echo in echoes] == [0] * 50

@@ -13,8 +13,8 @@ from tests.archive.crashing import run
 @pytest.mark.timeout(240)
 @pytest.mark.skipif(sys.platform != "linux", reason="several processes take turns on Linux alone")
 def test_nothing_acknowledged_is_lost_when_workers_or_their_parent_are_killed(tmp_path: Path) -> None:
-    result = run(tmp_path / "data", 8, seed=11, longest=0.15, workers=2)
+    result = run(tmp_path / "data", 15, seed=11, longest=0.15, workers=2)
     assert result.problems == []
-    assert result.cycles == 8
-    assert len(result.acknowledged) >= 8
+    assert result.cycles == 15
+    assert len(result.acknowledged) >= 15
     assert result.swept + result.adopted > 0

@@ -142,6 +142,7 @@ def test_connections_go_to_who_has_fewer(tmp_path: Path) -> None:
             association.release()
 
 
+@pytest.mark.interop
 @pytest.mark.skipif(shutil.which("storescu") is None, reason="needs DCMTK")
 def test_senders_of_dcmtk_arrive(tmp_path: Path) -> None:
     files = make_folder(tmp_path / "files", 30, 5000, CT_IMAGE)

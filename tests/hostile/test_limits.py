@@ -271,17 +271,21 @@ def test_memory_follows_what_came_and_not_what_was_declared(face: str, tmp_path:
 
 
 def test_a_good_sender_beside_holders_keeps_its_rate(face: str, tmp_path: Path) -> None:
-    """Half of it, in one of five attempts, is what a busy machine lets us insist on; it is about all of it."""
+    """In turns with a server that nobody holds, so that whatever else the machine does is the same for both; half of the
+    rate is what a busy machine lets us insist on, it is about all of it."""
     files = [make_instance(tmp_path / f"{n}.dcm", 20_000, seed=n, sop_class_uid=CT_IMAGE) for n in range(100)]
-    with process(face, tmp_path / "kept") as (_, port), contextlib.ExitStack() as stack:
-        alone = [seconds(port, files) for _ in range(6)]
+    with (
+        process(face, tmp_path / "alone") as (_, free),
+        process(face, tmp_path / "beside") as (_, held),
+        contextlib.ExitStack() as stack,
+    ):
         for words in [b"", say("half RQ"), say("RQ")[:7]] * 300:
-            stack.enter_context(knock(port)).sock.sendall(words)
-        shares: list[float] = []
-        while not shares or (shares[-1] <= 0.5 and len(shares) < 5):
-            shares.append(median(alone[1:]) / median(seconds(port, files) for _ in range(5)))
-        print(f"{face}: {shares[-1]:.0%} of its rate beside 900 holders")
-        assert shares[-1] > 0.5, shares
+            stack.enter_context(knock(held)).sock.sendall(words)
+        turns = [(seconds(free, files), seconds(held, files)) for _ in range(8)][1:]  # the first one loads code
+        alone, beside = zip(*turns, strict=True)
+        share = median(alone) / median(beside)
+        print(f"{face}: {share:.0%} of its rate beside 900 holders")
+        assert share > 0.5
 
 
 def seconds(port: int, files: list[Path]) -> float:
