@@ -271,8 +271,8 @@ def test_memory_follows_what_came_and_not_what_was_declared(face: str, tmp_path:
 
 
 def test_a_good_sender_beside_holders_keeps_its_rate(face: str, tmp_path: Path) -> None:
-    """In turns with a server that nobody holds, so that whatever else the machine does is the same for both; half of the
-    rate is what a busy machine lets us insist on, it is about all of it."""
+    """In turns with a server that nobody holds, so that what the machine does is the same for both; it is about all of
+    it, and half is what a busy machine lets us insist on."""
     files = [make_instance(tmp_path / f"{n}.dcm", 20_000, seed=n, sop_class_uid=CT_IMAGE) for n in range(100)]
     with (
         process(face, tmp_path / "alone") as (_, free),
