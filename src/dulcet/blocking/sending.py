@@ -12,24 +12,21 @@ import functools
 import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from dulcet.blocking.association import Association, associate
 from dulcet.blocking.channel import LAST_WORD, abort_all
+from dulcet.blocking.lanes import LOST, Lane, Todo, failed_by
 from dulcet.config import AssociationConfig
 from dulcet.dimse.command import MEDIUM
-from dulcet.dimse.events import ResponseReceived
-from dulcet.dimse.operations import Operation
-from dulcet.dimse.status import Status
-from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceError, PeerUnreachable
+from dulcet.errors import AssociationError, DimseTimeout, DulcetError
 from dulcet.io.instances import Instance, InstanceSource
 from dulcet.io.pixels import decompressible
 from dulcet.io.train import FileFailed
 from dulcet.io.upcoming import Upcoming
-from dulcet.services.proposals import plan_takeover, proposed_as_is
+from dulcet.services.proposals import plan_takeover
 from dulcet.services.results import Sent
 from dulcet.upper_layer.address import Address
 
@@ -42,180 +39,6 @@ FRUITLESS: Final = 3
 """Associations in a row that get nothing across before the rest is given up; one may fall over one bad instance."""
 LATE: Final = 0.5
 """Seconds for the answers to requests for associations that nobody needs any more, so that they can be released."""
-
-TOGETHER_BYTES: Final = 64 * 1024
-"""Queued bytes that are sent without waiting for more."""
-
-LOST: Final = (AssociationError, DimseTimeout, PeerUnreachable)
-
-
-@dataclass(slots=True, eq=False)
-class _InFlight:
-    lane: _Lane
-    instance: Instance
-    transfer_syntax: str
-    size: int
-
-
-class _Todo:
-    """Instances still to be sent, each taken once, by as many threads as there are."""
-
-    def __init__(self, instances: Iterable[Instance]) -> None:
-        self._waiting = deque(instances)
-        self.more: Callable[[], Instance | None] | None = None
-        """Gives what else can travel with these, once all of them are taken; None for no more."""
-        self.stopped = False
-        self.opening = 0
-        """Associations on their way that are to take from here."""
-        self.over = False
-        """True when all is answered: an association that comes later is too late."""
-
-    def __iter__(self) -> Iterator[Instance]:
-        while not self.stopped:
-            try:
-                instance = self._waiting.popleft()
-            except IndexError:
-                following = self.more() if self.more is not None else None
-                if following is None:
-                    return
-                instance = following
-            yield instance
-
-    def give_back(self, instances: Sequence[Instance]) -> None:
-        self._waiting.extendleft(reversed(instances))
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-
-class _Lane:
-    """One association and what is on its way there."""
-
-    def __init__(
-        self,
-        association: Association,
-        originator: tuple[str, int] | None = None,
-        proposals: Iterable[Proposal] = (),
-    ) -> None:
-        self.association = association
-        self.originator = originator
-        self.asked = proposed_as_is(proposals)
-        self.delivered = 0
-        self._core = association._core
-        self._unsent: Instance | None = None  # taken from the list, not yet queued
-
-    @property
-    def flights(self) -> list[tuple[Operation, _InFlight]]:
-        """Our operations that are not answered."""
-        return [
-            (operation, operation.owner)
-            for operation in self._core.outstanding.values()
-            if self._is_mine(operation)
-        ]
-
-    @property
-    def is_busy(self) -> bool:
-        return any(map(self._is_mine, self._core.outstanding.values())) or any(
-            map(self._is_mine, self.association._inbox)
-        )
-
-    def _is_mine(self, operation: Operation) -> bool:
-        return isinstance(operation.owner, _InFlight) and operation.owner.lane is self
-
-    def carries(self, pair: tuple[str, str]) -> bool:
-        """True when instances of this class and syntax can travel here as they are, or nowhere else either."""
-        return self.association.is_established and (pair in self.asked or self._core.context_for(*pair) is not None)
-
-    def run(self, instances: Iterable[Instance], priority: int) -> Iterator[Sent]:
-        """Send each, as many at once as the window allows; raises when the association is lost."""
-        core, association = self._core, self.association
-        half = (core.window.invoked or core.config.limits.unanswered) // 2
-        queued = bytes_queued = 0
-        for instance in instances:
-            self._unsent = instance
-            association._check_usable()
-            while not core.can_invoke():
-                if self.is_busy:
-                    yield self._collect()
-                else:  # another operation of the caller's is under way
-                    association._set_aside(association._next_event())
-            flight = _InFlight(self, instance, instance.transfer_syntax, 0)
-            try:
-                _, flight.transfer_syntax, flight.size = association._start_store(
-                    instance, priority=priority, originator=self.originator, owner=flight
-                )
-            except DulcetError as error:  # this one alone: it cannot be read, or not be converted
-                instance.close()
-                self._unsent = None
-                yield _failed(instance, error)
-                continue
-            self._unsent = None
-            # Small requests leave together, half a window of them at most: the peer has the other half meanwhile.
-            # Waiting for an answer sends what is left.
-            queued, bytes_queued = queued + 1, bytes_queued + flight.size
-            if bytes_queued > TOGETHER_BYTES or queued >= half:
-                queued = bytes_queued = 0
-                association._flush()
-        while self.is_busy:
-            yield self._collect()
-
-    def _collect(self) -> Sent:
-        """The next answer."""
-        association = self.association
-        while True:
-            event = self._kept() or association._next_event()
-            if type(event) is not ResponseReceived or not self._is_mine(event.operation):
-                association._set_aside(event)
-                continue
-            operation = event.operation
-            flight: _InFlight = operation.owner
-            instance = flight.instance
-            try:
-                if not operation.departed:
-                    association._flush_all()
-            finally:
-                instance.close()
-            self.delivered += 1
-            status = event.command.status
-            return Sent(
-                instance.origin,
-                Status(Status.PROCESSING_FAILURE if status is None else status),
-                None,
-                instance.sop_class_uid,
-                instance.sop_instance_uid,
-                flight.transfer_syntax,
-                flight.size,
-            )
-
-    def _kept(self) -> ResponseReceived | None:
-        """An answer that came while a request of the peer's was served in between."""
-        inbox = self.association._inbox
-        mine = next(filter(self._is_mine, inbox), None) if inbox else None
-        return None if mine is None else inbox.pop(mine).popleft()
-
-    def abandon(self, error: DulcetError) -> tuple[list[Sent], list[Instance]]:
-        """After the association was lost: what counts as failed, and what can go over another one.
-
-        Nobody knows whether what was on its way arrived, so it failed.  Where we had to abort because of one file, only
-        that one did: to send the others once more does no harm.
-        """
-        failed: list[Sent] = []
-        again: list[Instance] = []
-        culprit = error.__cause__
-        for operation, flight in self.flights:
-            instance = flight.instance
-            if not isinstance(culprit, FileFailed):
-                failed.append(_failed(instance, error))
-            elif culprit.file in (instance.file, getattr(instance.data, "file", None)):
-                failed.append(_failed(instance, InstanceError(f"{instance.origin}: {culprit}", instance.origin)))
-            else:
-                again.append(instance)
-            instance.close()
-            del self._core.outstanding[operation.message_id]
-        if self._unsent is not None:
-            again.append(self._unsent)
-            self._unsent = None
-        return failed, again
 
 
 class StoreMany:
@@ -245,8 +68,8 @@ class StoreMany:
         self.associations = associations
         self.priority = priority
         self.originator = originator
-        self._given = _Lane(given) if given is not None else None
-        self._lanes: list[_Lane] = []
+        self._given = Lane(given) if given is not None else None
+        self._lanes: list[Lane] = []
         self._lock = threading.Lock()
         self._opened = False
         self._late: list[threading.Thread] = []
@@ -278,7 +101,7 @@ class StoreMany:
         finally:
             self._close(abort)
 
-    def _running(self, lane: _Lane, todo: _Todo) -> Iterator[Sent]:
+    def _running(self, lane: Lane, todo: Todo) -> Iterator[Sent]:
         """Send these, and over an only association what follows them as well."""
         if self.associations == 1 and todo:
             todo.more = functools.partial(self._upcoming.following, lane.carries)
@@ -298,7 +121,7 @@ class StoreMany:
         for proposals in self._plan(waiting):
             classes = {proposal.abstract_syntax for proposal in proposals}
             pairs = [pair for pair in waiting if pair[0] in classes]
-            todo = _Todo(instance for pair in pairs for instance in waiting.pop(pair))
+            todo = Todo(instance for pair in pairs for instance in waiting.pop(pair))
             count = min(self.associations, len(todo))
             standing = self._make_room(pairs)
             try:
@@ -319,7 +142,7 @@ class StoreMany:
         before = [pair for lane in self._lanes for pair in lane.asked] if self.associations == 1 else []
         return plan_takeover(waiting, before, decompressible())
 
-    def _make_room(self, pairs: Sequence[tuple[str, str]]) -> list[_Lane]:
+    def _make_room(self, pairs: Sequence[tuple[str, str]]) -> list[Lane]:
         """The parallel associations that stand and carry all of these; those that are in the way are released.
 
         An only association is: there are peers that serve one at a time, and what it carries was sent already.
@@ -333,7 +156,7 @@ class StoreMany:
         for lane in [*([self._given] if self._given is not None else []), *self._lanes]:
             # Where no other association can be made, this one may have to convert, or say why not.
             pairs = [pair for pair in waiting if self.address is None or lane.carries(pair)]
-            todo = _Todo(instance for pair in pairs for instance in waiting.pop(pair))
+            todo = Todo(instance for pair in pairs for instance in waiting.pop(pair))
             try:
                 lane.association._catch_up()  # what was idle for long may be gone
                 yield from self._running(lane, todo)
@@ -344,7 +167,7 @@ class StoreMany:
                 for instance in todo:
                     waiting.setdefault((instance.sop_class_uid, instance.transfer_syntax), []).append(instance)
 
-    def _drive(self, lane: _Lane, proposals: Sequence[Proposal], todo: _Todo) -> Iterator[Sent]:
+    def _drive(self, lane: Lane, proposals: Sequence[Proposal], todo: Todo) -> Iterator[Sent]:
         """Send over one association, made anew when it is lost; something is left in `todo` when it was given up."""
         fruitless = 0
         while True:
@@ -368,12 +191,12 @@ class StoreMany:
                 return
 
     def _drive_parallel(
-        self, standing: Sequence[_Lane], proposals: Sequence[Proposal], todo: _Todo, count: int
+        self, standing: Sequence[Lane], proposals: Sequence[Proposal], todo: Todo, count: int
     ) -> Iterator[Sent]:
         """The same with several associations, a thread for each; they take from one list."""
         results: queue.SimpleQueue[Sent | BaseException | None] = queue.SimpleQueue()
 
-        def work(lane: _Lane | None) -> None:
+        def work(lane: Lane | None) -> None:
             try:
                 for sent in self._drive(lane or self._open(proposals, todo), proposals, todo):
                     results.put(sent)
@@ -419,7 +242,7 @@ class StoreMany:
         self._late = [thread for thread in self._late if thread.is_alive()]
         return len(self._late)
 
-    def _is_over(self, todo: _Todo, running: int) -> bool:
+    def _is_over(self, todo: Todo, running: int) -> bool:
         """True when everything is answered and those who still run only wait for an association."""
         with self._lock:
             todo.over = running == todo.opening
@@ -427,7 +250,7 @@ class StoreMany:
 
     # ------------------------------------------------------------------ associations
 
-    def _open(self, proposals: Sequence[Proposal], todo: _Todo) -> _Lane:
+    def _open(self, proposals: Sequence[Proposal], todo: Todo) -> Lane:
         assert self.address is not None
         with self._lock:
             if not todo:
@@ -441,7 +264,7 @@ class StoreMany:
             with self._lock:
                 todo.opening -= 1
             raise
-        lane = _Lane(association, self.originator, proposals)
+        lane = Lane(association, self.originator, proposals)
         with self._lock:
             todo.opening -= 1
             if not (self._stopping.is_set() or todo.over):
@@ -454,7 +277,7 @@ class StoreMany:
             association.abort()
         raise AssociationError("no more is to be sent")
 
-    def _lost(self, lane: _Lane, todo: _Todo, error: DulcetError) -> Iterator[Sent]:
+    def _lost(self, lane: Lane, todo: Todo, error: DulcetError) -> Iterator[Sent]:
         """What the loss of an association means for what was on its way there."""
         self._failure = error
         failed, again = lane.abandon(error)
@@ -464,18 +287,18 @@ class StoreMany:
                 self._lanes.remove(lane)
         yield from failed
 
-    def _give_up(self, todo: _Todo) -> Iterator[Sent]:
+    def _give_up(self, todo: Todo) -> Iterator[Sent]:
         for instance in todo:
             assert self._failure is not None
-            yield _failed(instance, self._failure)
+            yield failed_by(instance, self._failure)
 
-    def _release(self, lane: _Lane) -> None:
+    def _release(self, lane: Lane) -> None:
         with self._lock:
             self._lanes.remove(lane)
         with contextlib.suppress(DulcetError):
             lane.association.release()
 
-    def _interrupt(self, todo: _Todo) -> None:
+    def _interrupt(self, todo: Todo) -> None:
         """Have the threads stop, and their peers told."""
         todo.stopped = True
         with self._lock:
@@ -506,9 +329,3 @@ class StoreMany:
         deadline = time.monotonic() + LATE
         for thread in self._late:
             thread.join(max(deadline - time.monotonic(), 0.0))
-
-
-def _failed(instance: Instance, error: DulcetError) -> Sent:
-    return Sent(
-        instance.origin, None, error, instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax
-    )

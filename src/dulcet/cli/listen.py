@@ -19,7 +19,6 @@ from dulcet.log_codes import coded
 
 if TYPE_CHECKING:
     from dulcet.blocking.receiver import Receiver
-    from dulcet.blocking.requests import IncomingRequest
     from dulcet.io.signals import Signals
     from dulcet.io.store_directory import StoreDirectory
     from dulcet.io.tls import TLSConfig
@@ -86,6 +85,7 @@ def listen(
     dulcet listen --bind '*' --workers 4
     """
     from dulcet.blocking.receiver import Receiver
+    from dulcet.cli.taking import Taker
     from dulcet.cli.workers import Seat
     from dulcet.errors import LocalProtocolError
     from dulcet.io.signals import Signals
@@ -111,7 +111,7 @@ def listen(
         with directory:
             return _run_workers(workers, address, directory, drain, json)
     with directory:
-        taker = _Taker(directory, json)
+        taker = Taker(directory, json)
         policy = AcceptancePolicy.storage(None if any_aet else title, promiscuous=promiscuous)
         # From before anybody is told that we listen.
         with Signals(signal.SIGTERM, signal.SIGINT) if seat is None else seat.orders() as signals:
@@ -196,41 +196,3 @@ def _summarize(counts: Mapping[str, int], json: bool, workers_lost: int = 0) -> 
     else:
         lost = f", besides what {workers_lost} workers did that died" if workers_lost else ""
         say(f"stopped; {counts['stored']} stored, {counts['refused']} refused{lost}")
-
-
-class _Taker:
-    """Takes what comes, from the threads of all associations, and counts."""
-
-    def __init__(self, directory: StoreDirectory, json: bool) -> None:
-        self._directory = directory
-        self._json = json
-        self._lock = threading.Lock()
-        self.counts = {"stored": 0, "refused": 0}
-
-    def __call__(self, request: IncomingRequest) -> None:
-        from dulcet.dimse.messages import CommandField
-        from dulcet.dimse.status import Status
-        from dulcet.errors import ReceiveError
-
-        if request.field == CommandField.C_ECHO_RQ:
-            request.respond(Status.SUCCESS)
-            return
-        if request.field != CommandField.C_STORE_RQ:
-            request.respond(Status.UNRECOGNIZED_OPERATION)
-            return
-        try:
-            path = request.save(self._directory)
-        except ReceiveError:
-            with self._lock:
-                self.counts["refused"] += 1
-            raise
-        with self._lock:
-            self.counts["stored"] += 1
-        request.respond(Status.SUCCESS)
-        if self._json:
-            association = request.association
-            say_json(
-                event="stored", path=str(path), sop_class_uid=request.sop_class_uid,
-                sop_instance_uid=request.sop_instance_uid, transfer_syntax=request.transfer_syntax,
-                calling=association.calling_ae_title, peer=association.peer,
-            )  # fmt: skip

@@ -1,4 +1,6 @@
-"""An association as DIMSE sees it (PS3.7): requests and responses over one upper layer connection; no I/O, no clock.
+"""An association as DIMSE sees it (PS3.7): messages both ways over one upper layer connection; no I/O, no clock.
+
+Here: bytes and time, association control and what comes in; what we say is in `speaking`, the timers are in `clocks`.
 
 Rules: a response is matched on (context, message id answered, command | 8000H) and never given to another request; the
 response clock starts when the last byte has left and anew with each sign of life; small data sets are gathered and
@@ -11,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from dulcet.config import AssociationConfig
-from dulcet.dimse.clocks import WITH_SUBOPERATIONS, Clocks, Watch
-from dulcet.dimse.command import Command, encode_c_echo_rq, encode_c_store_rq, encode_response
+from dulcet.dimse.clocks import Watch
+from dulcet.dimse.command import Command
 from dulcet.dimse.events import (
     AssociationEvent,
     CancelReceived,
@@ -22,39 +24,26 @@ from dulcet.dimse.events import (
     ResponseReceived,
     StrayResponse,
 )
-from dulcet.dimse.explaining import not_accepted, too_many
-from dulcet.dimse.messages import CommandField
 from dulcet.dimse.operations import Operation, Request
-from dulcet.dimse.source import Source, as_source
+from dulcet.dimse.speaking import CANCEL_RQ, MAY_PEND, PENDING, RESPONSE, STORE_RQ, Speaking
 from dulcet.dimse.status import Status
-from dulcet.errors import LocalProtocolError, NoPresentationContext, RemoteProtocolError
+from dulcet.errors import LocalProtocolError, RemoteProtocolError
 from dulcet.upper_layer import happenings
 from dulcet.upper_layer.connection import DATA_STATES, Connection
 from dulcet.upper_layer.events import NEED_DATA, PAUSED, Aborted, Fragment, Signal
-from dulcet.upper_layer.fragments import FileSpan, Segment
+from dulcet.upper_layer.fragments import Segment
 from dulcet.upper_layer.framing import BufferPool
 from dulcet.upper_layer.happenings import Happening
 from dulcet.upper_layer.negotiation import Offer, PresentationContext, Window, accept
 from dulcet.upper_layer.pdu import AssociateAC, AssociateRJ, AssociateRQ
 
-__all__ = ["Association"]
+__all__ = ["MAY_PEND", "PENDING", "Association"]
 
-RESPONSE: Final = 0x8000
-STORE_RQ: Final = int(CommandField.C_STORE_RQ)
-ECHO_RQ: Final = int(CommandField.C_ECHO_RQ)
-CANCEL_RQ: Final = int(CommandField.C_CANCEL_RQ)
-PENDING: Final = frozenset((0xFF00, 0xFF01))
-MAY_PEND: Final = frozenset(
-    int(field) for field in (CommandField.C_FIND_RQ, CommandField.C_GET_RQ, CommandField.C_MOVE_RQ)
-)
-
-ANSWER: Final = object()
-"""Marks a final response on its way out."""
 UNSENT_ANSWERS: Final = 4096
 """A peer that goes on asking and takes no answers is cut off here, at about 2 MB: what queues for it is our memory."""
 
 
-class Association(Clocks):
+class Association(Speaking):
     """Both roles of one association; a face feeds it bytes and time and pulls events and bytes."""
 
     def __init__(
@@ -223,198 +212,6 @@ class Association(Clocks):
     def abort(self, source: int = 0, reason: int = 0) -> None:
         """A-ABORT request; overtakes what is queued."""
         self.connection.abort(source, reason)
-
-    # ------------------------------------------------------------------ as user: requests
-
-    def context_for(self, sop_class_uid: str, transfer_syntax: str | None = None) -> PresentationContext | None:
-        """The first accepted context on which we may invoke operations of a class, in one syntax or in any."""
-        if not self._by_class:
-            for context in self.contexts.values():
-                if context.as_user:
-                    self._by_class.setdefault(context.abstract_syntax, []).append(context)
-        for context in self._by_class.get(sop_class_uid, ()):
-            if transfer_syntax is None or context.transfer_syntax == transfer_syntax:
-                return context
-        return None
-
-    def contexts_for(self, sop_class_uid: str) -> list[PresentationContext]:
-        """All accepted contexts on which we may invoke operations of a class."""
-        self.context_for(sop_class_uid)
-        return self._by_class.get(sop_class_uid, [])
-
-    def need_context(self, sop_class_uid: str, transfer_syntax: str | None = None) -> PresentationContext:
-        """`context_for`, or NoPresentationContext with what the peer did accept."""
-        context = self.context_for(sop_class_uid, transfer_syntax)
-        if context is None:
-            accepted = [found.transfer_syntax for found in self.contexts_for(sop_class_uid)]
-            why = not_accepted(self.request, self.requestor, sop_class_uid, transfer_syntax, accepted)
-            raise NoPresentationContext(why)
-        return context
-
-    @property
-    def invocable(self) -> int:
-        """How many more operations may be outstanding at once, by our own bound where the peer takes any number."""
-        return (self.window.invoked or self.config.limits.unanswered) - len(self.outstanding)
-
-    def can_invoke(self) -> bool:
-        """True when another request may be sent now."""
-        return self.invocable > 0 and self.is_established
-
-    def store(
-        self,
-        context: PresentationContext,
-        sop_class_uid: str,
-        sop_instance_uid: str,
-        data: Source,
-        *,
-        priority: int = 0,
-        originator: tuple[str, int] | None = None,
-        owner: Any = None,
-    ) -> Operation:
-        """C-STORE request (PS3.7 section 9.1.1); `originator` is AE title and message id of the C-MOVE behind it."""
-        operation = self._operation(context, STORE_RQ, None, sop_class_uid, sop_instance_uid, owner)
-        command = encode_c_store_rq(operation.message_id, sop_class_uid, sop_instance_uid, priority, originator)
-        self._send(operation, command, data)
-        return operation
-
-    def echo(self, context: PresentationContext, *, owner: Any = None) -> Operation:
-        """C-ECHO request (PS3.7 section 9.1.5) of the context's own SOP class."""
-        operation = self._operation(context, ECHO_RQ, None, context.abstract_syntax, None, owner)
-        self._send(operation, encode_c_echo_rq(operation.message_id, context.abstract_syntax), None)
-        return operation
-
-    def invoke(
-        self, context: PresentationContext, command: Command, data: Source | None = None, *, owner: Any = None
-    ) -> Operation:
-        """Any request but C-CANCEL; a command set without a message id gets the next one."""
-        if command.is_response or command.field == CANCEL_RQ:
-            raise LocalProtocolError(f"{command.name} is not a request that is answered")
-        operation = self._operation(
-            context, command.field, command.message_id, command.sop_class_uid, command.sop_instance_uid, owner
-        )
-        if command.message_id is None:
-            command = command.replace(MessageID=operation.message_id, validate=False)
-        if command.has_data_set != (data is not None):
-            command = command.replace(data_set=data is not None, validate=False)
-        self._send(operation, command.encode(), data)
-        return operation
-
-    def cancel(self, operation: Operation) -> None:
-        """C-CANCEL request for an operation; nothing happens when it is answered or cancelled already."""
-        if operation.cancelled or self.outstanding.get(operation.message_id) is not operation:
-            return
-        command = Command.make(CommandField.C_CANCEL_RQ, MessageIDBeingRespondedTo=operation.message_id)
-        self._queue(operation.context, command.encode(), None, None)
-        operation.cancelled = True
-
-    def send(self, context_id: int, command: Command, data: Source | None = None, *, owner: Any = None) -> None:
-        """Any message by its command set, one that the standard does not know included.
-
-        A request is invoked, a response answers the request that it names and a C-CANCEL-RQ cancels one; a response or
-        cancel that fits nothing leaves as it is.  LocalProtocolError on a context that was not accepted.
-        """
-        context = self.contexts.get(context_id)
-        if context is None:
-            raise LocalProtocolError(f"presentation context {context_id} was not accepted")
-        answered = command.message_id_being_responded_to or 0
-        request = self.performing.get(answered)
-        if command.is_request and command.field != CANCEL_RQ:
-            self.invoke(context, command, data, owner=owner)
-        elif command.is_response and request is not None and request.field | RESPONSE == command.field:
-            self.respond(request, command, data)
-        else:
-            if command.has_data_set != (data is not None):
-                command = command.replace(data_set=data is not None, validate=False)
-            self._queue(context, command.encode(), None if data is None else as_source(data), None)
-            operation = self.outstanding.get(answered)
-            if command.field == CANCEL_RQ and operation is not None:
-                operation.cancelled = True
-
-    def next_message_id(self) -> int:
-        """1 to 65535, wrapping, none that is outstanding."""
-        message_id = self._last_id
-        while True:
-            message_id = message_id % 0xFFFF + 1
-            if message_id not in self.outstanding:
-                return message_id
-
-    def _operation(
-        self,
-        context: PresentationContext,
-        field: int,
-        message_id: int | None,
-        sop_class_uid: str | None,
-        sop_instance_uid: str | None,
-        owner: Any,
-    ) -> Operation:
-        if self.invocable <= 0:
-            raise LocalProtocolError(too_many(self.outstanding.values()))
-        if message_id is None:
-            message_id = self.next_message_id()
-        elif message_id in self.outstanding:
-            raise LocalProtocolError(f"message id {message_id} is outstanding already")
-        return Operation(context, field, message_id, sop_class_uid, sop_instance_uid, owner)
-
-    def _send(self, operation: Operation, command: bytes, data: Source | None) -> None:
-        source = None if data is None else as_source(data)
-        operation.size = 0 if source is None else len(source)
-        self._queue(operation.context, command, source, operation)
-        self._last_id = operation.message_id
-        self.outstanding[operation.message_id] = operation
-
-    # ------------------------------------------------------------------ as provider: responses
-
-    def respond(self, request: Request, command: Command, data: Source | None = None) -> None:
-        """A response to `request`, pending or final; LocalProtocolError once the final one was given."""
-        self._check_owed(request)
-        if command.has_data_set != (data is not None):
-            command = command.replace(data_set=data is not None, validate=False)
-        source = None if data is None else as_source(data)
-        is_final = not (command.status in PENDING and request.field in MAY_PEND)
-        request.size += 0 if source is None else len(source)
-        self._queue(request.context, command.encode(), source, ANSWER if is_final else None)
-        if is_final:
-            self._answered(request, command.status or 0)
-
-    def respond_status(self, request: Request, status: int) -> None:
-        """The final response that is a status and nothing else, the UIDs of the request repeated."""
-        self._check_owed(request)
-        command = request.command
-        self._queue(
-            request.context,
-            encode_response(request.field, request.message_id, command.sop_class_uid, command.sop_instance_uid, status),
-            None,
-            ANSWER,
-        )
-        self._answered(request, status)
-
-    def _check_owed(self, request: Request) -> None:
-        if request.answered:
-            raise LocalProtocolError(f"{request.command.name} {request.message_id} was answered already")
-
-    def _queue(
-        self, context: PresentationContext, command: bytes, source: memoryview | FileSpan | None, operation: object
-    ) -> None:
-        self.connection.send_message(context.context_id, command, source, operation)
-        if self.connection.journal is not None:
-            size = 0 if source is None else len(source)
-            sent = happenings.MessageSent(context.context_id, Command.decode(command), size)
-            self.connection.journal.append(sent)
-
-    def _finished(self, command: Command, message_id: int, status: int, by_us: bool, size: int) -> None:
-        if self.connection.journal is not None:
-            name = command.name.removesuffix("-RQ").removesuffix("-RSP")
-            finished = happenings.OperationFinished(name, message_id, status, by_us, size)
-            self.connection.journal.append(finished)
-
-    def _answered(self, request: Request, status: int) -> None:
-        request.answered = True
-        self._finished(request.command, request.message_id, status, True, request.size)
-        self._unsent_answers += 1
-        if self.performing.get(request.message_id) is request:
-            del self.performing[request.message_id]
-        if self.outstanding and request.field == STORE_RQ:
-            self._sign_of_life()
 
     # ------------------------------------------------------------------ events
 
@@ -590,9 +387,3 @@ class Association(Clocks):
         if request is not None:
             request.cancelled = True
         return CancelReceived(message_id, request, self._context_id, command)
-
-    def _sign_of_life(self) -> None:
-        """A sub-operation came: the clocks of the C-GET and C-MOVE that asked for it start anew."""
-        for operation in self.outstanding.values():
-            if operation.field in WITH_SUBOPERATIONS:
-                operation.deadline = None

@@ -1,0 +1,203 @@
+"""What the sending of many is made of: one association and what is on its way there, and what became of each."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from dulcet.blocking.association import Association
+from dulcet.dimse.events import ResponseReceived
+from dulcet.dimse.operations import Operation
+from dulcet.dimse.status import Status
+from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceError, PeerUnreachable
+from dulcet.io.instances import Instance
+from dulcet.io.train import FileFailed
+from dulcet.services.proposals import proposed_as_is
+from dulcet.services.results import Sent
+
+if TYPE_CHECKING:
+    from dulcet.upper_layer.negotiation import Proposal
+
+__all__ = ["LOST", "Lane", "Todo", "failed_by"]
+
+TOGETHER_BYTES: Final = 64 * 1024
+"""Queued bytes that are sent without waiting for more."""
+
+LOST: Final = (AssociationError, DimseTimeout, PeerUnreachable)
+
+
+@dataclass(slots=True, eq=False)
+class _InFlight:
+    lane: Lane
+    instance: Instance
+    transfer_syntax: str
+    size: int
+
+
+class Todo:
+    """Instances still to be sent, each taken once, by as many threads as there are."""
+
+    def __init__(self, instances: Iterable[Instance]) -> None:
+        self._waiting = deque(instances)
+        self.more: Callable[[], Instance | None] | None = None
+        """Gives what else can travel with these, once all of them are taken; None for no more."""
+        self.stopped = False
+        self.opening = 0
+        """Associations on their way that are to take from here."""
+        self.over = False
+        """True when all is answered: an association that comes later is too late."""
+
+    def __iter__(self) -> Iterator[Instance]:
+        while not self.stopped:
+            try:
+                instance = self._waiting.popleft()
+            except IndexError:
+                following = self.more() if self.more is not None else None
+                if following is None:
+                    return
+                instance = following
+            yield instance
+
+    def give_back(self, instances: Sequence[Instance]) -> None:
+        self._waiting.extendleft(reversed(instances))
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+
+class Lane:
+    """One association and what is on its way there."""
+
+    def __init__(
+        self,
+        association: Association,
+        originator: tuple[str, int] | None = None,
+        proposals: Iterable[Proposal] = (),
+    ) -> None:
+        self.association = association
+        self.originator = originator
+        self.asked = proposed_as_is(proposals)
+        self.delivered = 0
+        self._core = association._core
+        self._unsent: Instance | None = None  # taken from the list, not yet queued
+
+    @property
+    def flights(self) -> list[tuple[Operation, _InFlight]]:
+        """Our operations that are not answered."""
+        return [
+            (operation, operation.owner)
+            for operation in self._core.outstanding.values()
+            if self._is_mine(operation)
+        ]
+
+    @property
+    def is_busy(self) -> bool:
+        return any(map(self._is_mine, self._core.outstanding.values())) or any(
+            map(self._is_mine, self.association._inbox)
+        )
+
+    def _is_mine(self, operation: Operation) -> bool:
+        return isinstance(operation.owner, _InFlight) and operation.owner.lane is self
+
+    def carries(self, pair: tuple[str, str]) -> bool:
+        """True when instances of this class and syntax can travel here as they are, or nowhere else either."""
+        return self.association.is_established and (pair in self.asked or self._core.context_for(*pair) is not None)
+
+    def run(self, instances: Iterable[Instance], priority: int) -> Iterator[Sent]:
+        """Send each, as many at once as the window allows; raises when the association is lost."""
+        core, association = self._core, self.association
+        half = (core.window.invoked or core.config.limits.unanswered) // 2
+        queued = bytes_queued = 0
+        for instance in instances:
+            self._unsent = instance
+            association._check_usable()
+            while not core.can_invoke():
+                if self.is_busy:
+                    yield self._collect()
+                else:  # another operation of the caller's is under way
+                    association._set_aside(association._next_event())
+            flight = _InFlight(self, instance, instance.transfer_syntax, 0)
+            try:
+                _, flight.transfer_syntax, flight.size = association._start_store(
+                    instance, priority=priority, originator=self.originator, owner=flight
+                )
+            except DulcetError as error:  # this one alone: it cannot be read, or not be converted
+                instance.close()
+                self._unsent = None
+                yield failed_by(instance, error)
+                continue
+            self._unsent = None
+            # Small requests leave together, half a window of them at most: the peer has the other half meanwhile.
+            # Waiting for an answer sends what is left.
+            queued, bytes_queued = queued + 1, bytes_queued + flight.size
+            if bytes_queued > TOGETHER_BYTES or queued >= half:
+                queued = bytes_queued = 0
+                association._flush()
+        while self.is_busy:
+            yield self._collect()
+
+    def _collect(self) -> Sent:
+        """The next answer."""
+        association = self.association
+        while True:
+            event = self._kept() or association._next_event()
+            if type(event) is not ResponseReceived or not self._is_mine(event.operation):
+                association._set_aside(event)
+                continue
+            operation = event.operation
+            flight: _InFlight = operation.owner
+            instance = flight.instance
+            try:
+                if not operation.departed:
+                    association._flush_all()
+            finally:
+                instance.close()
+            self.delivered += 1
+            status = event.command.status
+            return Sent(
+                instance.origin,
+                Status(Status.PROCESSING_FAILURE if status is None else status),
+                None,
+                instance.sop_class_uid,
+                instance.sop_instance_uid,
+                flight.transfer_syntax,
+                flight.size,
+            )
+
+    def _kept(self) -> ResponseReceived | None:
+        """An answer that came while a request of the peer's was served in between."""
+        inbox = self.association._inbox
+        mine = next(filter(self._is_mine, inbox), None) if inbox else None
+        return None if mine is None else inbox.pop(mine).popleft()
+
+    def abandon(self, error: DulcetError) -> tuple[list[Sent], list[Instance]]:
+        """After the association was lost: what counts as failed, and what can go over another one.
+
+        Nobody knows whether what was on its way arrived, so it failed.  Where we had to abort because of one file, only
+        that one did: to send the others once more does no harm.
+        """
+        failed: list[Sent] = []
+        again: list[Instance] = []
+        culprit = error.__cause__
+        for operation, flight in self.flights:
+            instance = flight.instance
+            if not isinstance(culprit, FileFailed):
+                failed.append(failed_by(instance, error))
+            elif culprit.file in (instance.file, getattr(instance.data, "file", None)):
+                failed.append(failed_by(instance, InstanceError(f"{instance.origin}: {culprit}", instance.origin)))
+            else:
+                again.append(instance)
+            instance.close()
+            del self._core.outstanding[operation.message_id]
+        if self._unsent is not None:
+            again.append(self._unsent)
+            self._unsent = None
+        return failed, again
+
+
+def failed_by(instance: Instance, error: DulcetError) -> Sent:
+    return Sent(
+        instance.origin, None, error, instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax
+    )
