@@ -624,6 +624,19 @@ async def test_a_handler_that_raises_or_forgets_gives_a_failure_status(
     assert "a fault of the application" in caplog.text
 
 
+@on_each_face
+async def test_what_cannot_be_kept_is_refused_with_the_reason_and_the_tags(faces: Faces) -> None:
+    async def handler(request: Any) -> None:
+        raise dulcet.ReceiveError("the file's name is ours to know", comment="not this one", offending=(0x7FE00010,))
+
+    with faces.handling(handler, policy=ANYTHING) as provider:
+        async with faces.associate(provider.address, contexts=proposals([MPPS])) as association:
+            response = await association.n_get(MPPS, "1.2")
+    assert response.status == 0xC000
+    assert response.command.error_comment == "not this one"
+    assert response.command.offending_element == (0x7FE00010,)
+
+
 class Trouble:
     """A destination that fails at one step or another."""
 

@@ -25,7 +25,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 __all__ = [
     "AddressError",
@@ -50,6 +51,10 @@ __all__ = [
     "TLSConfigError",
     "TLSError",
 ]
+
+
+COMMENT_LENGTH: Final = 64
+"""Error Comment (0000,0902) is LO."""
 
 
 class DulcetError(Exception):
@@ -197,11 +202,29 @@ class StatusError(DulcetError):
 
 
 class ReceiveError(DulcetError):
-    """A received data set could not be kept; `status` is what the peer is told."""
+    """A received data set could not be kept; `status` is what the peer is told.
 
-    def __init__(self, message: str, status: int = 0xC000) -> None:
+    `comment` is told too, as Error Comment (0000,0902): at most 64 characters, without values of the data set and paths
+    of this machine.  `offending` are the tags that stand for the Offending Element (0000,0901) (PS3.7 Annex C).
+    """
+
+    def __init__(
+        self, message: str, status: int = 0xC000, *, comment: str = "", offending: Sequence[int] = ()
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.comment = comment
+        self.offending: tuple[int, ...] = tuple(offending)
+
+    @property
+    def elements(self) -> dict[str, Any]:
+        """The command elements of the response that say why, by keyword; none where nothing was said."""
+        elements: dict[str, Any] = {}
+        if self.comment:
+            elements["ErrorComment"] = self.comment.replace("\\", "/")[:COMMENT_LENGTH]
+        if self.offending:
+            elements["OffendingElement"] = self.offending
+        return elements
 
 
 class InstanceError(DulcetError, ValueError):

@@ -94,6 +94,16 @@ def test_whatever_a_handler_raises_is_a_failure_of_this_request_alone(error: Exc
     assert only(node_with("on_echo", raising(error)), asked(CommandField.C_ECHO_RQ, uids.VERIFICATION)).status == status
 
 
+def test_what_cannot_be_kept_is_refused_with_the_reason_and_the_tags() -> None:
+    error = ReceiveError("no", 0xC000, comment="ends \\ early" + "." * 64, offending=(0x7FE00010,))
+    response = only(node_with("on_echo", raising(error)), asked(CommandField.C_ECHO_RQ, uids.VERIFICATION))
+    assert response.status == 0xC000
+    assert response.elements == {
+        "ErrorComment": "ends / early" + "." * 52,
+        "OffendingElement": (0x7FE00010,),
+    }
+
+
 def test_a_refusal_answers_with_all_that_it_says() -> None:
     refusal = Refused(
         0x0106, "bad \\ value", attributes=(0x00100010,), dataset=match("1.5"), AffectedSOPInstanceUID="1.7"

@@ -286,7 +286,7 @@ class Operations(Channel):
                 "%s: refused %s with %04XH: %s", self.peer, request.name, error.status, error, extra=coded("DUL202")
             )
             if not request.answered and self.ending is None:
-                request.respond(error.status)
+                request.respond(error.status, **error.elements)
         except DulcetError as error:
             if self.ending is None:
                 log.exception("%s: the handler of %s failed", self.peer, request.name, extra=coded("DUL203"))

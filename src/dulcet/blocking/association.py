@@ -516,7 +516,7 @@ class Association(Channel):
                 "%s: refused %s with %04XH: %s", self.peer, request.name, error.status, error, extra=coded("DUL202")
             )
             if not request.answered and self.ending is None:
-                request.respond(error.status)
+                request.respond(error.status, **error.elements)
         except DulcetError:
             raise
         except Exception:

@@ -124,7 +124,9 @@ def _guarded(request: EchoRequest, action: Action) -> Generator[Action, Any, Any
         raise _Failed.of(request, error) from error
     except ReceiveError as error:
         log.error("%s: %s failed with %04XH: %s", peer, name, error.status, error, extra=coded("DUL202"))
-        raise _Failed(error.status) from error
+        failure = _Failed(error.status)
+        failure.elements = error.elements
+        raise failure from error
     except Exception as error:
         if isinstance(action, Receive) and isinstance(error, LOST):
             raise  # the association itself is over

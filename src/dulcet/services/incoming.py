@@ -12,7 +12,7 @@ from dulcet.dimse.operations import Request
 from dulcet.dimse.status import Status
 from dulcet.log_codes import coded
 
-__all__ = ["Incoming", "log_refusal"]
+__all__ = ["Incoming", "log_refusal", "response_to"]
 
 log: Final = logging.getLogger("dulcet.association")
 
@@ -21,6 +21,19 @@ def log_refusal(refused: RequestRefused, peer: str) -> None:
     """A line about a request that was answered before any handler saw it."""
     name, status = refused.request.command.name, Status(refused.status)
     log.warning("%s: refused %s, message %d: %s", peer, name, refused.request.message_id, status, extra=coded("DUL215"))
+
+
+def response_to(request: Request, status: int, elements: dict[str, Any], *, has_data: bool = False) -> Command:
+    """The command set that answers a request, its UIDs repeated; `elements` by keyword go before those."""
+    command = request.command
+    values: dict[str, Any] = {
+        "MessageIDBeingRespondedTo": request.message_id,
+        "Status": int(status),
+        "AffectedSOPClassUID": command.sop_class_uid,
+        "AffectedSOPInstanceUID": command.sop_instance_uid,
+        **elements,
+    }
+    return Command.make(request.field | RESPONSE, validate=False, data_set=has_data, **values)
 
 
 class Incoming:
@@ -85,12 +98,4 @@ class Incoming:
         return self._deferred
 
     def _response(self, status: int, has_data: bool, elements: dict[str, Any]) -> Command:
-        command = self._request.command
-        values: dict[str, Any] = {
-            "MessageIDBeingRespondedTo": self._request.message_id,
-            "Status": int(status),
-            "AffectedSOPClassUID": command.sop_class_uid,
-            "AffectedSOPInstanceUID": command.sop_instance_uid,
-            **elements,
-        }
-        return Command.make(self.field | RESPONSE, validate=False, data_set=has_data, **values)
+        return response_to(self._request, status, elements, has_data=has_data)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from dulcet.dimse.status import Status
-from dulcet.errors import StatusError
+from dulcet.errors import COMMENT_LENGTH, StatusError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 __all__ = ["Refused"]
-
-COMMENT_LENGTH: Final = 64
-"""Error Comment (0000,0902) is LO."""
 
 
 class Refused(StatusError):

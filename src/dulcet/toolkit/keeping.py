@@ -81,6 +81,7 @@ class Keeper:
         """Receive and answer one C-STORE-RQ."""
         path: Any = None
         status = Status.SUCCESS
+        elements: dict[str, Any] = {}
         try:
             path = self.on_store_setup(request)
             if path is not None:
@@ -94,7 +95,7 @@ class Keeper:
                 "%s: refused %s with %04XH: %s", request.association.peer, request.name, error.status, error,
                 extra=coded("DUL202"),
             )  # fmt: skip
-            status = Status(error.status)
+            status, elements = Status(error.status), error.elements
         except Exception:
             if request.association.ending is not None:
                 raise
@@ -105,7 +106,8 @@ class Keeper:
         except Exception:
             log.exception("%s: on_store_done failed", request.association.peer, extra=coded("DUL203"))
             verdict = int(Status.PROCESSING_FAILURE)
-        request.respond(self._verdict(status, verdict))
+        answer = self._verdict(status, verdict)
+        request.respond(answer, **(elements if answer == status else {}))
 
     def _verdict(self, status: Status, verdict: bool | int | None) -> Status:
         """What is answered: what happened, unless that was well and somebody knows better."""

@@ -28,7 +28,7 @@ from dulcet.io.instances import Instance
 from dulcet.io.one_file import OneFile
 from dulcet.log_codes import coded
 from dulcet.services.endings import ENDINGS, ending
-from dulcet.services.incoming import log_refusal
+from dulcet.services.incoming import log_refusal, response_to
 from dulcet.toolkit.associate import Associate
 from dulcet.toolkit.messages import BY_FIELD, DataSet
 from dulcet.toolkit.storing import Memory, Storing
@@ -162,7 +162,8 @@ def _data_received(net: Net, event: DataReceived) -> None:
         log.error(
             "%s: refused %s with %04XH: %s", net.peer, request.command.name, error.status, error, extra=coded("DUL202")
         )
-        net._do(partial(Association.respond_status, request=request, status=error.status))
+        refusal = response_to(request, error.status, error.elements)
+        net._do(partial(Association.respond, request=request, command=refusal))
         return
     syntax = request.context.transfer_syntax
     _serve(net, request, DataSet(kept, syntax) if isinstance(kept, bytes) else DataSet(None, syntax, kept))
