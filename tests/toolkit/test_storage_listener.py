@@ -292,6 +292,16 @@ def test_memory_passes_into_the_callers_hands(image: Path) -> None:
         assert ("done", None, True) in listener.calls
 
 
+def test_an_empty_path_is_no_path(image: Path) -> None:
+    told: list[Any] = []
+    with Listener("RECEIVER", in_memory=True) as listener:
+        listener.on_store_setup = lambda request: ""  # type: ignore[method-assign]
+        listener.on_store_done = lambda path, stored: told.append((path, stored))  # type: ignore[method-assign]
+        assert serve(listener, store(image)) == Status.SUCCESS
+        assert told == [(None, True)]
+        assert listener.take_stored_object()
+
+
 def test_memory_is_bounded_over_all_that_was_not_taken(image: Path) -> None:
     with Listener("RECEIVER", in_memory=True, memory_limit=250_000) as listener:
         assert serve(listener, lambda association: [association.store(image).status for _ in range(3)]) == [

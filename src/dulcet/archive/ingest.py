@@ -256,7 +256,6 @@ class Ingest:
             job.release()
 
 
-
 @dataclass(slots=True, eq=False)
 class _Turn:
     """Those who have instances of one UID."""

@@ -42,7 +42,7 @@ class Callbacks(MessageMethods):
         """A message came, told before the callback of its kind."""
 
     def on_store_setup(self, presentation_id: int, command_set: Command) -> str | os.PathLike[str] | None:
-        """A C-STORE-RQ came, its data set follows: into the file named here, or, for None, into memory."""
+        """A C-STORE-RQ came, its data set follows: into the file named here, or, for None or "", into memory."""
         return None
 
     def on_receive_associate_accept(self, associate: Associate) -> None:

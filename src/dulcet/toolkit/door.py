@@ -59,6 +59,8 @@ class Door:
     def __init__(self, owner: Net, io: IOThread, sockets: list[socket.socket]) -> None:
         self.deadline: float | None = None
         self.waiting: socket.socket | None = None
+        self.peer: tuple[str, int] = ("", 0)
+        """Who waits: a peer that resets has no name any more once it is accepted."""
         self.address: tuple[str, int] = sockets[0].getsockname()[:2]
         self._owner, self._io, self._sockets = owner, io, sockets
 
@@ -68,7 +70,8 @@ class Door:
 
     def ready(self, sock: socket.socket, mask: int) -> None:
         try:
-            self.waiting, _ = sock.accept()
+            self.waiting, peer = sock.accept()
+            self.peer = peer[:2]
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
         except OSError as error:
@@ -77,9 +80,7 @@ class Door:
             self._owner._call("on_accept", error)
             return
         self._owner._call("on_accept", None)
-        if self.waiting is not None:
-            self.waiting.close()
-            self.waiting = None
+        self._send_away()
 
     def expire(self, now: float) -> None:
         self.deadline = None
@@ -96,6 +97,15 @@ class Door:
                 sock.close()
             self._sockets = []
             self._owner._io = self._owner._door = None
+
+    def fail(self, error: Exception) -> None:
+        self._send_away()
+
+    def _send_away(self) -> None:
+        """Close what nobody accepted."""
+        if self.waiting is not None:
+            self.waiting.close()
+            self.waiting = None
 
     def _watch(self, mask: int) -> None:
         for sock in self._sockets:

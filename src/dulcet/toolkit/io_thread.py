@@ -45,6 +45,9 @@ class Attended(Protocol):
     def drop(self) -> None:
         """The thread ends: nothing more can be said."""
 
+    def fail(self, error: Exception) -> None:
+        """One of these, or a call posted for it, raised what nobody foresaw."""
+
 
 class IOThread:
     """A selector, those it looks after, and calls that other threads posted."""
@@ -55,7 +58,7 @@ class IOThread:
         self._wake.setblocking(False)
         self._bell.setblocking(False)
         self._selector.register(self._wake, READ)
-        self._calls: deque[Callable[[], object]] = deque()
+        self._calls: deque[tuple[Callable[[], object], Attended | None]] = deque()
         self.attended: set[Attended] = set()
         self._stop_at: float | None = None
         self._ended = False
@@ -68,12 +71,15 @@ class IOThread:
         """True on the thread itself."""
         return threading.current_thread() is self._thread
 
-    def post(self, call: Callable[[], object]) -> bool:
-        """Have the thread call it soon, behind what was posted before; False once the thread has ended."""
+    def post(self, call: Callable[[], object], whose: Attended | None = None) -> bool:
+        """Have the thread call it soon, behind what was posted before; False once the thread has ended.
+
+        What is raised there is told to `whose`.
+        """
         with self._lock:
             if self._ended:
                 return False
-            self._calls.append(call)
+            self._calls.append((call, whose))
             if not self.is_here:
                 with contextlib.suppress(BlockingIOError):  # it has been woken often enough
                     self._bell.send(b"\0")  # under the lock: once the thread has ended, the bell is gone
@@ -81,6 +87,8 @@ class IOThread:
 
     def watch(self, sock: socket.socket, mask: int, whose: Attended) -> None:
         """Look after a socket, or stop doing so where `mask` is 0; on the thread alone."""
+        if sock.fileno() < 0:
+            return  # its descriptor went to a TLS socket that could not be made
         key = self._selector.get_map().get(sock)
         if key is None:
             if mask:
@@ -99,7 +107,7 @@ class IOThread:
     def _begin_to_end(self) -> None:
         self._stop_at = time.monotonic() + LAST_WORD
         for one in list(self.attended):
-            self._guard(one.stop)
+            self._guard(one, one.stop)
 
     def _run(self) -> None:
         while self._stop_at is None or (self.attended and time.monotonic() < self._stop_at):
@@ -110,28 +118,32 @@ class IOThread:
                 if key.data is None:
                     self._wake.recv(4096)
                 elif key.data in self.attended:
-                    self._guard(key.data.ready, key.fileobj, mask)
+                    self._guard(key.data, key.data.ready, key.fileobj, mask)
             for _ in range(len(self._calls)):
-                self._guard(self._calls.popleft())
+                call, whose = self._calls.popleft()
+                self._guard(whose, call)
             now = time.monotonic()
             for one in [one for one in self.attended if one.deadline is not None and one.deadline <= now]:
-                self._guard(one.expire, now)
+                self._guard(one, one.expire, now)
         with self._lock:
             self._ended = True
         for one in list(self.attended):
-            self._guard(one.drop)
+            self._guard(one, one.drop)
         while self._calls:  # whoever still posted is answered
-            self._guard(self._calls.popleft())
+            call, whose = self._calls.popleft()
+            self._guard(whose, call)
         self._selector.close()
         self._wake.close()
         self._bell.close()
 
-    def _guard(self, call: Callable[..., object], *arguments: Any) -> None:
-        """Whatever goes wrong with one, the others are looked after."""
+    def _guard(self, whose: Attended | None, call: Callable[..., object], *arguments: Any) -> None:
+        """Whatever goes wrong with one, it is ended, and the others are looked after."""
         try:
             call(*arguments)
-        except Exception:
+        except Exception as error:
             log.exception("unexpected", extra=coded("DUL901"))
+            if whose is not None:
+                self._guard(None, whose.fail, error)
 
 
 _lock: Final = threading.Lock()

@@ -62,7 +62,7 @@ class Keeper:
         self._lock = threading.Lock()
 
     def on_store_setup(self, request: IncomingRequest) -> str | os.PathLike[str] | None:
-        """An instance is announced, none of its data was read: the path to write it to, or None."""
+        """An instance is announced, none of its data was read: the path to write it to, or None or "" for none."""
         return None
 
     def on_store_done(self, path: Any, stored: bool) -> bool | int | None:
@@ -84,9 +84,10 @@ class Keeper:
         elements: dict[str, Any] = {}
         try:
             path = self.on_store_setup(request)
-            if path is not None:
+            if path is not None and path != "":
                 path = request.save(OneFile(path))
             elif self.in_memory:
+                path = None
                 self._remember(request)
             else:
                 path = request.save(self._directory())

@@ -13,16 +13,21 @@ import ssl
 import threading
 import time
 from struct import Struct
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dulcet.dimse.association import Association
 from dulcet.errors import AssociationAborted, AssociationClosed, DulcetError, InstanceError, PeerUnreachable
 from dulcet.io.sockets import format_address, prepare, quick_ack
 from dulcet.io.train import Train, TrainPool
+from dulcet.log_codes import coded
 from dulcet.services.observing import Reporter
 from dulcet.toolkit.io_thread import READ, WRITE, IOThread
+from dulcet.toolkit.securing import objection, secured
 from dulcet.upper_layer.events import NEED_DATA, PAUSED
 from dulcet.upper_layer.happenings import PDUReceived, PDUSent
+
+if TYPE_CHECKING:
+    from dulcet.io.tls import TLSConfig
 
 __all__ = ["Link", "Owner"]
 
@@ -55,8 +60,15 @@ class Link:
     """Drives one core over one socket."""
 
     def __init__(
-        self, io: IOThread, sock: socket.socket, core: Association, lock: threading.RLock, owner: Owner
+        self,
+        io: IOThread,
+        sock: socket.socket,
+        core: Association,
+        lock: threading.RLock,
+        owner: Owner,
+        peer: tuple[str, int],
     ) -> None:
+        """`peer` is who was connected to, or came: the socket itself does not know any more once it was reset."""
         prepare(sock)
         self.deadline: float | None = None
         self.usable: bool = False
@@ -69,16 +81,17 @@ class Link:
         self.lost: AssociationClosed | None = None
         """What did not leave before it was closed."""
         self.host: tuple[str, int] = sock.getsockname()[:2]
-        self.peer: tuple[str, int] = sock.getpeername()[:2]
+        self.peer: tuple[str, int] = peer
         self._io, self._sock, self._core, self._lock, self._owner = io, sock, core, lock, owner
         self._reporter = Reporter(core.config.observers)
+        self._tls: TLSConfig | ssl.SSLContext | None = None
         self._handshake_by: float | None = None
         self._close_by: float | None = None
         self._stopping = False
         self._train: Train | None = None
         self._unsent: memoryview | None = None
         self._leaving: list[PDUSent] = []
-        self._eof = self._broken = self._scheduled = False
+        self._eof = self._broken = self._scheduled = self._failed = False
 
     @property
     def unsent(self) -> int:
@@ -92,24 +105,32 @@ class Link:
     def name(self) -> str:
         return format_address(self.peer)
 
-    def begin(self, tls: ssl.SSLContext | None, host: str | None, seconds: float) -> None:
-        """Start, with a handshake where a context is given, which has so many seconds."""
+    def begin(self, tls: TLSConfig | ssl.SSLContext | None, host: str | None, seconds: float) -> None:
+        """Start, with a handshake where TLS is given, which has so many seconds.  Never raises: it ends instead."""
         self._io.attended.add(self)
-        if tls is not None:
-            self._handshake_by = time.monotonic() + seconds
-            name = host if self._core.requestor else None
-            self._sock = tls.wrap_socket(
-                self._sock, server_side=name is None, server_hostname=name, do_handshake_on_connect=False
-            )
+        try:
+            if tls is None:
+                self._open(secure=False)
+                return
+            self._tls, self._handshake_by = tls, time.monotonic() + seconds
+            self._sock = secured(tls, self._sock, host if self._core.requestor else None, self.name)
             self._handshake()
-        else:
-            self._open(secure=False)
+        except DulcetError as error:
+            log.warning("%s", error, extra=coded("DUL151"))
+            self._end(error)
+        except Exception as error:
+            log.exception("%s: unexpected", self.name, extra=coded("DUL901"))
+            self.fail(error)
+
+    def objection(self, calling: str) -> str | None:
+        """Why the peer's certificate does not allow it to call itself so; None where it does."""
+        return objection(self._tls, self._sock, calling)
 
     def schedule(self) -> None:
         """There is something to send or to end; callable from any thread."""
         if not self._scheduled:
             self._scheduled = True
-            self._io.post(self._attend)
+            self._io.post(self._attend, self)
 
     def finish(self, seconds: float) -> None:
         """Let what is queued leave, end the association where one stands, close; an error when that took too long."""
@@ -160,6 +181,23 @@ class Link:
 
     def drop(self) -> None:
         self._end(AssociationClosed(f"{self.name}: the last shutdown() ended it"))
+
+    def fail(self, error: Exception) -> None:
+        """What nobody foresaw, in a callback's neighbourhood or ours: abort as provider, and tell it once."""
+        if self.is_over():
+            return
+        why = f"{self.name}: aborted, {type(error).__name__} here: {error}"
+        again, self._failed = self._failed, True
+        self.error = self.error or AssociationAborted(2, 0, why, by_us=True)
+        try:
+            if not again and self.usable:
+                with self._lock:
+                    self._core.abort(2, 0)
+                self._attend()
+                return
+        except Exception:
+            log.exception("%s: unexpected", self.name, extra=coded("DUL901"))
+        self._end()
 
     # ------------------------------------------------------------------ bytes and events
 
@@ -230,7 +268,7 @@ class Link:
         if not isinstance(self._sock, ssl.SSLSocket):
             quick_ack(self._sock)
         elif reads and self._sock.pending():
-            self._io.post(lambda: self.ready(self._sock, READ))
+            self._io.post(lambda: self.ready(self._sock, READ), self)
         self._io.watch(self._sock, (READ if reads else 0) | (WRITE if self._unsent is not None else 0), self)
         with self._lock:
             deadlines = [core.timer(time.monotonic()), self._owner._answer_by, self._close_by]
@@ -328,5 +366,7 @@ class Link:
         if self._train is not None and self._unsent is None:
             trains.give(self._train)
         self._train = self._unsent = None
-        self._owner._over()
-        self.gone.set()
+        try:
+            self._owner._over()
+        finally:
+            self.gone.set()

@@ -6,6 +6,7 @@ raised where it was asked for, and nothing went on the wire; each connection end
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import ssl
@@ -15,14 +16,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
-from dulcet.errors import DulcetError, LocalProtocolError, PeerUnreachable
+from dulcet.errors import AssociationClosed, DulcetError, LocalProtocolError, PeerUnreachable
 from dulcet.io.instances import Instance
 from dulcet.io.sockets import BACKLOG, connect
 from dulcet.log_codes import coded
@@ -33,10 +34,14 @@ from dulcet.toolkit.io_thread import IOThread, current
 from dulcet.toolkit.link import Link
 from dulcet.toolkit.messages import DataSet, DataSetSource, Message, encoded
 from dulcet.toolkit.receiving import FAILED, handle
+from dulcet.toolkit.securing import check_tls
 from dulcet.toolkit.storing import Storing
 from dulcet.upper_layer import events
 from dulcet.upper_layer.negotiation import check_abort, check_answer
 from dulcet.upper_layer.pdu import AssociateAC, AssociateRQ
+
+if TYPE_CHECKING:
+    from dulcet.io.tls import TLSConfig
 
 __all__ = ["Associates", "Net"]
 
@@ -59,7 +64,7 @@ class Net(Callbacks):
         self,
         *,
         config: AssociationConfig | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: TLSConfig | ssl.SSLContext | None = None,
         iscl: bool = False,
         max_clients: int | None = None,
         memory_limit: int = MEMORY_LIMIT,
@@ -105,6 +110,7 @@ class Net(Callbacks):
 
         `backlog` bounds connections that wait to be accepted, it is no limit of clients.  Raises OSError.
         """
+        check_tls(self.tls, server_side=True)
         io = self._start()
         try:
             sockets = listening(host, port, backlog, ip)
@@ -120,16 +126,15 @@ class Net(Callbacks):
         waiting = self._door.waiting if self._door is not None else None
         if self._door is None or waiting is None:
             raise LocalProtocolError("no connection waits to be accepted: call accept(new) within on_accept")
-        io = new._start()
+        link = new._attach(new._start(), waiting, self._door.peer, requestor=False)
         self._door.waiting = None
         new.server, new.tls = self, new.tls or self.tls
         self._clients.append(new)
-        new._attach(io, waiting, requestor=False)
-        assert new._link is not None
-        new._link.begin(new.tls, None, self.config.timers.tls)
+        link.begin(new.tls, None, self.config.timers.tls)
 
     def connect(self, host: str, port: int) -> None:
         """Connect; `on_connect(error)` tells how that went."""
+        check_tls(self.tls, server_side=False)
         io = self._start()
         threading.Thread(target=self._connect, args=(io, host, port), name="dulcet-connect", daemon=True).start()
 
@@ -201,8 +206,13 @@ class Net(Callbacks):
         self._do(Association.release_response)
 
     def send_abort(self, source: int = 0, reason: int = 0) -> None:
-        """A-ABORT; source 0 user, 2 provider with reason 0, 1, 2, 4, 5 or 6.  It overtakes what is queued."""
+        """A-ABORT; source 0 user, 2 provider with reason 0, 1, 2, 4, 5 or 6.  It overtakes what is queued.
+
+        Nothing happens where the connection is over already: the peer may have been the first.
+        """
         check_abort(source, reason)
+        if self._link is not None and self._link.is_over():
+            return
         self._do(lambda core: core.abort(source, reason))
 
     # ------------------------------------------------------------------ messages
@@ -352,17 +362,22 @@ class Net(Callbacks):
 
     def _connect(self, io: IOThread, host: str, port: int) -> None:
         sock: socket.socket | None = None
+        peer = (host, port)
         error: DulcetError | None = None
         try:
             sock = connect(host, port, time.monotonic() + self.config.timers.connect)
+            with contextlib.suppress(OSError):  # it was reset since: what is read will say so
+                peer = sock.getpeername()[:2]
         except DulcetError as failure:
             error = failure
         except Exception as failure:
             error = PeerUnreachable(f"{host}:{port}: {failure}")
-        if not io.post(partial(self._connect_done, io, sock, error, host)) and sock is not None:
+        if not io.post(partial(self._connect_done, io, sock, peer, error, host)) and sock is not None:
             sock.close()
 
-    def _connect_done(self, io: IOThread, sock: socket.socket | None, error: DulcetError | None, host: str) -> None:
+    def _connect_done(
+        self, io: IOThread, sock: socket.socket | None, peer: tuple[str, int], error: DulcetError | None, host: str
+    ) -> None:
         if self._closed_here or self._io is not io:
             if sock is not None:
                 sock.close()
@@ -371,16 +386,16 @@ class Net(Callbacks):
             self._io = None
             self._call("on_connect", error)
             return
-        self._attach(io, sock, requestor=True)
-        assert self._link is not None
+        link = self._attach(io, sock, peer, requestor=True)
         self._call("on_connect", None)
-        self._link.begin(self.tls, host, self.config.timers.tls)
+        link.begin(self.tls, host, self.config.timers.tls)
 
-    def _attach(self, io: IOThread, sock: socket.socket, *, requestor: bool) -> None:
+    def _attach(self, io: IOThread, sock: socket.socket, peer: tuple[str, int], *, requestor: bool) -> Link:
         config = self.config if self.config.observers else replace(self.config, observers=(_nobody,))
         self._core = Association(requestor=requestor, config=config)
-        self._link = Link(io, sock, self._core, self._lock, self)
+        self._link = Link(io, sock, self._core, self._lock, self, peer)
         self._answer_by, self._collision, self._admitted, self._last_id = None, None, False, 0
+        return self._link
 
     def _connected(self) -> tuple[Association, Link]:
         if self._core is None or self._link is None or self._link.is_over():
@@ -442,23 +457,34 @@ class Net(Callbacks):
 
     def _over(self) -> None:
         """The connection is gone: tell it once."""
-        link, server = self._link, self.server
+        link, core, server = self._link, self._core, self.server
         assert link is not None
+        assert core is not None
         self._io = None
         self._answer_by = None
         self._waiting.clear()
-        if self._storing is not None:
-            self._storing.discard()
-            self._storing = None
-        for instance in self._files:
-            instance.close()
-        self._files.clear()
+        try:
+            self._let_go()
+        except Exception:
+            log.exception("%s: unexpected", self.peer, extra=coded("DUL901"))
+        error = link.error or self._ending
+        if error is None and core.requestor and core.request is None and not self._closed_here:
+            error = AssociationClosed(f"{link.name} closed the connection before it was asked for an association")
         if server is not None:
             if self in server._clients:
                 server._clients.remove(self)
-            server._call("on_close", link.error or self._ending, self)
+            server._call("on_close", error, self)
         elif link.error is not None or not self._closed_here:
-            self._call("on_close", link.error or self._ending, self)
+            self._call("on_close", error, self)
+
+    def _let_go(self) -> None:
+        """What was half received goes, files that were being sent are closed."""
+        storing, self._storing = self._storing, None
+        files, self._files = self._files, set()
+        if storing is not None:
+            storing.discard()
+        for instance in files:
+            instance.close()
 
     def _handle(self, event: Any) -> None:
         handle(self, event)

@@ -6,6 +6,7 @@ Rules: one function an event; a callback that raises is logged, and whoever wait
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +28,7 @@ from dulcet.errors import ReceiveError
 from dulcet.io.instances import Instance
 from dulcet.io.one_file import OneFile
 from dulcet.log_codes import coded
+from dulcet.services.acceptance import CALLING_NOT_RECOGNIZED
 from dulcet.services.endings import ENDINGS, ending
 from dulcet.services.incoming import log_refusal, response_to
 from dulcet.toolkit.associate import Associate
@@ -65,6 +67,13 @@ def _associate_requested(net: Net, event: events.AssociateRequested) -> None:
     limit = None if net.server is None else net.server.max_clients
     if net.server is not None and limit is not None and _admissions(net.server) >= limit:
         net.send_associate_reject(2, 3, 2)
+        return
+    assert net._link is not None
+    calling = event.request.calling
+    why = net._link.objection(calling)
+    if why is not None:
+        log.warning("%s: refused %s, %s", net.peer, ascii(calling), why, extra=coded("DUL105"))
+        net.send_associate_reject(*CALLING_NOT_RECOGNIZED)
         return
     net._admitted = True
     _owe(net)
@@ -132,17 +141,20 @@ def _request_received(net: Net, event: RequestReceived) -> None:
     path = net._call("on_store_setup", request.context.context_id, request.command)
     if path is FAILED:
         net._storing = Storing(None, ReceiveError("on_store_setup failed", Status.PROCESSING_FAILURE))
-    elif path is None:
+    elif path is None or path == "":
         net._storing = Storing(Memory(net.memory_limit))
     else:
         command, context = request.command, request.context
         try:
             uids = command.sop_class_uid or context.abstract_syntax, command.sop_instance_uid or ""
             calling = net._core.request.calling if net._core and net._core.request else ""
-            file = OneFile(path).begin(*uids, context.transfer_syntax, source_ae_title=calling)
+            file = OneFile(os.fsdecode(path)).begin(*uids, context.transfer_syntax, source_ae_title=calling)
             net._storing = Storing(file)
         except ReceiveError as error:
             net._storing = Storing(None, error)
+        except (TypeError, ValueError) as error:  # what was given is no path
+            why = f"on_store_setup gave {path!r}: {error}"
+            net._storing = Storing(None, ReceiveError(why, Status.PROCESSING_FAILURE))
 
 
 def _request_refused(net: Net, event: RequestRefused) -> None:
