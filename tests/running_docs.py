@@ -76,7 +76,7 @@ def says(expected: str, printed: str) -> str | None:
         pattern = ".*".join(re.escape(part) for part in line.split("…"))
         if number >= len(got) or not re.fullmatch(pattern, got[number]):
             return f"line {number + 1} is not {line!r}"
-    return None if len(got) == len(wanted) else f"more was printed: {got[len(wanted) :]}"
+    return None if len(got) == len(wanted) else f"more was printed: {got[len(wanted):]}"
 
 
 def free_port() -> int:

@@ -124,7 +124,9 @@ async def test_who_cannot_be_trusted_is_not_spoken_to(
             async with faces.associate(provider.address, tls=TLSConfig(ca_file=secured.authority.file)):
                 pass
         with pytest.raises((dulcet.AssociationError, dulcet.DimseTimeout)):
-            async with faces.associate(provider.address, config=AssociationConfig(timers=Timers(associate=1.0))):
+            async with faces.associate(
+                provider.address, config=AssociationConfig(timers=Timers(associate=1.0))
+            ):
                 pass
         with pytest.raises(TLSConfigError, match="missing"):
             async with faces.associate(provider.address, tls=TLSConfig(ca_file=tmp_path / "missing")):

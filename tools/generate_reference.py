@@ -326,7 +326,7 @@ COMPLETION: Final = (
     "| bash | `dulcet --show-completion bash >> ~/.bash_completion` |",
     "| zsh | `dulcet --show-completion zsh > ~/.zfunc/_dulcet`; `~/.zshrc` has `fpath+=~/.zfunc` before `compinit` |",
     "| fish | `dulcet --show-completion fish > ~/.config/fish/completions/dulcet.fish` |",
-    *("", 'In the shell at hand: `eval "$(dulcet --show-completion bash)"`.', ""),
+    *("", "In the shell at hand: `eval \"$(dulcet --show-completion bash)\"`.", ""),
     *("### Manual pages", ""),
     *("`man dulcet`, `man dulcet-store`, …; `pip` puts them into `share/man` of the environment.", ""),
 )

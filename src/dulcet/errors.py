@@ -1,26 +1,26 @@
 """Every exception that dulcet raises; the tree is the documentation.
 
-DulcetError
-|-- ProtocolError
-|   |-- LocalProtocolError        we were asked for what the standard forbids here; nothing went on the wire
-|   `-- RemoteProtocolError       the peer broke the standard; carries the A-ABORT source and reason that answer it
-|-- AddressError (ValueError)     `AET@host:port` does not read as an address
-|-- PeerUnreachable (OSError)     nobody there: name resolution, refused, no route, no answer in time
-|-- AssociationError
-|   |-- AssociationRefused        A-ASSOCIATE-RJ: .result .source .reason
-|   |-- AssociationAborted        A-ABORT: .source .reason
-|   |-- AssociationClosed         the transport connection went away, or the association is over already
-|   `-- TLSError                  no TLS connection, or it broke: .reason
-|       |-- PeerNotTrusted        we do not accept the peer's certificate
-|       `-- CertificateRefused    the peer does not accept ours, or wants one
-|-- TLSConfigError (ValueError)   a certificate, key or setting cannot be used for TLS: .path says which
-|-- NoPresentationContext         the peer accepted no context that could carry this
-|-- DimseTimeout (TimeoutError)   the peer did not answer in time; the association is not usable any more
-|-- StatusError                   raised by .check() alone: a status is an answer, not an exception
-|-- ReceiveError                  a received data set could not be kept
-`-- InstanceError (ValueError)    a file or data set cannot be used as it is: .path says which
-    |-- NotDicom                  it is no DICOM instance at all
-    `-- CannotConvert             it is fine, but not in a transfer syntax that the peer accepted
+    DulcetError
+    |-- ProtocolError
+    |   |-- LocalProtocolError        we were asked for what the standard forbids here; nothing went on the wire
+    |   `-- RemoteProtocolError       the peer broke the standard; carries the A-ABORT source and reason that answer it
+    |-- AddressError (ValueError)     `AET@host:port` does not read as an address
+    |-- PeerUnreachable (OSError)     nobody there: name resolution, refused, no route, no answer in time
+    |-- AssociationError
+    |   |-- AssociationRefused        A-ASSOCIATE-RJ: .result .source .reason
+    |   |-- AssociationAborted        A-ABORT: .source .reason
+    |   |-- AssociationClosed         the transport connection went away, or the association is over already
+    |   `-- TLSError                  no TLS connection, or it broke: .reason
+    |       |-- PeerNotTrusted        we do not accept the peer's certificate
+    |       `-- CertificateRefused    the peer does not accept ours, or wants one
+    |-- TLSConfigError (ValueError)   a certificate, key or setting cannot be used for TLS: .path says which
+    |-- NoPresentationContext         the peer accepted no context that could carry this
+    |-- DimseTimeout (TimeoutError)   the peer did not answer in time; the association is not usable any more
+    |-- StatusError                   raised by .check() alone: a status is an answer, not an exception
+    |-- ReceiveError                  a received data set could not be kept
+    `-- InstanceError (ValueError)    a file or data set cannot be used as it is: .path says which
+        |-- NotDicom                  it is no DICOM instance at all
+        `-- CannotConvert             it is fine, but not in a transfer syntax that the peer accepted
 """
 
 from __future__ import annotations

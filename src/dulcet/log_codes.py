@@ -270,7 +270,9 @@ CODES: Final[dict[str, LogCode]] = {
         "the result of a commitment could not be delivered",
         "the requestor has to be a peer with host and port, and to listen",
     ),
-    "DUL503": LogCode("WARNING", "the requestor of a commitment answered its result with a failure", "look at its log"),
+    "DUL503": LogCode(
+        "WARNING", "the requestor of a commitment answered its result with a failure", "look at its log"
+    ),
     "DUL504": LogCode("ERROR", "an event report cannot be encoded and is dropped", "mend the values it was given"),
     "DUL505": LogCode("ERROR", "making an event report raised an exception", "the traceback follows"),
     "DUL506": LogCode(

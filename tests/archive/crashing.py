@@ -95,7 +95,9 @@ class Senders:
 
     def _send(self, address: str, cycle: int, number: int) -> None:
         try:
-            with dulcet.associate(address, contexts=[dulcet.Proposal(CT, ("1.2.840.10008.1.2.1",))]) as association:
+            with dulcet.associate(
+                address, contexts=[dulcet.Proposal(CT, ("1.2.840.10008.1.2.1",))]
+            ) as association:
                 for count in range(100_000):
                     uid = f"1.2.9.{cycle}.{number}.{count}"
                     data = data_set(uid, number % 3, LARGE if count % 5 == 4 else SMALL)

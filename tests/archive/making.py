@@ -53,7 +53,9 @@ def send(
             "sop_instance_uid": str(data.get("SOPInstanceUID", "1.2.9.1")),
             **announced,
         }
-    arriving = ingest.begin(announced["sop_class_uid"], announced["sop_instance_uid"], syntax, source_ae_title="SENDER")
+    arriving = ingest.begin(
+        announced["sop_class_uid"], announced["sop_instance_uid"], syntax, source_ae_title="SENDER"
+    )
     try:
         for start in range(0, len(encoded), piece):
             arriving.write(memoryview(encoded)[start : start + piece])

@@ -221,7 +221,9 @@ def test_a_failed_fsync_discards_the_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("piece", [100, 1000])
-def test_a_full_disk_is_a700_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+def test_a_full_disk_is_a700_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
     with parts(tmp_path) as archive:
 
         def full(file: int, *_: Any) -> int:

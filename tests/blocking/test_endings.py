@@ -210,11 +210,8 @@ def test_a_release_without_an_answer() -> None:
         wire.accept()
         aborts(wire)
 
-    with (
-        peer(silent) as made,
-        within(5),
-        pytest.raises(dulcet.DimseTimeout, match="release"),
-        associate(made.address, config=QUICK),
+    with peer(silent) as made, within(5), pytest.raises(dulcet.DimseTimeout, match="release"), associate(
+        made.address, config=QUICK
     ):
         pass
 

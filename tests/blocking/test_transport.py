@@ -222,7 +222,9 @@ def test_a_peer_that_answers_and_takes_no_more(tmp_path: Path, monkeypatch: pyte
         over.set()
 
 
-def test_stray_answers_before_many_are_sent_are_looked_at(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_stray_answers_before_many_are_sent_are_looked_at(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     files = make_folder(tmp_path / "files", 2, 1000, CT_IMAGE)
 
     def stray(wire: Wire) -> None:

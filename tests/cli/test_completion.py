@@ -31,7 +31,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A PATH on which `dulcet` is this one."""
     folder = tmp_path_factory.mktemp("bin")
     script = folder / "dulcet"
-    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m dulcet "$@"\n')
+    script.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -m dulcet \"$@\"\n")
     script.chmod(0o755)
     return f"{folder}{os.pathsep}{os.environ['PATH']}"
 

@@ -92,7 +92,7 @@ def test_a_configuration_says_who_may_do_what(tmp_path: Path) -> None:
     hook = json.dumps([sys.executable, "-c", f"import sys; open({str(told)!r}, 'a').write(sys.stdin.read() + chr(10))"])
     config.write_text(
         f'[server]\nae_title = "PACS"\nport = 0\ndata = "{tmp_path / "data"}"\n[storage]\ndurability = "none"\n'
-        f"[events]\nhook = {hook}\nseries_quiet = 0\nstudy_quiet = 0\n"
+        f'[events]\nhook = {hook}\nseries_quiet = 0\nstudy_quiet = 0\n'
         '[limits]\nassociations_per_title = 1\n[peers.CT]\noperations = ["store"]\n'
     )
     printed = dulcet("serve", "--config", config, "--print-config").check().output

@@ -45,10 +45,7 @@ def serve(data: Path, *options: object) -> Iterator[tuple[peers.Process, str, li
 def associations(address: str, pids: list[int], **options: object) -> list[library.Association]:
     """One with each worker."""
     return one_at_each(
-        address,
-        pids,
-        lambda: library.associate(address, **options),
-        lambda one: one.release(),  # type: ignore[arg-type]
+        address, pids, lambda: library.associate(address, **options), lambda one: one.release()  # type: ignore[arg-type]
     )
 
 
@@ -128,7 +125,9 @@ def test_results_of_commitment_come_once_whoever_was_asked(tmp_path: Path) -> No
     commitments = Commitments(node, on_result=lambda result: results.append(result.transaction_uid))
     with node.threads() as here:
         config = tmp_path / "dulcet.toml"
-        config.write_text(f'[server]\nallow_any = true\n[peers.MODALITY]\naddress = "127.0.0.1:{here.address.port}"\n')
+        config.write_text(
+            f'[server]\nallow_any = true\n[peers.MODALITY]\naddress = "127.0.0.1:{here.address.port}"\n'
+        )
         with serve(tmp_path / "data", "--config", config) as (server, address, pids):
             with library.associate(address) as association:
                 association.store(data_set(1)).check()

@@ -440,7 +440,9 @@ def test_one_that_cannot_start_ends_all(tmp_path: Path) -> None:
         "    os._exit(7)\n"
     )
     start = time.monotonic()
-    done = dulcet("listen", "--port", 0, "--dir", tmp_path / "kept", "--workers", 2, env={"PYTHONPATH": str(tmp_path)})
+    done = dulcet(
+        "listen", "--port", 0, "--dir", tmp_path / "kept", "--workers", 2, env={"PYTHONPATH": str(tmp_path)}
+    )
     assert done.code == 7
     assert done.sentence() == "this one cannot"
     assert done.output == ""

@@ -62,7 +62,9 @@ def test_compressed_files_fail_alone_and_say_what_to_do(
     run: tuple[peers.Finished, dict[str, Arrived]], sent: list[Instance]
 ) -> None:
     finished, received = run
-    compressed = [instance for instance in sent if instance.transfer_syntax not in UNCOMPRESSED | decompressible()]
+    compressed = [
+        instance for instance in sent if instance.transfer_syntax not in UNCOMPRESSED | decompressible()
+    ]
     assert compressed
     assert finished.returncode == 1
     assert not received.keys() & {instance.sop_instance_uid for instance in compressed}

@@ -87,7 +87,9 @@ def test_values_are_made_harmless_and_stay_readable() -> None:
 def test_long_values_are_shortened_together_until_the_name_fits() -> None:
     uid = "1" * 64
     found = header({PATIENT_ID: b"i" * 64, PATIENT_NAME: b"n" * 64, STUDY: uid.encode()})
-    assert Layout("{PatientID}-{PatientName}.{SOPInstanceUID}").path(found, "1.2") == Path(f"{'i' * 64}-{'n' * 64}.1.2")
+    assert Layout("{PatientID}-{PatientName}.{SOPInstanceUID}").path(found, "1.2") == Path(
+        f"{'i' * 64}-{'n' * 64}.1.2"
+    )
     name = Layout("{PatientID}-{PatientName}-{StudyInstanceUID}.{SOPInstanceUID}").path(found, uid).name
     assert name == f"{'i' * 32}-{'n' * 32}-{uid}.{uid}"
 

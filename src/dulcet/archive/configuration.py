@@ -257,7 +257,9 @@ def tls_config(configuration: Configuration, given: TLSConfig | None = None) -> 
     return replace(given, table=CertificateTable(bound, unlisted=True)) if bound else given
 
 
-def open_archive(configuration: Configuration, tls: TLSConfig | None = None, member: Member | None = None) -> Archive:
+def open_archive(
+    configuration: Configuration, tls: TLSConfig | None = None, member: Member | None = None
+) -> Archive:
     """The archive that a configuration describes, its peers called with `tls` where they want it; FolderInUse,
     IndexDamaged, OSError.
     """

@@ -256,6 +256,7 @@ class Ingest:
             job.release()
 
 
+
 @dataclass(slots=True, eq=False)
 class _Turn:
     """Those who have instances of one UID."""

@@ -17,7 +17,9 @@ from dulcet.services.periods import Period, read_date, read_datetime, read_time
 __all__ = ["Record", "comparable", "fold_groups"]
 
 READERS: Final[dict[str, Callable[[str], Period | None]]] = {"DA": read_date, "TM": read_time, "DT": read_datetime}
-ROWS: Final = tuple(tuple((attribute, attribute.tag, attribute.temporal) for attribute in level) for level in COLUMNS)
+ROWS: Final = tuple(
+    tuple((attribute, attribute.tag, attribute.temporal) for attribute in level) for level in COLUMNS
+)
 MAX_TEXT: Final = 10240
 """Characters of a value: LT has at most this many (PS3.5 Table 6.2-1)."""
 COMPONENTS: Final = 5

@@ -42,7 +42,8 @@ BUSY: Final = 5.0
 """Seconds to wait for another process that writes, before the senders are told A700H."""
 DAMAGED: Final = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 KEPT: Final = (
-    "instance.SOPClassUID, instance.SOPInstanceUID, {0}.transfer_syntax, {0}.object, {0}.offset, {0}.length, {0}.digest"
+    "instance.SOPClassUID, instance.SOPInstanceUID,"
+    " {0}.transfer_syntax, {0}.object, {0}.offset, {0}.length, {0}.digest"
 )
 LISTED: Final = "id IN (SELECT value FROM json_each(?))"
 """Ids given as one parameter, so that the statement is prepared once."""
@@ -377,4 +378,6 @@ def _troubles() -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in DAMAGED:
             raise IndexDamaged(f"the index is damaged ({error}); make it anew with `dulcet index rebuild`") from error
-        raise IndexTrouble(f"the index cannot be used: {error}", doubtful=code == sqlite3.SQLITE_IOERR) from error
+        raise IndexTrouble(
+            f"the index cannot be used: {error}", doubtful=code == sqlite3.SQLITE_IOERR
+        ) from error

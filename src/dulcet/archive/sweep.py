@@ -52,7 +52,9 @@ class Swept:
     """Files among the objects that are none; left where they are."""
 
 
-def sweep(objects: Objects, index: Index, turn: Callable[[str], AbstractContextManager[object]] = nullcontext) -> Swept:
+def sweep(
+    objects: Objects, index: Index, turn: Callable[[str], AbstractContextManager[object]] = nullcontext
+) -> Swept:
     """Put right what a crash interrupted; `turn` keeps other processes from an instance of that UID."""
     swept = Swept()
     for path in objects.interrupted():
@@ -135,7 +137,9 @@ def _add(found: list[tuple[str, Record]], index: Index) -> None:
     seen: set[str] = set()
     for key, record in found:
         kept, uid = record.kept, record.kept.sop_instance_uid
-        record.kept = Kept(kept.sop_class_uid, uid, kept.transfer_syntax, key, kept.offset, kept.length, kept.digest)
+        record.kept = Kept(
+            kept.sop_class_uid, uid, kept.transfer_syntax, key, kept.offset, kept.length, kept.digest
+        )
         record.beside = uid in seen or bool(index.known(uid))
         seen.add(uid)
         records.append(record)

@@ -87,7 +87,9 @@ class Lane:
     def flights(self) -> list[tuple[Operation, _InFlight]]:
         """Our operations that are not answered."""
         return [
-            (operation, operation.owner) for operation in self._core.outstanding.values() if self._is_mine(operation)
+            (operation, operation.owner)
+            for operation in self._core.outstanding.values()
+            if self._is_mine(operation)
         ]
 
     @property

@@ -431,6 +431,7 @@ class IncomingFile:
                 )
         return header
 
+
     def _scan(self, wanted: frozenset[int]) -> Header:
         """In what the first piece began with, and in the file where that does not go far enough."""
         try:

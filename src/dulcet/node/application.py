@@ -97,7 +97,9 @@ class Node:
             if isinstance(store_to, str | PathLike)
             else store_to
         )
-        self.peers: dict[str, Address] = {title: Address.parse(address) for title, address in (peers or {}).items()}
+        self.peers: dict[str, Address] = {
+            title: Address.parse(address) for title, address in (peers or {}).items()
+        }
         """C-MOVE destinations by AE title; may be changed at any time."""
         self.calling: frozenset[str] | None = None if calling is None else frozenset(calling)
         self.any_called = any_called

@@ -190,7 +190,9 @@ def _remove(stored: StoreRequest, place: _Place | None) -> None:
 
 
 def _find(node: Node, request: EchoRequest, handler: Any) -> Script:
-    find = FindRequest(request.requestor, request.context, request.command, request._core, identifier=_decoded(request))
+    find = FindRequest(
+        request.requestor, request.context, request.command, request._core, identifier=_decoded(request)
+    )
     answers = yield from _guarded(request, Call(handler, find))
     if answers is None or isinstance(answers, int):
         yield Respond(_status(request, answers))

@@ -132,7 +132,9 @@ def retrieval_proposals(syntaxes: Sequence[str] = ()) -> list[Proposal]:
     return (services + storage)[:MAX_CONTEXTS]
 
 
-def plan_storage(wanted: Iterable[tuple[str, str]], decompressible: Collection[str] = ()) -> list[list[Proposal]]:
+def plan_storage(
+    wanted: Iterable[tuple[str, str]], decompressible: Collection[str] = ()
+) -> list[list[Proposal]]:
     """The contexts for instances of these (SOP class, transfer syntax) pairs, in lists that fit one association each.
 
     A context for each pair, so that every file can travel as it is; and for each class with files that are
