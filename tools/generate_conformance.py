@@ -348,7 +348,9 @@ def rest() -> Iterator[str]:
     yield """## 5 Media interchange
 
 `dulcet export` is a file-set creator without an application profile: files of PS3.10 with our own file meta, and a
-DICOMDIR. `dulcet import` and `store` read files; a DICOMDIR is passed over.
+DICOMDIR. The files are copies of what was stored, byte for byte. Records for objects of private classes are of type PRIVATE. A
+value of type 1 that a record needs and the object lacks is invented for the DICOMDIR alone, and the command says which.
+`dulcet import` and `store` read files; a DICOMDIR, and what is not DICOM, is passed over and counted.
 
 ## 6 Support of character sets
 

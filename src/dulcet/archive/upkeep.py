@@ -1,26 +1,25 @@
-"""What is done with an archive besides serving: look it over, take a study out, put files in."""
+"""What is done with an archive besides serving: look it over, put files in."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dulcet import uids
-from dulcet.archive.attributes import IMAGE, STUDY
-from dulcet.archive.index import Index, Kept
-from dulcet.archive.matching import OneOf, Query
+from dulcet.archive.attributes import IMAGE
+from dulcet.archive.index import Index
+from dulcet.archive.matching import Query
 from dulcet.archive.objects import SUFFIX, FileObjects
-from dulcet.errors import DulcetError, InstanceError
-from dulcet.part10.location import locate_path
+from dulcet.errors import DulcetError, InstanceError, NotDicom
+from dulcet.part10.location import locate
+from dulcet.part10.regular import open_regular
 
 if TYPE_CHECKING:
     from dulcet.archive.ingest import Ingest
 
-__all__ = ["Checked", "check", "export_plain", "export_with_directory", "import_files", "study"]
+__all__ = ["Checked", "check", "import_files"]
 
 PIECE: Final = 1 << 20
 
@@ -56,63 +55,33 @@ def check(folder: Path, index: Index) -> Checked:
     return found
 
 
-def study(index: Index, study_instance_uid: str) -> Iterator[Kept]:
-    """The instances of a study."""
-    return iter(index.select(Query(STUDY, [OneOf("StudyInstanceUID", (study_instance_uid,))])))
-
-
-def export_plain(chosen: Iterable[Kept], objects: FileObjects, to: Path) -> int:
-    """Copy the files as they lie, in folders by study and series; how many."""
-    count = 0
-    for kept in chosen:
-        target = to / kept.object
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(objects.path(kept.object), target)
-        count += 1
-    return count
-
-
-def export_with_directory(chosen: Iterable[Kept], objects: FileObjects, to: Path) -> tuple[int, list[str]]:
-    """A file-set with a DICOMDIR (PS3.10 section 8), named as media want it; how many, and why others are not in it."""
-    from pydicom.fileset import FileSet
-
-    made = FileSet()
-    count, failures = 0, []
-    for kept in chosen:
-        try:
-            made.add(objects.path(kept.object))
-        except Exception as error:  # pydicom raises many kinds for what a directory record cannot say
-            failures.append(f"{kept.sop_instance_uid}: {type(error).__name__}")
-        else:
-            count += 1
-    to.mkdir(parents=True, exist_ok=True)
-    made.write(to)
-    return count, failures
-
-
 def import_files(paths: Iterable[Path], ingest: Ingest) -> Iterator[tuple[Path, DulcetError | None]]:
-    """Put files in, each data set bit for bit; a DICOMDIR is passed over.  (path, why not) for each."""
+    """Put files in, each data set bit for bit; (path, why not) for each.
+
+    NotDicom stands for what is no object of anybody: other kinds of files, a DICOMDIR, pipes and devices.
+    """
     for path in paths:
         try:
-            if _import(path, ingest):
-                yield path, None
+            _import(path, ingest)
         except DulcetError as error:
             yield path, error
+        else:
+            yield path, None
 
 
-def _import(path: Path, ingest: Ingest) -> bool:
-    location = locate_path(path)
-    if location.sop_class_uid == uids.MEDIA_STORAGE_DIRECTORY_STORAGE:
-        return False
-    arriving = ingest.begin(location.sop_class_uid, location.sop_instance_uid, location.transfer_syntax)
+def _import(path: Path, ingest: Ingest) -> None:
     try:
-        with open(path, "rb", buffering=0) as file:
-            file.seek(location.offset)
-            while piece := file.read(PIECE):
-                arriving.write(memoryview(piece))
-        arriving.commit()
+        with open_regular(path) as file:
+            location = locate(file, path=path)
+            if location.sop_class_uid == uids.MEDIA_STORAGE_DIRECTORY_STORAGE:
+                raise NotDicom(f"{path} is a DICOMDIR, an index of other files", path)
+            arriving = ingest.begin(location.sop_class_uid, location.sop_instance_uid, location.transfer_syntax)
+            try:
+                file.seek(location.offset)
+                while piece := file.read(PIECE):
+                    arriving.write(memoryview(piece))
+                arriving.commit()
+            finally:
+                arriving.discard()
     except OSError as error:
-        raise InstanceError(f"{os.fspath(path)}: {error.strerror}", path) from error
-    finally:
-        arriving.discard()
-    return True
+        raise InstanceError(f"{path}: {error.strerror}", path) from error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -30,8 +28,9 @@ def export(study: tuple[str, ...], to: Path, data: Path, plain: bool, json: bool
     """
     from itertools import chain
 
-    from dulcet.archive import upkeep
     from dulcet.archive.application import INDEX
+    from dulcet.archive.export import export as copy
+    from dulcet.archive.export import study as instances
     from dulcet.archive.objects import FileObjects
     from dulcet.archive.sqlite import SqliteIndex
 
@@ -43,15 +42,24 @@ def export(study: tuple[str, ...], to: Path, data: Path, plain: bool, json: bool
         return USAGE
     index, objects = SqliteIndex(data / INDEX, check=False), FileObjects(data, durable=False)
     try:
-        chosen = chain.from_iterable(upkeep.study(index, uid) for uid in study)
-        failures: list[str] = []
-        if plain:
-            count = upkeep.export_plain(chosen, objects, to)
-        else:
-            count, failures = upkeep.export_with_directory(chosen, objects, to)
+        chosen = chain.from_iterable(instances(index, uid) for uid in dict.fromkeys(study))
+        exported = copy(chosen, objects, to, directory=not plain)
+    except OSError as error:
+        complain(f"cannot write in {to}: {error.strerror}; nothing was left there")
+        return FAILED
     finally:
         index.close()
-    return _told(json, "exported", count, failures)
+    count, failed = exported.count, exported.failures
+    if json:
+        say_json(exported=count, failed=len(failed), **({"invented": exported.invented} if not plain else {}))
+    else:
+        say(f"{count} exported, {len(failed)} failed")
+    if exported.invented and not json:
+        values = ", ".join(f"{keyword} in {records}" for keyword, records in sorted(exported.invented.items()))
+        complain(f"the DICOMDIR has values that the objects lack (the objects stay as they are): {values} records")
+    if not count and not failed:
+        complain(f"{data} has no study {' or '.join(study)}")
+    return _ended(count, failed)
 
 
 @verb("import")
@@ -61,7 +69,7 @@ def export(study: tuple[str, ...], to: Path, data: Path, plain: bool, json: bool
 def import_(paths: tuple[Path, ...], data: Path, json: bool) -> int:
     """Put files into an archive that nobody serves at the moment.
 
-    Into one that is served, `dulcet store` does.
+    Into one that is served, `dulcet store` does. What is not DICOM, and a DICOMDIR, is skipped and counted.
 
     \b
     dulcet import /media/cd --data ./dulcet-data
@@ -69,36 +77,32 @@ def import_(paths: tuple[Path, ...], data: Path, json: bool) -> int:
     """
     from dulcet.archive.application import Archive
     from dulcet.archive.upkeep import import_files
+    from dulcet.errors import NotDicom
+    from dulcet.io.files import walk
 
     for path in paths:
         if not path.exists():
             complain(f"{path} does not exist; nothing was imported")
             return USAGE
     failures: list[str] = []
+    skipped = 0
     with Archive(data, allow_any=True) as archive:
-        for path, error in import_files(_walk(paths), archive.ingest):
-            if error is not None:
+        found = walk(paths, lambda error: failures.append(f"{error.filename}: {error.strerror}"))
+        for path, error in import_files(map(Path, found), archive.ingest):
+            if isinstance(error, NotDicom):
+                skipped += 1
+            elif error is not None:
                 failures.append(f"{path}: {error}" if str(path) not in str(error) else str(error))
         counts = archive.ingest.counts
         count = counts["stored"] + counts["again"] + counts["beside"] + counts["restored"]
-    return _told(json, "imported", count, failures)
-
-
-def _walk(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        for folder, folders, names in os.walk(path):
-            folders.sort()
-            yield from (Path(folder, name) for name in sorted(names))
-
-
-def _told(json: bool, what: str, count: int, failures: list[str]) -> int:
     if json:
-        say_json(**{what: count, "failed": len(failures)})
+        say_json(imported=count, skipped=skipped, failed=len(failures))
     else:
-        say(f"{count} {what}, {len(failures)} failed")
+        say(f"{count} imported, {skipped} skipped, {len(failures)} failed")
+    return _ended(count, failures)
+
+
+def _ended(count: int, failures: list[str]) -> int:
     for failure in failures:
         complain(failure)
     return FAILED if failures or not count else 0

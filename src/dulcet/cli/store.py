@@ -61,6 +61,7 @@ def store(
     from dulcet.cli.progress import Bar, can_show
     from dulcet.cli.resuming import StoredBefore, look_at
     from dulcet.cli.tally import Tally
+    from dulcet.io.files import walk
     from dulcet.upper_layer.address import Address
 
     address = Address.parse(peer, tls)
@@ -86,7 +87,7 @@ def store(
         if stored is not None and stored.is_new:
             complain(f"there is no report {resume} yet: everything is sent")
         unreadable: list[OSError] = []
-        files = list(_walk(paths, unreadable.append))
+        files = list(walk(paths, unreadable.append))
         tally = Tally(len(files) + len(unreadable), dry_run, json, log, str(address), stored is not None)
         start = time.perf_counter()
         try:
@@ -123,18 +124,6 @@ def _without(stored: StoredBefore, files: list[str], tally: Tally, advance: Call
             advance()
         else:
             yield path
-
-
-def _walk(paths: Iterable[Path], unreadable: Callable[[OSError], object]) -> Iterator[str]:
-    """Every file, folders in the order of their names."""
-    for path in paths:
-        if not path.is_dir():
-            yield str(path)
-            continue
-        for folder, folders, names in os.walk(path, onerror=unreadable):
-            folders.sort()
-            for name in sorted(names):
-                yield os.path.join(folder, name)
 
 
 def _unreadable(folders: Iterable[OSError]) -> Iterator[Sent]:

@@ -6,6 +6,7 @@ opened, for a file may have changed in between.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -19,6 +20,7 @@ from dulcet.errors import InstanceError, NotDicom
 from dulcet.io.pixels import decompress, decompressible
 from dulcet.part10.convert import convert
 from dulcet.part10.location import Location, check_whole, locate, locate_at_once
+from dulcet.part10.regular import READ_ONLY
 from dulcet.services.identifiers import encode_dataset
 
 if TYPE_CHECKING:
@@ -33,14 +35,6 @@ AT_ONCE: Final = 16 * 1024
 
 IN_MEMORY: Final = 64 * 1024
 """Files up to this many bytes are read at once when opened: cheaper than a descriptor that stays open."""
-
-
-READ_ONLY: Final = (
-    os.O_RDONLY
-    | getattr(os, "O_BINARY", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NONBLOCK", 0)  # a pipe without a writer would hold us up for ever
-)
 
 
 @dataclass(slots=True, eq=False)
@@ -184,7 +178,12 @@ def examine(what: Any) -> Instance:
 
 
 def _examine_path(path: str | os.PathLike[str]) -> Instance:
-    descriptor = os.open(path, READ_ONLY)
+    try:
+        descriptor = os.open(path, READ_ONLY)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # what opening a socket gives
+            raise
+        raise NotDicom(f"{os.fspath(path)} is no regular file; leave it out", path) from None
     status = os.fstat(descriptor)
     mode = status.st_mode
     if not stat.S_ISREG(mode):

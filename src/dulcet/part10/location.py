@@ -26,6 +26,7 @@ from dulcet.part10.encoding import (
     looks_explicit,
     tag_name,
 )
+from dulcet.part10.regular import open_regular
 from dulcet.part10.scanner import ScanLimits, scan, walk_elements
 from dulcet.part10.sources import DamagedDeflate, FileSource, ScanError, ScanTruncated
 from dulcet.uids import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
@@ -68,9 +69,9 @@ class Location:
 
 
 def locate_path(path: str | os.PathLike[str]) -> Location:
-    """`locate` for a path; InstanceError when it cannot be opened or read."""
+    """`locate` for a path; InstanceError when it cannot be opened or read, NotDicom when it is no regular file."""
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open_regular(path) as file:
             return locate(file, path=path)
     except (OSError, ValueError) as error:
         if isinstance(error, InstanceError):
