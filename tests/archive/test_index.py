@@ -13,9 +13,10 @@ from tests.archive.making import CT, data_set, parts, send
 from dulcet.archive import writing
 from dulcet.archive.attributes import COLUMNS
 from dulcet.archive.index import INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE, Event, IndexDamaged, IndexTrouble, Watch
-from dulcet.archive.records import comparable, fold_groups
+from dulcet.archive.records import comparable
 from dulcet.archive.sqlite import SqliteIndex
 from dulcet.archive.statements import TABLES, sounds_like
+from dulcet.services.names import fold_groups
 
 ALL = Watch(frozenset((INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE)), series_quiet=10.0, study_quiet=20.0)
 
@@ -25,7 +26,7 @@ def test_every_attribute_has_its_column(tmp_path: Path) -> None:
     for level, table in enumerate(TABLES):
         present = {row[1] for row in index._rows(f"PRAGMA table_info({table})", [])}
         assert {attribute.keyword for attribute in COLUMNS[level]} <= present
-    assert index._rows("PRAGMA user_version", []) == [(1,)]
+    assert index._rows("PRAGMA user_version", []) == [(2,)]
     assert index._connection.execute("PRAGMA synchronous").fetchone() == (2,)
     assert index._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     index.close()

@@ -15,6 +15,7 @@ from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
 from dulcet.errors import StatusError
 from dulcet.node.worklist import Worklist
+from dulcet.services import invocations
 from dulcet.services.identifiers import build_identifier
 from dulcet.services.proposals import proposals
 from dulcet.services.worklist import worklist_query
@@ -87,6 +88,36 @@ def test_an_answer_has_every_key_of_the_query():
         step = found.ScheduledProcedureStepSequence[0]
         assert (step.ScheduledProcedureStepID, step.ScheduledStationName) == ("S-BÖHM^BEA", "")
         assert str(found.PatientName) == "BÖHM^BEA"
+
+
+@pytest.mark.parametrize(
+    ("keys", "status"),
+    [
+        ({"PregnancyStatus": 0, "PatientWeight": ""}, Status.PENDING),  # an empty one, as dcmjs-dimse sends it
+        ({"PregnancyStatus": 4}, Status.PENDING_WARNING),
+        ({"PatientWeight": "70"}, Status.PENDING_WARNING),
+        ({"MedicalAlerts": "none"}, Status.PENDING_WARNING),
+        ({"AccessionNumber": "*"}, Status.PENDING),
+    ],
+)
+def test_return_keys_are_answered_whatever_value_they_come_with(keys, status):
+    scheduled = item("ABEL^ANNA", "CT", "20260705", "0900")
+    scheduled.PregnancyStatus = 1
+    with department([scheduled]) as association:
+        query = worklist_query({"Modality": "CT"}, **keys)
+        asked = invocations.find(association._core, query, {}, level=None, model="worklist")
+        responses = list(association._converse(asked))
+        assert [response.status for response in responses[:-1]] == [status]
+        assert responses[0].dataset().PregnancyStatus == 1
+
+
+@pytest.mark.parametrize("key", ["ScheduledProcedureStepStartDate", "ScheduledProcedureStepStartTime"])
+def test_a_star_alone_asks_for_any_day_and_hour(key):
+    with department() as association:
+        query = worklist_query({"Modality": "CT"})
+        query.ScheduledProcedureStepSequence[0].add_new(query.ScheduledProcedureStepSequence[0][key].tag, "LO", "*")
+        query.ScheduledProcedureStepSequence[0][key].VR = key[-4:].replace("Date", "DA").replace("Time", "TM")
+        assert "".join(str(found.PatientName)[0] for found in association.find(query, model="worklist")) == "ACDE"
 
 
 def test_items_may_come_from_a_function_and_may_change():

@@ -14,7 +14,8 @@ from pydicom.dataset import Dataset
 
 from dulcet.dimse.status import Status
 from dulcet.services.identifiers import build_identifier, decode_dataset, encode_dataset
-from dulcet.services.matching import Matcher, _glob, fold_name
+from dulcet.services.matching import Matcher, _glob
+from dulcet.services.names import fold_name
 from dulcet.services.periods import Period, read_date, read_datetime, read_time
 from dulcet.services.refusals import Refused
 
@@ -48,6 +49,8 @@ def one(keyword: str, key: Any, value: Any) -> bool:
         ("PatientWeight", "70.50", "70.5", True),
         ("Rows", 512, 512, True),
         ("Rows", 512, 256, False),
+        ("PregnancyStatus", 0, 4, True),  # what some peers send for an empty US
+        ("SeriesNumber", "0", "7", False),
         ("ImageType", "PRIMARY", ["ORIGINAL", "PRIMARY"], True),  # any of several values
         ("ImageType", "SECONDARY", ["ORIGINAL", "PRIMARY"], False),
     ],
@@ -373,10 +376,26 @@ def test_what_says_how_to_read_the_others_is_no_key():
     assert "QueryRetrieveLevel" not in matcher.answer(build_identifier({"PatientID": "1"}))
 
 
-def test_ignored_keys_are_answered_and_not_matched():
-    matcher = Matcher(build_identifier({"TransactionUID": "1.2"}), ignored=("TransactionUID",))
-    assert matcher.is_universal
-    assert matcher.matches(build_identifier({"TransactionUID": "1.3"}))
+def test_return_keys_are_answered_and_not_matched():
+    key = {"TransactionUID": "1.2", "PatientID": "1", "PatientWeight": "", SCHEDULED: [{"Modality": "CT"}]}
+    items = [{"Modality": "MR", "ScheduledStationName": "x"}]
+    candidate = {"TransactionUID": "1.3", "PatientID": "1", SCHEDULED: items}
+    matcher = Matcher(build_identifier(key), matched=("PatientID",))
+    assert matcher.unmatched == [0x00081195, 0x00400100]
+    assert matcher.matches(build_identifier(candidate))
+    assert not matcher.matches(build_identifier({"PatientID": "2"}))
+    found = matcher.answer(build_identifier(candidate))
+    assert (found.TransactionUID, list(found[SCHEDULED].value[0].keys())) == ("1.3", [0x00080060])
+    assert Matcher(build_identifier({**key, "PatientID": ""}), matched=()).is_universal
+
+
+def test_a_return_key_whose_value_does_not_read_is_no_reason_to_refuse():
+    identifier = build_identifier({"PatientID": "1"})
+    identifier.add_new(0x00400002, "LO", "soon")
+    identifier["ScheduledProcedureStepStartDate"].VR = "DA"
+    assert Matcher(identifier, matched=("PatientID",)).matches(build_identifier({"PatientID": "1"}))
+    with pytest.raises(Refused):
+        Matcher(identifier)
 
 
 @pytest.mark.parametrize(

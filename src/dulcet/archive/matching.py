@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.archive.attributes import ATTRIBUTES, BY_TAG, LEVELS, PATIENT, REQUEST_KEYS, STUDY, UNIQUE, Attribute
-from dulcet.archive.records import READERS, fold_groups
+from dulcet.archive.records import READERS
 from dulcet.dimse.status import Status
 from dulcet.services.attributes import is_empty
 from dulcet.services.extended import QueryOptions
-from dulcet.services.matching import fold_name
+from dulcet.services.matching import WILDCARD_VRS, is_universal, single_values
+from dulcet.services.names import NameKey, fold_name, name_key
 from dulcet.services.periods import Period
 from dulcet.services.refusals import Refused
 
@@ -35,13 +36,14 @@ __all__ = [
     "read_retrieve",
 ]
 
-WILDCARD_VRS: Final = frozenset("AE CS LO LT PN SH ST UC UR UT".split())
 DAY: Final = 86_400_000_000
 NOT_KEYS: Final = frozenset((0x00080005, 0x00080052, 0x00080053))
 """Specific Character Set, Query/Retrieve Level and View: they say how to read the others."""
 ZONE: Final = 0x00080201
 RETRIEVE_AE_TITLE: Final = 0x00080054
 INSTANCE_AVAILABILITY: Final = 0x00080056
+MAX_NAMES: Final = 64
+"""Names of a key, or words of one: each is a condition of its own, and SQLite has limits."""
 PAIRS: Final = {
     "StudyDate": "StudyTime",
     "SeriesDate": "SeriesTime",
@@ -71,11 +73,10 @@ class Like:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """A date, time or date-time in a range, both ends included, None for open."""
+    """A date, time or date-time in one of these ranges, both ends included, None for open."""
 
     keyword: str
-    first: int | None
-    last: int | None
+    ranges: tuple[tuple[int | None, int | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +92,10 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A person name: every group has to fit one of the component groups."""
+    """A person name that fits one of these keys."""
 
     keyword: str
-    groups: tuple[tuple[int | None, tuple[str, ...]], ...]
-    """(representation or None for any, folded patterns): one for the whole group, or five for its components."""
+    keys: tuple[NameKey, ...]
     words: tuple[str, ...] = ()
     """Fuzzy matching instead: folded words, each of which has to sound like one of the name's."""
 
@@ -210,8 +210,18 @@ def _sort_key(element: Any, query: Query, keys: dict[str, Any]) -> None:
         return
     query.answered.append(attribute)
     counter = attribute.computed and attribute.keyword.startswith("NumberOf")
-    if tag != ZONE and not counter and not is_empty(element.value):
+    if tag == ZONE or counter:
+        return
+    if not _is_universal(element):
         keys[attribute.keyword] = element
+
+
+def _is_universal(element: Any) -> bool:
+    """True when one of its values is; what a sequence matches, its items say."""
+    vr = str(element.VR)
+    return is_empty(element.value) or (
+        vr != "SQ" and any(is_universal(vr, single) for single in single_values(element.value))
+    )
 
 
 def _check_hierarchy(keys: dict[str, Any], level: int, top: int) -> None:
@@ -235,13 +245,11 @@ def _condition(keyword: str, vr: str, value: Any, *, fuzzy: bool = False) -> Con
     if vr == "SQ":
         return _items(keyword, value)
     values = _texts(value)
-    if any(not text.strip("*") for text in values):
-        return None  # `*` alone is universal (section C.2.2.2.4); of several values one that is empty, too
     if vr in READERS:
         periods = [_period(keyword, vr, text) for text in values]
-        return Between(keyword, periods[0].first, periods[0].last) if len(periods) == 1 else OneOf(keyword, values)
+        return Between(keyword, tuple((period.first, period.last) for period in periods))
     if vr == "PN":
-        return _named(keyword, values[0], fuzzy=fuzzy)
+        return _named(keyword, values, fuzzy=fuzzy)
     if vr in ("IS", "US"):
         return OneOf(keyword, tuple(_number(text) for text in values))
     if vr in WILDCARD_VRS and any("*" in text or "?" in text for text in values):
@@ -253,40 +261,34 @@ def _items(keyword: str, value: Sequence[Any]) -> Items | None:
     """Sequence matching (section C.2.2.2.6): the first item's keys."""
     conditions: list[Condition] = []
     for element in value[0] if len(value) else ():
-        if element.keyword in REQUEST_KEYS and not is_empty(element.value):
+        if element.keyword in REQUEST_KEYS and not _is_universal(element):
             condition = _condition(element.keyword, str(element.VR), element.value)
             if condition is not None:
                 conditions.append(condition)
     return Items(keyword, tuple(conditions)) if conditions else None
 
 
-def _named(keyword: str, text: str, *, fuzzy: bool) -> Named | None:
+def _named(keyword: str, values: Sequence[str], *, fuzzy: bool) -> Named | None:
     if fuzzy:
-        words = fold_name(text).replace("^", " ").replace("=", " ").replace(",", " ").split()
+        words = fold_name(" ".join(values)).replace("^", " ").replace("=", " ").replace(",", " ").split()
         words = [word for word in words if word.strip("*")]
+        _check_number(keyword, words)
         return Named(keyword, (), tuple(words)) if words else None
-    groups: list[tuple[int | None, tuple[str, ...]]] = []
-    alone = "=" not in text
-    for representation, whole, components in fold_groups(text):
-        pattern = _components(components) if "^" in whole else (whole,)
-        if any(part.strip("*") for part in pattern):
-            # Which of the three representations a key of one group means, it does not say.
-            groups.append((None if alone else representation, pattern))
-    return Named(keyword, tuple(groups)) if groups else None
+    _check_number(keyword, values)
+    keys = [key for text in values if (key := name_key(text)) is not None]
+    return Named(keyword, tuple(keys)) if len(keys) == len(values) else None
 
 
-def _components(components: Sequence[str]) -> tuple[str, ...]:
-    """A pattern for each: one left empty is free, those left out at the end are empty, or free after a star."""
-    given = len(components) - next(index for index, part in enumerate(reversed(components)) if part)
-    rest = "*" if components[given - 1].endswith("*") else ""
-    return (*(part or "*" for part in components[:given]), *[rest] * (len(components) - given))
+def _check_number(keyword: str, names: Sequence[str]) -> None:
+    if len(names) > MAX_NAMES:
+        raise _refused(f"{keyword}: more than {MAX_NAMES} names", ATTRIBUTES[keyword].tag)
 
 
 def _moments(keys: dict[str, Any], zone: int | None, *, combined: bool) -> list[Moment]:
     """Date and time keys that are one: ranges of both, or dates in another time zone."""
     found = []
     for date, time in PAIRS.items():
-        if date not in keys:
+        if date not in keys or any(len(_texts(keys[one].value)) > 1 for one in (date, time) if one in keys):
             continue
         days = _period(date, "DA", _texts(keys[date].value)[0])
         hours = _period(time, "TM", _texts(keys[time].value)[0]) if time in keys else None
@@ -327,9 +329,9 @@ def _character_sets(identifier: Any) -> str:
 
 def _texts(value: Any) -> tuple[str, ...]:
     """The values of an element as text without padding."""
-    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        value = (value,)
-    return tuple((one.decode("latin-1") if isinstance(one, bytes) else str(one)).strip(" \0") for one in value)
+    return tuple(
+        (one.decode("latin-1") if isinstance(one, bytes) else str(one)).strip(" \0") for one in single_values(value)
+    )
 
 
 def _number(text: str) -> str:

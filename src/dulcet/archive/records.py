@@ -11,19 +11,14 @@ from dulcet.archive.attributes import ATTRIBUTES, COLUMNS, REQUEST_KEYS, Attribu
 from dulcet.archive.index import Kept
 from dulcet.errors import InstanceError
 from dulcet.part10.header import Header
-from dulcet.services.matching import fold_name
 from dulcet.services.periods import Period, read_date, read_datetime, read_time
 
-__all__ = ["Record", "comparable", "fold_groups"]
+__all__ = ["Record", "comparable"]
 
 READERS: Final[dict[str, Callable[[str], Period | None]]] = {"DA": read_date, "TM": read_time, "DT": read_datetime}
-ROWS: Final = tuple(
-    tuple((attribute, attribute.tag, attribute.temporal) for attribute in level) for level in COLUMNS
-)
+ROWS: Final = tuple(tuple((attribute, attribute.tag, attribute.temporal) for attribute in level) for level in COLUMNS)
 MAX_TEXT: Final = 10240
 """Characters of a value: LT has at most this many (PS3.5 Table 6.2-1)."""
-COMPONENTS: Final = 5
-"""Family, given and middle name, prefix, suffix (PS3.5 section 6.2.1.1)."""
 
 
 @dataclass(slots=True)
@@ -88,16 +83,3 @@ def comparable(vr: str, text: str) -> int | None:
     if period is None or period.first is None:
         return None
     return period.first - (period.offset or 0)
-
-
-def fold_groups(names: str) -> list[tuple[int, str, list[str]]]:
-    """(representation, whole, components) of every component group that is not empty, folded; of several names."""
-    found = []
-    for name in names.split("\\"):
-        for representation, group in enumerate(name.split("=")[:3]):
-            components = [fold_name(component.strip()) for component in group.split("^")]
-            whole = "^".join(components).rstrip("^")
-            if whole:
-                padded = [*components[:COMPONENTS], *[""] * (COMPONENTS - len(components))]
-                found.append((representation, whole, padded))
-    return found

@@ -24,8 +24,9 @@ from dulcet.archive.attributes import IMAGE, PATIENT, SERIES, STUDY, Attribute
 from dulcet.archive.index import Counts, Event, IndexDamaged, IndexTrouble, Kept, Page, Watch
 from dulcet.archive.matching import Query
 from dulcet.archive.records import Record
-from dulcet.archive.statements import TABLES, Where, column, fits, sounds_like, wheres
+from dulcet.archive.statements import TABLES, Where, column, fits, one_fits, sounds_like, wheres
 from dulcet.archive.writing import Writer
+from dulcet.services.names import fold_groups
 
 __all__ = ["SqliteIndex"]
 
@@ -92,6 +93,8 @@ class SqliteIndex:
         )
         connection.create_function("sounds_like", 2, sounds_like, deterministic=True)
         connection.create_function("fits", 2, fits, deterministic=True)
+        connection.create_function("one_fits", 2, one_fits, deterministic=True)
+        connection.create_function("folded", 1, _folded, deterministic=True)
         return connection
 
     def _check(self) -> None:
@@ -354,6 +357,11 @@ def _joined(conditions: list[Where]) -> tuple[str, list[object]]:
 
 def _named(attributes: Sequence[Attribute], row: Sequence[Any]) -> dict[str, str]:
     return {attribute.keyword: value for attribute, value in zip(attributes, row)}
+
+
+def _folded(names: str | None) -> str:
+    """The values of `person` for names, as JSON; for migrations."""
+    return json.dumps([[number, whole, *components] for number, whole, components in fold_groups(names or "")])
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

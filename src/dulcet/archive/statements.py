@@ -5,17 +5,18 @@ Rule: values travel as parameters, never within the text; names of columns come 
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
 from dulcet.archive.attributes import ATTRIBUTES, COUNTERS, IMAGE, PATIENT, SERIES, STUDY, Attribute
 from dulcet.archive.matching import Between, Condition, Items, Like, Moment, Named, OneOf, Query
 
-__all__ = ["TABLES", "Where", "column", "fits", "sounds_like", "wheres"]
+__all__ = ["TABLES", "Where", "column", "fits", "one_fits", "sounds_like", "wheres"]
 
 TABLES: Final = ("patient", "study", "series", "instance")
 COMPONENTS: Final = ("family", "given", "middle", "prefix", "suffix")
@@ -60,13 +61,15 @@ def _where(condition: Condition, table: int) -> Where:
         case OneOf(keyword, values):
             attribute = ATTRIBUTES[keyword]
             name = f"{TABLES[table]}.{column(attribute)}"
+            if attribute.vr == "DS":
+                return _one_of(f"CASE {name} WHEN '' THEN NULL ELSE CAST({name} AS REAL) END", _decimals(values))
             if attribute.vr in ("IS", "US"):
                 name = f"CASE {name} WHEN '' THEN NULL ELSE CAST(CAST({name} AS INTEGER) AS TEXT) END"
             return _one_of(name, values, attribute.multiple)
         case Like(keyword, patterns):
             return _like(f"{TABLES[table]}.{column(ATTRIBUTES[keyword])}", patterns, ATTRIBUTES[keyword].multiple)
-        case Between(keyword, first, last):
-            return _between(f"{TABLES[table]}.{keyword}_at", first, last)
+        case Between(keyword, ranges):
+            return _in_ranges(f"{TABLES[table]}.{keyword}_at", ranges)
         case Moment():
             return _moment(condition, TABLES[table])
         case Named():
@@ -75,7 +78,15 @@ def _where(condition: Condition, table: int) -> Where:
             return _items(conditions)
 
 
-def _one_of(name: str, values: Sequence[str], multiple: bool = False) -> Where:
+def _decimals(values: Sequence[str]) -> list[float]:
+    found = []
+    for value in values:
+        with contextlib.suppress(ValueError):
+            found.append(float(value))
+    return found
+
+
+def _one_of(name: str, values: Sequence[str | float], multiple: bool = False) -> Where:
     if multiple:
         given = json.dumps([f"\\{value}\\" for value in values])
         return f"EXISTS (SELECT 1 FROM json_each(?) WHERE instr('\\' || {name} || '\\', value) > 0)", [given]
@@ -86,11 +97,10 @@ def _one_of(name: str, values: Sequence[str], multiple: bool = False) -> Where:
 
 
 def _like(name: str, patterns: Sequence[str], multiple: bool = False) -> Where:
-    if multiple:
-        name, patterns = f"('\\' || {name} || '\\')", [f"*\\{pattern}\\*" for pattern in patterns]
-    if len(patterns) == 1:
+    if len(patterns) == 1 and not multiple:
         return _glob(name, patterns[0])
-    return f"EXISTS (SELECT 1 FROM json_each(?) WHERE fits(value, {name}))", [json.dumps(patterns)]
+    test = "one_fits" if multiple else "fits"
+    return f"EXISTS (SELECT 1 FROM json_each(?) WHERE {test}(value, {name}))", [json.dumps(patterns)]
 
 
 def _glob(name: str, pattern: str) -> Where:
@@ -105,9 +115,34 @@ def fits(pattern: str, text: str | None) -> bool:
     return text is not None and _expression(pattern).match(text) is not None
 
 
+def one_fits(pattern: str, texts: str | None) -> bool:
+    """One of several values does."""
+    return texts is not None and any(fits(pattern, text) for text in texts.split("\\"))
+
+
 @lru_cache(maxsize=256)
 def _expression(pattern: str) -> re.Pattern[str]:
     return re.compile(fnmatch.translate(pattern.replace("[", "[[]")))
+
+
+def _in_ranges(name: str, ranges: Sequence[tuple[int | None, int | None]]) -> Where:
+    if len(ranges) == 1:
+        return _between(name, *ranges[0])
+    first, last = "json_extract(value, '$[0]')", "json_extract(value, '$[1]')"
+    bounds = f"{name} >= coalesce({first}, {name}) AND {name} <= coalesce({last}, {name})"
+    return f"EXISTS (SELECT 1 FROM json_each(?) WHERE {bounds})", [json.dumps(ranges)]
+
+
+def _any(wheres: Iterable[Where]) -> Where:
+    tests = list(wheres)
+    if len(tests) == 1:
+        return tests[0]
+    return f"({' OR '.join(sql for sql, _ in tests)})", [value for _, values in tests for value in values]
+
+
+def _all(wheres: Iterable[Where]) -> Where:
+    tests = list(wheres)
+    return f"({' AND '.join(sql for sql, _ in tests)})", [value for _, values in tests for value in values]
 
 
 def _between(name: str, first: int | None, last: int | None) -> Where:
@@ -132,28 +167,28 @@ def _moment(moment: Moment, table: str) -> Where:
 
 
 def _named(named: Named, table: int) -> Where:
-    tests: list[str] = []
-    values: list[object] = []
     head = f"{TABLES[table]}.id IN (SELECT owner FROM person WHERE level = ? AND tag = ?"
     start: list[object] = [table, ATTRIBUTES[named.keyword].tag]
-    for word in named.words:
-        tests.append(f"{head} AND sounds_like(whole, ?))")
-        values += [*start, word]
-    for representation, patterns in named.groups:
-        sql, parameters = head, list(start)
-        if representation is not None:
-            sql += " AND representation = ?"
-            parameters.append(representation)
-        pairs = [("whole", patterns[0])] if len(patterns) == 1 else list(zip(COMPONENTS, patterns))
-        for name, pattern in pairs:
-            if pattern.strip("*") or not pattern:
-                wild = "*" in pattern or "?" in pattern
-                test, found = _glob(name, pattern) if wild else (f"{name} = ?", [pattern])
-                sql += f" AND {test}"
-                parameters += found
-        tests.append(sql + ")")
-        values += parameters
-    return f"({' AND '.join(tests)})", values
+    if named.words:
+        return _all((f"{head} AND sounds_like(whole, ?))", [*start, word]) for word in named.words)
+    return _any(_all(_group(head, start, *group) for group in key.groups) for key in named.keys)
+
+
+def _group(head: str, start: list[object], representation: int | None, patterns: Sequence[Sequence[str]]) -> Where:
+    """One component group fits one of the patterns."""
+    which = "" if representation is None else " AND representation = ?"
+    given: list[object] = [*start] if representation is None else [*start, representation]
+    tests: list[Where] = []
+    for pattern in patterns:
+        pairs = [("whole", pattern[0])] if len(pattern) == 1 else list(zip(COMPONENTS, pattern))
+        parts = [_part(name, part) for name, part in pairs if part.strip("*") or not part]
+        sql = "".join(f" AND {test}" for test, _ in parts)
+        tests.append((f"{head}{which}{sql})", [*given, *(value for _, values in parts for value in values)]))
+    return _any(tests)
+
+
+def _part(name: str, pattern: str) -> Where:
+    return _glob(name, pattern) if "*" in pattern or "?" in pattern else (f"{name} = ?", [pattern])
 
 
 def _items(conditions: Sequence[Condition]) -> Where:

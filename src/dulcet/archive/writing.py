@@ -13,7 +13,8 @@ from typing import Final
 
 from dulcet.archive.attributes import ATTRIBUTES, COLUMNS, IMAGE, PATIENT, REQUEST_KEYS, SERIES, STUDY
 from dulcet.archive.index import INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE
-from dulcet.archive.records import Record, fold_groups
+from dulcet.archive.records import Record
+from dulcet.services.names import fold_groups
 
 __all__ = ["Writer"]
 

@@ -2,28 +2,29 @@
 
 Rules: the identifier is read once, each candidate is held against what was read; matching takes time in proportion to
 the lengths of key and value, whatever a peer puts into a key; an absent or empty attribute matches a universal key
-alone.
+alone.  What a universal key is, stands here for the archive as well.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.dimse.status import Status
 from dulcet.services.attributes import is_empty
 from dulcet.services.identifiers import NUMBERS
+from dulcet.services.names import fold_groups, name_key
 from dulcet.services.periods import Period, read_date, read_datetime, read_time
 from dulcet.services.refusals import Refused
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["Matcher", "fold_name"]
+__all__ = ["WILDCARD_VRS", "Matcher", "is_universal", "single_values"]
 
 WILDCARD_VRS: Final = frozenset("AE CS LO LT PN SH ST UC UR UT".split())
+"""PS3.4 section C.2.2.2.4."""
 NUMBER_VRS: Final = frozenset("DS IS FL FD SL SS SV UL US UV".split())
 TEMPORAL: Final[dict[str, Callable[[str], Period | None]]] = {"DA": read_date, "TM": read_time, "DT": read_datetime}
 
@@ -44,6 +45,19 @@ class _Key:
     items: Matcher | None = None
 
 
+def is_universal(vr: str, value: Any) -> bool:
+    """True for one value of a key that everything matches (PS3.4 sections C.2.2.2.3 and C.2.2.2.4).
+
+    No value; `*` alone, whatever the VR, dates and times as well; a binary number that is zero, for that is what some
+    peers send for an empty one.
+    """
+    if vr in NUMBERS:
+        return is_empty(value) or value == 0
+    if isinstance(value, bytes):
+        return not value
+    return not _trimmed("" if value is None else value).strip("*")
+
+
 class Matcher:
     """The keys of an identifier."""
 
@@ -53,17 +67,19 @@ class Matcher:
         *,
         fold_names: bool = True,
         combined: Iterable[tuple[str, str]] = (),
-        ignored: Iterable[str] = (),
+        matched: Collection[str] | None = None,
     ) -> None:
         """`fold_names`: names match without regard to case and accents (PS3.4 C.2.2.2.1.1 leaves that to us).
 
-        `combined` are pairs of date and time keywords whose ranges are one (section C.2.2.2.5.3); `ignored` are
-        keywords that are answered, not matched.  Raises Refused (A900H) for a key that no value of its VR reads as.
+        `combined` are pairs of date and time keywords whose ranges are one (section C.2.2.2.5.3).  `matched` are the
+        keywords that are matching keys, in items as well, all of them by default; others are return keys: answered
+        whatever value they come with.  Raises Refused (A900H) for a matching key that no value of its VR reads as.
         """
         from pydicom.datadict import tag_for_keyword
 
         pairs = [(int(tag_for_keyword(date) or 0), int(tag_for_keyword(time) or 0)) for date, time in combined]
-        answered = {int(tag_for_keyword(keyword) or 0) for keyword in ignored}
+        self.unmatched: list[int] = []
+        """Tags of return keys that came with a value to match."""
         self._spans = [span for date, time in pairs if (span := _span(identifier, date, time)) is not None]
         spanned = {tag for span in self._spans for tag in (span.date, span.time)}
         self._keys: list[_Key] = []
@@ -71,8 +87,20 @@ class Matcher:
             tag = int(element.tag)
             if tag in NOT_KEYS or not tag & 0xFFFF:
                 continue
-            key = _key(element, lambda item: Matcher(item, fold_names=fold_names, combined=combined), fold_names)
-            if tag in spanned or tag in answered:
+            is_return_key = matched is not None and element.keyword not in matched
+
+            def nested(item: Dataset, *, none: bool = is_return_key) -> Matcher:
+                return Matcher(item, fold_names=fold_names, combined=combined, matched=() if none else matched)
+
+            if is_return_key:
+                key = _return_key(element, nested)
+                if _has_value(element):
+                    self.unmatched.append(tag)
+            else:
+                key = _key(element, nested, fold_names)
+                if key.items is not None:
+                    self.unmatched += key.items.unmatched
+            if tag in spanned:
                 key.test = None
             self._keys.append(key)
 
@@ -112,6 +140,20 @@ class Matcher:
         return answer
 
 
+def _has_value(element: Any) -> bool:
+    vr, value = str(element.VR), element.value
+    if vr == "SQ":
+        return any(_has_value(inner) for item in value or () for inner in item)
+    return not is_empty(value) and not any(is_universal(vr, single) for single in single_values(value))
+
+
+def _return_key(element: Any, nested: Callable[[Any], Matcher]) -> _Key:
+    """A key whose value, if it has one, is not held against anything."""
+    tag, vr = int(element.tag), str(element.VR)
+    items = [item for item in element.value or () if len(item)] if vr == "SQ" else []
+    return _Key(tag, vr, None, nested(items[0]) if items else None)
+
+
 def _key(element: Any, nested: Callable[[Any], Matcher], fold_names: bool) -> _Key:
     tag, vr, value = int(element.tag), str(element.VR), element.value
     if vr == "SQ":
@@ -125,66 +167,65 @@ def _key(element: Any, nested: Callable[[Any], Matcher], fold_names: bool) -> _K
         return _Key(tag, vr, test, items)
     if is_empty(value):
         return _Key(tag, vr, None)
-    tests = [_test(vr, single, fold_names, element) for single in _values(value)]
-    wanted = [test for test in tests if test is not None]
-    if len(wanted) < len(tests):
-        return _Key(tag, vr, None)  # one of several values is universal
+    values = single_values(value)
+    if any(is_universal(vr, single) for single in values):
+        return _Key(tag, vr, None)  # one of several values is
+    wanted = [test for single in values if (test := _test(vr, single, fold_names, element)) is not None]
+    if len(wanted) < len(values):
+        return _Key(tag, vr, None)
     # A list of UIDs; of other VRs too, where peers send one (sections C.2.2.2.2 and C.2.2.2.8).
-    return _Key(tag, vr, lambda found: any(test(single) for single in _values(found) for test in wanted))
+    return _Key(tag, vr, lambda found: any(test(single) for single in single_values(found) for test in wanted))
 
 
 def _test(vr: str, key: Any, fold_names: bool, element: Any) -> Test | None:
-    """The test for one value of a key; None for universal matching."""
+    """The test for one value of a key; None for a name of nothing but delimiters and stars."""
     if vr in TEMPORAL:
         read = TEMPORAL[vr]
-        period = read(str(key).strip())
+        period = read(str(key).strip(" \0"))
         if period is None:
             raise Refused(
                 Status.DATA_SET_MISMATCH,
                 f"{element.keyword}: no {vr} value or range",
                 OffendingElement=(int(element.tag),),
             )
-        return lambda found: (other := read(str(found).strip())) is not None and period.holds(other)
+        return lambda found: (other := read(str(found).strip(" \0"))) is not None and period.holds(other)
     if vr in NUMBER_VRS:
-        return lambda found: _number(found) == _number(key)
+        number = _number(key)
+        return lambda found: number is not None and _number(found) == number
     if isinstance(key, bytes):
         return lambda found: found == key
     text = _trimmed(key)
     if vr == "PN":
         return _name_test(text, fold_names)
-    if vr in WILDCARD_VRS:
-        if not text.strip("*"):
-            return None  # "*" alone is universal (section C.2.2.2.4)
-        if "*" in text or "?" in text:
-            return lambda found: _glob(text, _trimmed(found))
+    if vr in WILDCARD_VRS and ("*" in text or "?" in text):
+        return lambda found: _glob(text, _trimmed(found))
     return lambda found: _trimmed(found) == text
 
 
-def _name_test(key: str, fold: bool) -> Test | None:
-    groups = [_name_group(group, fold) for group in key.split("=")]
-    if not "".join(groups).strip("*"):
+def _name_test(text: str, fold: bool) -> Test | None:
+    key = name_key(text, fold=fold)
+    if key is None:
         return None
+    groups = key.groups
 
     def test(found: Any) -> bool:
-        candidates = [_name_group(group, fold) for group in str(found).split("=")]
-        if len(groups) == 1:  # which of the three representations is meant, the key does not say
-            return any(_glob(groups[0], candidate) for candidate in candidates)
-        candidates += [""] * (len(groups) - len(candidates))
-        return all(not group or _glob(group, candidate) for group, candidate in zip(groups, candidates))
+        names = fold_groups(str(found), fold=fold)
+        return all(
+            any(
+                representation in (None, number) and any(_fits(pattern, whole, components) for pattern in patterns)
+                for number, whole, components in names
+            )
+            for representation, patterns in groups
+        )
 
     return test
 
 
-def _name_group(group: str, fold: bool) -> str:
-    """A component group without padding and trailing delimiters, which mean nothing (PS3.5 section 6.2.1.1)."""
-    trimmed = "^".join(component.strip() for component in group.split("^")).rstrip("^")
-    return fold_name(trimmed) if fold else trimmed
-
-
-def fold_name(name: str) -> str:
-    """A name without case and accents: what `DÖE^JÉRÔME` and `doe^jerome` have in common."""
-    decomposed = unicodedata.normalize("NFKD", name.casefold())
-    return "".join(character for character in decomposed if not unicodedata.combining(character))
+def _fits(pattern: Sequence[str], whole: str, components: Sequence[str]) -> bool:
+    """One pattern for the whole group, or one for each of its components."""
+    if len(pattern) == 1:
+        return _glob(pattern[0], whole)
+    return all(map(_glob, pattern, components))
 
 
 def _glob(pattern: str, text: str) -> bool:
@@ -247,7 +288,7 @@ def _span(identifier: Dataset, date: int, time: int) -> _Span | None:
 
 def _period(dataset: Dataset, tag: int, read: Callable[[str], Period | None]) -> Period | None:
     element = _element(dataset, tag)
-    return None if element is None or is_empty(element.value) else read(str(_values(element.value)[0]).strip())
+    return None if element is None or is_empty(element.value) else read(str(single_values(element.value)[0]).strip())
 
 
 def _element(dataset: Dataset, tag: int) -> Any:
@@ -255,7 +296,7 @@ def _element(dataset: Dataset, tag: int) -> Any:
     return element
 
 
-def _values(value: Any) -> Sequence[Any]:
+def single_values(value: Any) -> Sequence[Any]:
     """The values of an element, one or many."""
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         return (value,)

@@ -32,9 +32,29 @@ KEYS: Final = (
 ).split()
 
 
+REQUIRED: Final = (
+    "ScheduledProcedureStepSequence ScheduledStationAETitle ScheduledProcedureStepStartDate "
+    "ScheduledProcedureStepStartTime Modality ScheduledPerformingPhysicianName PatientName PatientID"
+).split()
+"""Those of matching key type R."""
+OPTIONAL: Final = (
+    "ScheduledProcedureStepID ScheduledStationName ScheduledProcedureStepLocation ScheduledProcedureStepDescription "
+    "ScheduledProcedureStepStatus RequestedProcedureID RequestedProcedureDescription RequestedProcedurePriority "
+    "StudyInstanceUID AccessionNumber RequestingPhysician ReferringPhysicianName AdmissionID CurrentPatientLocation "
+    "IssuerOfPatientID OtherPatientIDs PatientBirthDate PatientSex"
+).split()
+"""Of type O, those by which a step, a request, a visit or a patient is told from others."""
+MATCHED: Final = frozenset((*REQUIRED, *OPTIONAL))
+"""The matching keys of PS3.4 Table K.6-1; all others, what is medical about a patient above all, are return keys."""
+
+
 def worklist_matcher(identifier: Dataset, *, fold_names: bool = True) -> Matcher:
-    """The matcher for a worklist identifier."""
-    return Matcher(identifier, fold_names=fold_names, combined=COMBINED)
+    """The matcher for a worklist identifier; return keys of Table K.6-1 are answered, and matched with nothing.
+
+    `identifier` is that of the C-FIND; `fold_names` is as for `Matcher`.  Raises Refused (A900H) for a date or time
+    that reads as none.
+    """
+    return Matcher(identifier, fold_names=fold_names, combined=COMBINED, matched=MATCHED)
 
 
 def worklist_query(step: Mapping[str, Any] | None = None, **keys: Any) -> Dataset:
