@@ -5,6 +5,7 @@ Rule: only regular files are opened, for a pipe may never have a writer, and a d
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import BinaryIO, Final
@@ -22,7 +23,7 @@ READ_ONLY: Final = (
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file to be read, without a buffer; NotDicom for anything else but a folder, OSError as `open`."""
+    """Open a regular file to be read, without a buffer; OSError as of `open`, NotDicom for a pipe, device or socket."""
     _check_regular(os.stat(path).st_mode, path)  # before it is opened: a device may act on that
     file = open(path, "rb", buffering=0, opener=lambda name, _flags: os.open(name, READ_ONLY))  # noqa: SIM115
     try:
@@ -34,6 +35,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def _check_regular(mode: int, path: str | os.PathLike[str]) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if not stat.S_ISREG(mode):
-        what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-        raise NotDicom(f"{os.fspath(path)} is {what}; leave it out", path)
+        raise NotDicom(f"{os.fspath(path)} is no regular file; leave it out", path)
