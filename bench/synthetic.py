@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.corpus import CT_IMAGE, EXPLICIT, FIRST_NUMBER, UID_ROOT, file_meta, instance_header
 
 from dulcet.archive.attributes import WANTED
+from dulcet.archive.identity import Identity
 from dulcet.archive.index import Kept
 from dulcet.archive.records import Record
 from dulcet.archive.sqlite import SqliteIndex
@@ -52,6 +53,7 @@ def _records(instances: int, in_series: int) -> Iterator[Record]:
         data = template.replace(old_name, instance.encode()).replace(old_number, str(FIRST_NUMBER + place).encode())
         key = f"{uid(study + 1)}/{uid(study + 1)}.1/{instance}.dcm"
         digest = hashlib.sha256(instance.encode()).digest()
+        identity = Identity(CT_IMAGE, instance, uid(study + 1), f"{uid(study + 1)}.1")
         kept = Kept(CT_IMAGE, instance, EXPLICIT, key, 300, len(data), digest)
         header = scan(data, EXPLICIT, wanted=WANTED)
-        yield Record(kept, header, uid(study + 1), f"{uid(study + 1)}.1", 1.7e9 + number, "BENCH")
+        yield Record(identity, kept, header, 1.7e9 + number, "BENCH")

@@ -20,6 +20,7 @@ from dulcet._version import IMPLEMENTATION_CLASS_UID
 from dulcet.archive.application import QUERY_OPTIONS, RETRIEVE_OPTIONS, Archive
 from dulcet.archive.attributes import ATTRIBUTES, LEVELS
 from dulcet.archive.configuration import Configuration
+from dulcet.archive.identity import LONGEST, SENDABLE
 from dulcet.config import AssociationConfig, Timers
 from dulcet.io.tls import PROFILES
 from dulcet.part10.charset import CODECS, STAND_ALONE
@@ -263,6 +264,11 @@ def archive() -> Iterator[str]:
         "are rejected (2,3,2).",
         "",
         "**Storage.** As RECEIVER. Another data set under a known UID is kept beside the first, which goes on being served.",
+        "A data set has to say its SOP Class, SOP Instance, Study Instance and Series Instance UID, else the answer is C000H",
+        "with Error Comment and Offending Element. Study and Series Instance UIDs that PS3.5 section 9.1 does not allow, of up",
+        f"to {LONGEST} characters, letters among them, are taken, found and sent as they are, and so are such SOP Instance",
+        f"UIDs of up to {SENDABLE} characters; `--strict` refuses them. `--promiscuous` takes the storage classes that no",
+        "table knows as well, in the same transfer syntaxes.",
         "",
         "**Query.** Hierarchical, and relational where negotiated. Extended negotiation of C-FIND:",
         ", ".join(name for name in QUERY_OPTIONS.__slots__ if getattr(QUERY_OPTIONS, name)).replace("_", " ")

@@ -261,6 +261,11 @@ CODES: Final[dict[str, LogCode]] = {
     ),
     "DUL411": LogCode("INFO", "the archive was queried", NOTHING),
     "DUL412": LogCode("INFO", "the archive sends instances for a C-GET or C-MOVE", NOTHING),
+    "DUL413": LogCode(
+        "WARNING",
+        "a study came with UIDs that the standard does not allow; it was taken, and is found and sent, as it is",
+        "tell the maker of the device; `strict = true` in [storage] refuses them",
+    ),
     # 5xx: reports and storage commitment
     "DUL501": LogCode(
         "INFO", "the result of a commitment cannot go on the association that asked, and goes on another", NOTHING

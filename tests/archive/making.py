@@ -82,6 +82,11 @@ class Parts:
         )
 
 
+    def folders(self) -> list[str]:
+        """The folders of studies and series."""
+        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*/*") if path.is_dir())
+
+
 @contextmanager
 def parts(folder: Path, **options: Any) -> Iterator[Parts]:
     """An archive's parts, closed on leaving."""

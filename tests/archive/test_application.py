@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,17 +13,23 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
-from tests.archive.making import CT, MR, data_set
+from pydicom.datadict import dictionary_description, tag_for_keyword
+from tests.archive.making import CT, EXPLICIT, MR, data_set
+from tests.blocking.scripted import Message, Wire
 
 import dulcet
 from dulcet import uids
 from dulcet.archive.application import RUNNING, Archive, FolderInUse, Peer, rebuild
-from dulcet.archive.index import IndexDamaged
+from dulcet.archive.export import study
+from dulcet.archive.index import Counts, IndexDamaged
 from dulcet.blocking.commitment import request_commitment
 from dulcet.part10.location import locate_path
 from dulcet.services.commitment import COMMITMENT_PROPOSALS, Reference
 from dulcet.services.extended import QueryOptions, RetrieveOptions
+from dulcet.services.identifiers import encode_dataset
 from dulcet.upper_layer.address import Address
+from dulcet.upper_layer.negotiation import associate_request
+from dulcet.upper_layer.pdu import PDV, AssociateAC, PDataTF
 
 STUDY_FIND = uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_FIND
 STUDY_GET = uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_GET
@@ -119,6 +126,85 @@ def test_what_was_stored_is_moved_to_a_known_peer(archive: Archive, tmp_path: Pa
 
 
 # ---------------------------------------------------------------------- who may do what
+
+
+@pytest.mark.parametrize("missing", ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"])
+def test_who_sends_a_data_set_without_a_uid_is_told_which(archive: Archive, address: str, missing: str) -> None:
+    body = encode_dataset(data_set(1, **{missing: None}), EXPLICIT)[0]
+    command = dulcet.Command.make(
+        dulcet.CommandField.C_STORE_RQ, MessageID=1, AffectedSOPClassUID=CT, AffectedSOPInstanceUID="1.2.9.1",
+        Priority=0, data_set=True,
+    )  # fmt: skip
+    where = dulcet.Address.parse(address)
+    with socket.create_connection((where.host, where.port), timeout=20) as sock:
+        wire = Wire(sock)
+        wire.send(
+            associate_request(
+                [dulcet.Proposal(CT, (EXPLICIT,))], called="ARCHIVE", calling="SCRIPT", maximum_length=16384,
+                implementation_class_uid="1.2.3", implementation_version_name="TEST",
+            )
+        )  # fmt: skip
+        assert isinstance(wire.pdu(), AssociateAC)
+        wire.send_command(1, command.encode())
+        wire.send(PDataTF((PDV(1, False, True, body),)))
+        answer = wire.message()
+    assert isinstance(answer, Message)
+    tag = tag_for_keyword(missing)
+    assert (answer.command.status, answer.command.offending_element) == (0xC000, (tag,))
+    assert answer.command.error_comment == f"{dictionary_description(tag)}: the data set has none"
+    assert archive.counts() == Counts()
+    assert list((archive.folder / "objects").rglob("*")) == []
+
+
+@pytest.mark.parametrize("odd", ["1.2.826.0.1." + "3" * 60, "1.2.840.CT-7.x", "1.02.003"])
+def test_odd_uids_of_study_and_series_are_found_fetched_and_moved(
+    archive: Archive, address: str, tmp_path: Path, odd: str
+) -> None:
+    series = f"{odd}.1"
+    with dulcet.associate(address) as association:
+        association.store(data_set(1, study=odd, series=series)).check()
+        association.store(data_set(2)).check()
+        (found,) = association.find(level="STUDY", StudyInstanceUID=odd)
+        assert found.StudyInstanceUID == odd
+        (found,) = association.find(level="IMAGE", StudyInstanceUID=odd, SeriesInstanceUID=series)
+        assert found.SOPInstanceUID == "1.2.9.1"
+        got = association.get(level="SERIES", StudyInstanceUID=odd, SeriesInstanceUID=series, to=tmp_path / "got")
+        assert got.check().completed == 1
+    assert dcmread(got.received[0]).StudyInstanceUID == odd
+    assert len(list(study(archive.index, odd))) == 1
+
+
+PRIVATE = "1.3.46.670589.11.0.0.12.1"
+
+
+def test_private_storage_classes_are_kept_found_and_fetched_where_they_are_allowed(tmp_path: Path) -> None:
+    with Archive(tmp_path / "data", durable=False, allow_any=True, private=True) as archive:
+        with archive.node("ARCHIVE").threads() as running, dulcet.associate(running.address) as association:
+            for sent in association.store_many([data_set(1, SOPClassUID=PRIVATE), data_set(2)]):
+                sent.check()
+            above = {"StudyInstanceUID": "1.2.1", "SeriesInstanceUID": "1.2.1.1"}
+            found = list(association.find(level="IMAGE", SOPClassUID="", **above))
+            assert sorted(answer.SOPClassUID for answer in found) == [CT, PRIVATE]
+        storing = [dulcet.Proposal(uid, (EXPLICIT,), user=False, provider=True) for uid in (CT, PRIVATE)]
+        getting = dulcet.Proposal(STUDY_GET, (EXPLICIT,))
+        with (
+            archive.node("ARCHIVE").threads() as running,
+            dulcet.associate(running.address, contexts=[getting, *storing]) as association,
+        ):
+            got = association.get(level="STUDY", StudyInstanceUID="1.2.1", to=tmp_path / "got").check()
+            assert got.completed == 2
+        # What a table knows as another service's is not taken for a storage class.
+        film = dulcet.Proposal(uids.BASIC_FILM_SESSION, (EXPLICIT,))
+        with (
+            archive.node("ARCHIVE").threads() as running,
+            dulcet.associate(running.address, contexts=[film]) as association,
+        ):
+            assert not association.contexts
+
+
+def test_private_storage_classes_are_not_negotiated_unless_they_are_allowed(archive: Archive, address: str) -> None:
+    with dulcet.associate(address, contexts=[dulcet.Proposal(PRIVATE, (EXPLICIT,))]) as association:
+        assert not association.contexts
 
 
 def test_unknown_callers_are_refused_unless_allowed(tmp_path: Path) -> None:

@@ -12,16 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import dcmread
+from pydicom import datadict, dcmread
 from tests.archive.making import CT, EXPLICIT, MR, data_set, parts, send
 
 from dulcet import uids
-from dulcet.archive.index import IndexTrouble
+from dulcet.archive.attributes import WANTED
+from dulcet.archive.identity import identify
+from dulcet.archive.index import IndexTrouble, Kept
 from dulcet.archive.ingest import HELD, Stored
 from dulcet.archive.objects import FileObjects
+from dulcet.archive.records import Record
 from dulcet.archive.sweep import adopt_all, sweep
+from dulcet.archive.upkeep import Checked, check
 from dulcet.errors import ReceiveError
 from dulcet.part10.location import locate_path
+from dulcet.part10.scanner import scan
 from dulcet.services.identifiers import encode_dataset
 
 FIRST = "objects/1.2.1/1.2.1.1/1.2.9.1.dcm"
@@ -115,9 +120,17 @@ def test_other_content_of_a_uid_is_kept_beside_and_the_first_is_served(
         ({"sop_class_uid": MR}, {}, 0xA900, "SOP Class UID"),
         ({"sop_instance_uid": "1.2.3"}, {}, 0xA900, "SOP Instance UID"),
         ({}, {"StudyInstanceUID": None}, 0xC000, "Study Instance UID: the data set has none"),
-        ({}, {"SeriesInstanceUID": "1.2.x"}, 0xC000, "Series Instance UID: '1.2.x' is none"),
-        ({"sop_instance_uid": "../../etc"}, {"SOPInstanceUID": "../../etc"}, 0xC000, "SOP Instance UID"),
-        ({"sop_class_uid": ""}, {"SOPClassUID": ""}, 0xC000, "SOP Class UID"),
+        ({}, {"SeriesInstanceUID": ""}, 0xC000, "Series Instance UID: the data set has none"),
+        ({}, {"SeriesInstanceUID": ["1.2.3", "1.2.4"]}, 0xC000, "Series Instance UID: several values"),
+        ({}, {"StudyInstanceUID": "1.2.*"}, 0xC000, "Study Instance UID: characters that no UID has"),
+        ({}, {"StudyInstanceUID": "1." * 600}, 0xC000, "Study Instance UID: more than 1024 characters"),
+        ({}, {"SOPInstanceUID": "../../etc"}, 0xC000, "SOP Instance UID: characters that no UID has"),
+        ({}, {"SOPInstanceUID": ".."}, 0xC000, "SOP Instance UID: characters that no UID has"),
+        ({}, {"SOPInstanceUID": "1" * 65}, 0xC000, "SOP Instance UID: more than 64 characters"),
+        ({}, {"SOPInstanceUID": None}, 0xC000, "SOP Instance UID: the data set has none"),
+        ({}, {"SOPClassUID": None}, 0xC000, "SOP Class UID: the data set has none"),
+        ({"sop_class_uid": ""}, {"SOPClassUID": ""}, 0xC000, "SOP Class UID: the data set has none"),
+        ({}, {"SOPClassUID": "1.2.x"}, 0xC000, "SOP Class UID: not a UID (PS3.5 9.1)"),
     ],
 )
 def test_an_identity_that_is_not_sound_is_refused_with_the_reason(
@@ -128,14 +141,71 @@ def test_an_identity_that_is_not_sound_is_refused_with_the_reason(
             send(archive.ingest, data_set(1, **values), **announced)
         assert caught.value.status == status
         assert reason in str(caught.value)
+        attribute = reason.partition(":")[0]
+        assert caught.value.comment.startswith(attribute)
+        assert len(caught.value.comment) <= 64
+        assert [datadict.dictionary_description(tag) for tag in caught.value.offending] == [attribute]
         assert archive.files() == []
+        assert archive.folders() == []
         assert archive.ingest.counts == {"refused": 1}
 
 
-def test_a_data_set_without_class_and_instance_takes_those_of_the_request(tmp_path: Path) -> None:
+ODD = {
+    "over-long": "1.2.826.0.1." + "3" * 60,
+    "letters": "1.2.840.CT-7.x",
+    "leading zeros": "1.02.003",
+    "blank inside": "1.2. 3",
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_study_and_series_uids_that_are_none_are_taken_as_they_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, odd: str
+) -> None:
     with parts(tmp_path) as archive:
-        stored = send(archive.ingest, data_set(1, SOPClassUID=None, SOPInstanceUID=None))
-        assert (stored.kept.sop_class_uid, stored.kept.sop_instance_uid) == (CT, "1.2.9.1")
+        for number in (1, 2):
+            send(archive.ingest, data_set(number, study=odd, series=f"{odd}.1"))
+        rows = archive.index._rows("SELECT StudyInstanceUID, SeriesInstanceUID FROM study, series", [])
+        assert rows == [(odd, f"{odd}.1")]
+        kept = [archive.index.known(f"1.2.9.{number}")[0] for number in (1, 2)]
+        (tmp_path / "index.sqlite").unlink()
+    told = [record.getMessage() for record in caplog.records if getattr(record, "code", "") == "DUL413"]
+    assert len(told) == 1
+    assert "Study Instance UID, Series Instance UID" in told[0]
+    with parts(tmp_path) as archive:  # the index is made anew
+        assert adopt_all(archive.objects, archive.index).adopted == 2
+        assert [archive.index.known(f"1.2.9.{number}")[0] for number in (1, 2)] == kept
+        assert archive.index._rows("SELECT StudyInstanceUID, SeriesInstanceUID FROM study, series", []) == rows
+
+
+def test_a_sop_instance_uid_with_letters_is_taken_and_one_beside_it_is_known_to_a_check(tmp_path: Path) -> None:
+    with parts(tmp_path) as archive:
+        send(archive.ingest, data_set(1, SOPInstanceUID="1.2.x"))
+        send(archive.ingest, data_set(1, SOPInstanceUID="1.2.x", PatientName="Roe^Jane"))
+        assert [kept.sop_instance_uid for kept in archive.index.known("1.2.x")] == ["1.2.x", "1.2.x"]
+        assert check(tmp_path, archive.index) == Checked(objects=2)
+        sweep(archive.objects, archive.index)
+        archive.index._connection.executescript("DELETE FROM beside; DELETE FROM instance")
+        assert check(tmp_path, archive.index) == Checked(objects=2, without_row=2)
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_a_strict_archive_refuses_uids_that_are_none(tmp_path: Path, keyword: str, odd: str) -> None:
+    with parts(tmp_path, strict=True) as archive:
+        with pytest.raises(ReceiveError, match=r"not a UID \(PS3.5 9.1\)") as caught:
+            send(archive.ingest, data_set(1, **{keyword: odd}))
+        assert caught.value.status == 0xC000
+        assert [datadict.keyword_for_tag(tag) for tag in caught.value.offending] == [keyword]
+        assert archive.folders() == []
+        assert send(archive.ingest, data_set(1)).new
+
+
+def test_an_identity_is_what_the_row_says_whatever_else_the_header_could_be_read_as(tmp_path: Path) -> None:
+    padded = encode_dataset(data_set(1), EXPLICIT)[0].replace(b"1.2.9.1\0", b" 1.2.9.1")
+    with parts(tmp_path) as archive:
+        send(archive.ingest, padded, sop_class_uid=CT, sop_instance_uid="1.2.9.1")
+        assert archive.index._rows("SELECT SOPInstanceUID FROM instance", []) == [("1.2.9.1",)]
 
 
 @pytest.mark.parametrize(
@@ -295,9 +365,9 @@ def test_folders_are_forgotten_once_they_are_settled(tmp_path: Path, monkeypatch
 
 def _placed(objects: FileObjects, name: str, series: str = "2") -> str:
     unfinished = objects.begin()
-    key = objects.place(unfinished, "1", series, name)
+    key = f"1/{series}/{name}.dcm"
+    assert objects.place(unfinished, key)
     unfinished.discard()
-    assert key is not None
     return key
 
 
@@ -333,23 +403,35 @@ def test_a_doubtful_commit_leaves_its_object(tmp_path: Path, monkeypatch: pytest
         assert send(archive.ingest, data_set(1)).new
 
 
-def test_one_that_cannot_be_indexed_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+REFUSING = """
+CREATE TRIGGER refusing BEFORE INSERT ON instance WHEN NEW.SOPInstanceUID = '1.2.9.2'
+BEGIN SELECT RAISE(ABORT, 'not this one'); END
+"""
+
+
+@pytest.mark.parametrize("kind", ["of the data base", "of ours"])
+def test_one_that_cannot_be_indexed_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     with parts(tmp_path) as archive:
-        add = archive.index.add
+        if kind == "of ours":
+            new = archive.index._writer._new_instance
 
-        def picky(records: Any) -> None:
-            if any(record.kept.sop_instance_uid == "1.2.9.2" for record in records):
-                raise ValueError("no")
-            add(records)
+            def picky(record: Any, series: int) -> None:
+                if record.kept.sop_instance_uid == "1.2.9.2":
+                    raise ValueError("no")
+                new(record, series)
 
-        monkeypatch.setattr(archive.index, "add", picky)
+            monkeypatch.setattr(archive.index._writer, "_new_instance", picky)
+        else:
+            archive.index._connection.execute(REFUSING)
         archive.ingest._queue.put(None)  # hold the thread back, so that they are one group
         archive.ingest._thread.join()
         failures: list[int] = []
 
         def work(number: int) -> None:
             try:
-                send(archive.ingest, data_set(number))
+                send(archive.ingest, data_set(number, study=f"1.{number}", series=f"1.{number}.1"))
             except ReceiveError as error:
                 failures.append(error.status)
 
@@ -363,8 +445,91 @@ def test_one_that_cannot_be_indexed_fails_alone(tmp_path: Path, monkeypatch: pyt
         for thread in threads:
             thread.join()
         assert failures == [0xA700]
-        assert archive.index.counts().instances == 2
-        assert len(archive.files()) == 2
+        counts = archive.index.counts()
+        assert (counts.patients, counts.studies, counts.series, counts.instances) == (1, 2, 2, 2)
+        assert archive.index._rows("SELECT studies, series, instances FROM patient", []) == [(2, 2, 2)]
+        assert archive.files() == ["objects/1.1/1.1.1/1.2.9.1.dcm", "objects/1.3/1.3.1/1.2.9.3.dcm"]
+        assert archive.folders() == ["objects/1.1", "objects/1.1/1.1.1", "objects/1.3", "objects/1.3/1.3.1"]
+
+
+def test_a_disk_that_is_full_is_so_for_all_of_a_group(tmp_path: Path) -> None:
+    with parts(tmp_path) as archive:
+        archive.index._connection.execute(f"PRAGMA max_page_count = {_pages(archive.index)}")
+        long = [data_set(number, study=f"1.{number}", StudyDescription="x" * 10000) for number in range(3)]
+        statuses = []
+        for made in long:
+            with pytest.raises(IndexTrouble, match="full") as caught:
+                send(archive.ingest, made)
+            statuses.append(caught.value.status)
+        assert statuses == [0xA700] * 3
+        assert archive.folders() == []
+        with pytest.raises(IndexTrouble, match="full"):
+            archive.index.add_each([_record(made) for made in long])
+        assert archive.index.counts().studies == 0
+
+
+def _pages(index: Any) -> int:
+    return int(index._connection.execute("PRAGMA page_count").fetchone()[0])
+
+
+def _record(made: Any) -> Record:
+    header = scan(encode_dataset(made, EXPLICIT)[0], EXPLICIT, wanted=WANTED)
+    identity = identify(header, CT, made.SOPInstanceUID)
+    return Record(identity, Kept(CT, made.SOPInstanceUID, EXPLICIT, "x", 0, 0, b""), header, 0.0)
+
+
+def test_folders_are_removed_while_others_place_objects_in_them(tmp_path: Path) -> None:
+    """Who removes the last object of a folder never takes the place of one that is just coming in."""
+    with parts(tmp_path) as archive:
+        objects = archive.objects
+        failed: list[BaseException] = []
+
+        def churn(number: int) -> None:
+            try:
+                for turn in range(150):
+                    key = _placed(objects, f"1.{number}.{turn}")
+                    objects.settle([key])
+                    assert objects.path(key).exists()
+                    objects.remove(key)
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=churn, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        assert archive.folders() == []
+
+
+def test_a_folder_that_was_made_again_is_on_stable_storage_for_all_who_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is removed and made again by others between a look at it and the link: its name has to be settled."""
+    with parts(tmp_path) as archive:
+        objects, synced, link = archive.objects, list[str](), os.link
+        objects.durable = True
+        first = _placed(objects, "1.1")
+        objects.settle([first])
+
+        def meddle(path: str, target: str) -> None:
+            monkeypatch.setattr(os, "link", link)
+            objects.remove(first)
+            os.makedirs(os.path.dirname(target))  # by another thread, which has not come to note it
+            link(path, target)
+
+        monkeypatch.setattr(os, "link", meddle)
+        second = _placed(objects, "1.2")
+        monkeypatch.setattr("dulcet.archive.objects._sync_folder", synced.append)
+        objects.settle([second])
+        assert [path.removeprefix(f"{tmp_path}/") for path in synced] == ["objects/1/2", "objects/1", "objects"]
+
+
+def test_of_several_processes_none_removes_a_folder_that_another_one_may_remember(tmp_path: Path) -> None:
+    objects = FileObjects(tmp_path, durable=False, seat=0)
+    objects.remove(_placed(objects, "1.1"))
+    assert (tmp_path / "objects" / "1" / "2").is_dir()
 
 
 def test_what_an_earlier_failure_left_in_both_places_is_replaced(tmp_path: Path) -> None:
@@ -383,7 +548,7 @@ def test_what_an_earlier_failure_left_in_both_places_is_replaced(tmp_path: Path)
 
 def test_what_is_in_the_way_and_cannot_be_removed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with parts(tmp_path) as archive:
-        monkeypatch.setattr(archive.objects, "place", lambda *_: None)
+        monkeypatch.setattr(archive.objects, "place", lambda *_: False)
         with pytest.raises(ReceiveError, match="in the way") as caught:
             send(archive.ingest, data_set(1))
         assert caught.value.status == 0xA700
@@ -528,7 +693,7 @@ def crash_after(archive: Any, monkeypatch: pytest.MonkeyPatch, method: str) -> N
         if method == "commit":
             patch.setattr(archive.index, "add", crash)
         elif method == "place":
-            patch.setattr(archive.objects, "place", crash)
+            patch.setattr("dulcet.archive.objects._link", crash)
         if method == "discard":
             send(archive.ingest, data_set(1))
         else:
@@ -548,6 +713,7 @@ def test_what_a_crash_interrupted_is_put_right(
         swept = sweep(objects, archive.index)
         assert (swept.removed, swept.adopted, swept.finished, swept.unreadable) == (removed, adopted, finished, 0)
         assert archive.files() == ([] if removed else [FIRST])
+        assert bool(archive.folders()) is not bool(removed)
         assert archive.index.counts().instances == 1 - removed
         assert sweep(objects, archive.index) == type(swept)()
 
@@ -569,7 +735,7 @@ def test_an_index_is_made_from_the_objects(tmp_path: Path, monkeypatch: pytest.M
         beside = send(archive.ingest, data_set(1))
         before = {uid: archive.index.known(uid) for uid in ("1.2.9.1", "1.2.9.5")}
     (tmp_path / "index.sqlite").unlink()
-    bad = data_set(9, StudyInstanceUID="odd")
+    bad = data_set(9, StudyInstanceUID="*")
     bad.save_as(tmp_path / "objects" / "bad.dcm", implicit_vr=False, little_endian=True)
     (tmp_path / "objects" / "README").write_text("not an object")
     monkeypatch.setattr("dulcet.archive.sweep.AT_ONCE", 2)

@@ -104,17 +104,21 @@ class Archive:
         handlers: Iterable[Handler] = (),
         watch: Watch | None = None,
         member: Member | None = None,
+        strict: bool = False,
+        private: bool = False,
     ) -> None:
         """Open the folder, or make it; put right what a crash left.
 
         `peers` are known by their AE titles; others may call if `allow_any`, and do everything.  `handlers` are told of
         events of the kinds that `watch` names, of all kinds without one.  FolderInUse, IndexDamaged, OSError.
         Of several `member`s that of seat 0 tells of events and reports results of commitment, for all of them.
+        `strict` refuses UIDs that PS3.5 section 9.1 does not allow; `private` takes storage classes no table knows.
         """
         self.folder: Path = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.peers: dict[str, Peer] = dict(peers or {})
         self.allow_any = allow_any
+        self.private = private
         handlers = list(handlers)
         if watch is None:
             watch = Watch(frozenset((INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE)) if handlers else frozenset())
@@ -138,8 +142,9 @@ class Archive:
             self._lock.release(clean=False)
             raise
         self.ingest: Ingest = Ingest(
-            self.objects, self.index, allows=lambda title: self.may(title, "store"), turn=self._instance_turn
-        )
+            self.objects, self.index, allows=lambda title: self.may(title, "store"), turn=self._instance_turn,
+            strict=strict,
+        )  # fmt: skip
         self._leads = member is None or member.seat == 0
         self.events: Events = Events(
             self.index, handlers if self._leads else [], idle=IDLE if member is None else IDLE_AMONG_MEMBERS
@@ -176,7 +181,7 @@ class Archive:
             config=config,
             move_associations=move_associations,
         )
-        node.on_store(_accept)
+        node.on_store(_accept, private=self.private)
         node.on_find(self._find, models=QUERIED)
         node.on_get(self._retrieve, models=QUERIED)
         node.on_move(self._retrieve, models=QUERIED)

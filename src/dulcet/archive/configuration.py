@@ -76,6 +76,8 @@ class Storage:
     durability: str = _value(
         "fsync", "fsync: what is acknowledged is on disk; none: for tests only", choices=("fsync", "none")
     )
+    strict: bool = _value(False, "true refuses instances with UIDs that PS3.5 section 9.1 does not allow")
+    private: bool = _value(False, "true takes the storage classes that no table knows, private ones and newer ones")
 
 
 @dataclass(slots=True)
@@ -271,6 +273,8 @@ def open_archive(
     return Archive(
         configuration.server.data,
         durable=configuration.storage.durability == "fsync",
+        strict=configuration.storage.strict,
+        private=configuration.storage.private,
         peers=peers,
         allow_any=configuration.server.allow_any,
         handlers=[Hook(events.hook, seconds=events.seconds)] if events.hook else [],

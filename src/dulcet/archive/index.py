@@ -117,6 +117,9 @@ class Index(Protocol):
     def add(self, records: Sequence[Record]) -> None:
         """Index instances in one transaction, durable on return; all or none."""
 
+    def add_each(self, records: Sequence[Record]) -> Sequence[Exception | None]:
+        """Index each by itself, durable on return: what kept each from it, None for those that are in."""
+
     def known(self, sop_instance_uid: str) -> list[Kept]:
         """What is kept under this UID: the one that is served first, those beside it after; empty for none."""
 

@@ -13,22 +13,23 @@ import os
 import queue
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from dulcet import uids
 from dulcet.archive.attributes import WANTED
+from dulcet.archive.identity import Identity, identify
 from dulcet.archive.index import Index, IndexTrouble, Kept
-from dulcet.archive.objects import Objects, Unfinished
+from dulcet.archive.objects import Objects, Unfinished, key_of, mark_of
 from dulcet.archive.records import Record
 from dulcet.dimse.status import Status
 from dulcet.errors import InstanceError, ReceiveError
 from dulcet.log_codes import coded
-from dulcet.part10.file_meta import encode_file_meta, is_valid_uid
+from dulcet.part10.file_meta import encode_file_meta
 from dulcet.part10.header import Header
 from dulcet.part10.scanner import scan
 from dulcet.part10.sources import FileSource, ScanTruncated
@@ -42,14 +43,10 @@ HELD: Final = 64 * 1024
 scanned where they are."""
 GROUPED: Final = 256
 """Instances in one commit."""
+TOLD: Final = 1024
+"""Studies with odd UIDs that are remembered, so that each is told once."""
 PATIENCE: Final = 120.0
 """Seconds that a sender waits for its commit before it is told A700H."""
-UIDS: Final = (
-    (0x00080016, "SOP Class UID"),
-    (0x00080018, "SOP Instance UID"),
-    (0x0020000D, "Study Instance UID"),
-    (0x0020000E, "Series Instance UID"),
-)
 UNREADABLE: Final = f"in a transfer syntax that cannot be read; the {len(uids.TRANSFER_SYNTAXES)} of the standard can"
 
 
@@ -77,8 +74,11 @@ class Ingest:
         allows: Callable[[str], bool] | None = None,
         clock: Callable[[], float] = time.time,
         turn: Callable[[str], AbstractContextManager[object]] = nullcontext,
+        strict: bool = False,
     ) -> None:
-        """`allows` tells whether an AE title may store; `turn` keeps other processes from an instance of that UID."""
+        """`allows` tells whether an AE title may store; `turn` keeps other processes from an instance of that UID;
+        `strict` refuses UIDs that PS3.5 section 9.1 does not allow.
+        """
         self.objects = objects
         self.index = index
         self.counts: Counter[str] = Counter()
@@ -86,6 +86,9 @@ class Ingest:
         self.clock = clock
         self.after: Callable[[], object] | None = None
         """Called when an instance was stored."""
+        self._strict = strict
+        self._odd: OrderedDict[str, None] = OrderedDict()
+        """Studies whose odd UIDs were told, the latest last."""
         self._allows = allows
         self._turn = turn
         self._guard = threading.Lock()
@@ -111,9 +114,26 @@ class Ingest:
 
     # ------------------------------------------------------------------ one instance
 
-    def keep(self, arrived: Arriving, kept: Kept, record: Record) -> Stored:
+    def identify(self, header: Header, sop_class_uid: str, sop_instance_uid: str) -> Identity:
+        """The identity that is kept and served; ReceiveError.  UIDs that are none are told once for each study."""
+        identity = identify(header, sop_class_uid, sop_instance_uid, strict=self._strict)
+        if odd := identity.odd():
+            with self._guard:
+                study = identity.study_instance_uid
+                told = study in self._odd
+                self._odd[study] = None
+                if len(self._odd) > TOLD:
+                    self._odd.popitem(last=False)
+            if not told:
+                log.warning(
+                    "study %s: no UID as PS3.5 9.1 has them: %s; taken as it is", ascii(study), ", ".join(odd),
+                    extra=coded("DUL413"),
+                )  # fmt: skip
+        return identity
+
+    def keep(self, arrived: Arriving, record: Record) -> Stored:
         """Place and index a whole instance, or find that it is there; its file is on stable storage."""
-        uid = kept.sop_instance_uid
+        kept, uid = record.kept, record.identity.sop_instance_uid
         with self._alone(uid):
             present = self.index.known(uid)
             for found in present:
@@ -124,12 +144,10 @@ class Ingest:
             unfinished = arrived.finish()
             if present and not beside:
                 return self._restore(unfinished, present[0], record)
-            mark = kept.digest.hex()[:16]
+            mark = mark_of(kept.digest)
             key = None if beside else self._place(unfinished, record, "")
             key = key or self._place(unfinished, record, mark) or self._replace(unfinished, record, mark)
-            record.kept = Kept(
-                kept.sop_class_uid, uid, kept.transfer_syntax, key, kept.offset, kept.length, kept.digest
-            )
+            record.kept = replace(kept, object=key)
             record.beside = beside
             self._settle(key)
             self._commit(record)
@@ -144,22 +162,21 @@ class Ingest:
         return Stored(record.kept, self.objects.path(key), True)
 
     def _place(self, unfinished: Unfinished, record: Record, mark: str) -> str | None:
-        return self.objects.place(
-            unfinished, record.study_instance_uid, record.series_instance_uid, record.kept.sop_instance_uid, mark
-        )
+        """Its key, or None when another object has it."""
+        key = key_of(record.identity, mark)
+        return key if self.objects.place(unfinished, key) else None
 
     def _replace(self, unfinished: Unfinished, record: Record, mark: str) -> str:
         """The name of this very content is taken, and no row knows it: what an earlier failure left there goes."""
-        key = f"{record.study_instance_uid}/{record.series_instance_uid}/{record.kept.sop_instance_uid}~{mark}.dcm"
+        key = key_of(record.identity, mark)
         self.objects.remove(key)
-        placed = self._place(unfinished, record, mark)
-        if placed is None:
+        if not self.objects.place(unfinished, key):
             raise ReceiveError(f"{key} is in the way", Status.OUT_OF_RESOURCES)
-        return placed
+        return key
 
     def _restore(self, unfinished: Unfinished, lost: Kept, record: Record) -> Stored:
         """The row is there and its object is not: somebody removed it, here it is again."""
-        key = self._place(unfinished, record, "") or self._place(unfinished, record, lost.digest.hex()[:16])
+        key = self._place(unfinished, record, "") or self._place(unfinished, record, mark_of(lost.digest))
         if key != lost.object:
             if key is not None:
                 self.objects.remove(key)
@@ -240,21 +257,36 @@ class Ingest:
                 self._commit_group(jobs)
 
     def _commit_group(self, jobs: Sequence[_Job]) -> None:
+        records = [job.record for job in jobs]
+        failures: Sequence[Exception | None] = [None] * len(jobs)
         try:
-            self.index.add([job.record for job in jobs])
+            self.index.add(records)
         except Exception as error:
-            if len(jobs) > 1 and not isinstance(error, ReceiveError):
-                for job in jobs:  # one of them cannot be indexed: each for itself
-                    self._commit_group([job])
-                return
-            if not isinstance(error, ReceiveError):
-                log.exception("%s cannot be indexed", jobs[0].record.kept.sop_instance_uid, extra=coded("DUL405"))
-                error = ReceiveError(f"cannot be indexed: {type(error).__name__}", Status.OUT_OF_RESOURCES)
-            for job in jobs:
-                job.error = error
-        for job in jobs:
+            # Of several, one may be to blame, whatever the error is called; unless the fate of all is unknown.
+            together = len(jobs) == 1 or (isinstance(error, IndexTrouble) and error.doubtful)
+            failures = [error] * len(jobs) if together else self._add_each(records)
+        for job, failure in zip(jobs, failures, strict=True):
+            job.error = None if failure is None else _refusal(job.record, failure)
             job.release()
 
+    def _add_each(self, records: Sequence[Record]) -> Sequence[Exception | None]:
+        """What kept each from the index."""
+        try:
+            return self.index.add_each(records)
+        except Exception as error:  # the data base's own: the same for all
+            return [error] * len(records)
+
+
+def _refusal(record: Record, failure: Exception) -> ReceiveError:
+    """What the sender is told of an instance that did not get into the index."""
+    if isinstance(failure, ReceiveError):
+        return failure
+    log.error(
+        "%s cannot be indexed", record.identity.sop_instance_uid, exc_info=failure, extra=coded("DUL405")
+    )  # fmt: skip
+    return ReceiveError(
+        f"cannot be indexed: {type(failure).__name__}", Status.OUT_OF_RESOURCES, comment="it cannot be indexed"
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -328,18 +360,17 @@ class Arriving:
     def commit(self) -> Stored:
         """Check, make durable, index; ReceiveError, with nothing kept, when that cannot be.
 
-        A900H when class or instance are not those of the request, C000H when the data set does not read or its UIDs are
-        none, A700H when disk or index fail.
+        A900H when class or instance are not those of the request, C000H when the data set does not read or does not say
+        which instance it is, A700H when disk or index fail.
         """
         try:
             header = self._header()
-            study, series = self._identify(header)
+            identity = self._ingest.identify(header, self.sop_class_uid, self.sop_instance_uid)
             kept = Kept(
-                self.sop_class_uid, self.sop_instance_uid, self.transfer_syntax, "", len(self._meta), self.size,
+                identity.sop_class_uid, identity.sop_instance_uid, self.transfer_syntax, "", len(self._meta), self.size,
                 self._digest.digest(),
             )  # fmt: skip
-            record = Record(kept, header, study, series, self._ingest.clock(), self._source)
-            return self._ingest.keep(self, kept, record)
+            return self._ingest.keep(self, Record(identity, kept, header, self._ingest.clock(), self._source))
         except ReceiveError:
             self._ingest.counts["refused"] += 1
             raise
@@ -380,22 +411,6 @@ class Arriving:
             return scan(source, self.transfer_syntax, wanted=WANTED)
         except InstanceError as error:
             raise ReceiveError(f"the data set does not read as DICOM: {error}", Status.CANNOT_UNDERSTAND) from error
-
-    def _identify(self, header: Header) -> tuple[str, str]:
-        """Study and series; ReceiveError when class or instance differ from the request's, or a UID is none."""
-        found = [header.uid(tag) for tag, _ in UIDS]
-        for (_, name), value, announced in zip(UIDS, found, (self.sop_class_uid, self.sop_instance_uid)):
-            if value and value != announced:
-                raise ReceiveError(
-                    f"{name} {value!a} in the data set, {announced!a} in the request",
-                    Status.DATA_SET_MISMATCH,
-                )
-        found[:2] = self.sop_class_uid, self.sop_instance_uid
-        for (_, name), value in zip(UIDS, found):
-            if not is_valid_uid(value):
-                what = f"{value!a} is none" if value else "the data set has none"
-                raise ReceiveError(f"{name}: {what}", Status.CANNOT_UNDERSTAND)
-        return found[2], found[3]
 
 
 class _Reader:

@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from dulcet.archive.identity import Identity
 from dulcet.dimse.status import Status
 from dulcet.errors import ReceiveError
 from dulcet.part10.file_meta import safe_name
 
-__all__ = ["FileObjects", "Objects", "Unfinished"]
+__all__ = ["FileObjects", "Objects", "Unfinished", "key_of", "mark_of"]
 
 OUT_OF_SPACE: Final = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG))
 WITHOUT_LINKS: Final = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK))
@@ -35,6 +36,21 @@ NEW_FILE: Final = (
 SUFFIX: Final = ".dcm"
 REMEMBERED: Final = 4096
 """Folders known to exist; one that was forgotten is made sure of again."""
+TRIES: Final = 100
+"""Times that a folder is made for one object: others remove it while it is empty, each once for each of their own."""
+
+
+def key_of(identity: Identity, mark: str = "") -> str:
+    """The key of an instance; with a `mark` that of another data set of its UID."""
+    return (
+        f"{safe_name(identity.study_instance_uid)}/{safe_name(identity.series_instance_uid)}/"
+        f"{safe_name(identity.sop_instance_uid)}{'~' if mark else ''}{mark}{SUFFIX}"
+    )
+
+
+def mark_of(digest: bytes) -> str:
+    """What tells data sets of one UID apart."""
+    return digest.hex()[:16]
 
 
 class Objects(Protocol):
@@ -46,8 +62,8 @@ class Objects(Protocol):
     def begin(self) -> Unfinished:
         """A new object, to be written."""
 
-    def place(self, unfinished: Unfinished, study: str, series: str, instance: str, mark: str = "") -> str | None:
-        """Give a whole object its key; None when another object has it.  Not durable before `settle`."""
+    def place(self, unfinished: Unfinished, key: str) -> bool:
+        """Give a whole object its key; False when another object has it.  Not durable before `settle`."""
 
     def settle(self, keys: Iterable[str]) -> None:
         """Make the keys durable."""
@@ -57,6 +73,9 @@ class Objects(Protocol):
 
     def remove(self, key: str) -> None:
         """Forget an object; nothing to do when it is not there."""
+
+    def tidy(self, key: str) -> None:
+        """Remove what was made to hold this object, where it holds nothing."""
 
     def listing(self) -> Iterator[str]:
         """Every object that is there."""
@@ -127,6 +146,8 @@ class FileObjects:
         self._placed: dict[str, int] = {}
         """When each key was placed that is still to be settled."""
         self._noting = threading.Lock()
+        self._shaping = threading.Lock()
+        """Held while folders are made and noted, or removed and forgotten."""
         for folder in (self._objects, self._partial):
             folder.mkdir(parents=True, exist_ok=True)
         if durable:
@@ -163,40 +184,49 @@ class FileObjects:
             raise self.refusal(error) from error
         return Unfinished(self, file, path)
 
-    def place(self, unfinished: Unfinished, study: str, series: str, instance: str, mark: str = "") -> str | None:
-        """Give a whole object its key; None when another object has it.  Not durable before `settle`."""
-        parent = f"{safe_name(study)}/{safe_name(series)}"
-        key = f"{parent}/{safe_name(instance)}{'~' if mark else ''}{mark}{SUFFIX}"
+    def place(self, unfinished: Unfinished, key: str) -> bool:
+        """Give a whole object its key; False when another object has it.  Not durable before `settle`."""
+        parent = os.path.dirname(key)
         folder, target = f"{self._objects}/{parent}", f"{self._objects}/{key}"
+        known = self._folders.get(folder)
         try:
-            if folder not in self._folders:
-                self._make(parent)
-            try:
-                placed = _link(unfinished.path, target)
-            except FileNotFoundError:  # somebody removed the folder since it was made
-                self._make(parent)
-                placed = _link(unfinished.path, target)
+            for _ in range(TRIES):
+                if known is None:
+                    known = self._make(parent)
+                try:
+                    placed = _link(unfinished.path, target)
+                except FileNotFoundError:  # somebody removed the folder since it was made
+                    known = None
+                    continue
+                if self._folders.get(folder) is known:
+                    break
+                # Removed and made again meanwhile, maybe not yet noted by who made it: we see to it ourselves.
+                known = self._make(parent)
+                break
+            else:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         except OSError as error:
             raise self.refusal(error) from error
         if not placed:
-            return None
+            return False
         unfinished.placed = True
         self._placed[key] = self._note(folder)
-        return key
+        return True
 
-    def _make(self, parent: str) -> None:
+    def _make(self, parent: str) -> _Folder:
         """The folders of a study and of a series in it."""
-        os.makedirs(f"{self._objects}/{parent}", exist_ok=True)
-        if len(self._folders) >= REMEMBERED:
-            with self._noting:
-                for path, folder in list(self._folders.items()):
-                    if folder.changed <= folder.synced or not self.durable:
-                        del self._folders[path]
-        above = str(self._objects)
-        for name in parent.split("/"):
-            self._note(above)
-            above = f"{above}/{name}"
-        self._folders.setdefault(above, _Folder())
+        with self._shaping:
+            os.makedirs(f"{self._objects}/{parent}", exist_ok=True)
+            if len(self._folders) >= REMEMBERED:
+                with self._noting:
+                    for path, folder in list(self._folders.items()):
+                        if folder.changed <= folder.synced or not self.durable:
+                            del self._folders[path]
+            above = str(self._objects)
+            for name in parent.split("/"):
+                self._note(above)
+                above = f"{above}/{name}"
+            return self._folders.setdefault(above, _Folder())
 
     def _note(self, folder: str) -> int:
         """Something was put into a folder before this moment."""
@@ -245,6 +275,21 @@ class FileObjects:
         self._placed.pop(key, None)
         with contextlib.suppress(OSError):
             os.unlink(self._objects / key)
+        self.tidy(key)
+
+    def tidy(self, key: str) -> None:
+        """Remove the folders of series and study where nothing is in them.
+
+        Where several processes place objects they stay: what another one remembers of them would no longer be so.
+        """
+        if self._seat:
+            return
+        parent = os.path.dirname(key)
+        with self._shaping, contextlib.suppress(OSError):
+            while parent:
+                os.rmdir(f"{self._objects}/{parent}")  # fails where something is in it
+                self._folders.pop(f"{self._objects}/{parent}", None)
+                parent = os.path.dirname(parent)
 
     def listing(self) -> Iterator[str]:
         """Every object that is there, by the order of names within each folder."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dulcet.archive.attributes import ATTRIBUTES, COLUMNS, REQUEST_KEYS, Attribute
+from dulcet.archive.identity import Identity
 from dulcet.archive.index import Kept
 from dulcet.errors import InstanceError
 from dulcet.part10.header import Header
@@ -16,7 +17,19 @@ from dulcet.services.periods import Period, read_date, read_datetime, read_time
 __all__ = ["Record", "comparable"]
 
 READERS: Final[dict[str, Callable[[str], Period | None]]] = {"DA": read_date, "TM": read_time, "DT": read_datetime}
-ROWS: Final = tuple(tuple((attribute, attribute.tag, attribute.temporal) for attribute in level) for level in COLUMNS)
+IDENTIFYING: Final = {
+    "SOPClassUID": "sop_class_uid",
+    "SOPInstanceUID": "sop_instance_uid",
+    "StudyInstanceUID": "study_instance_uid",
+    "SeriesInstanceUID": "series_instance_uid",
+}
+"""Attributes whose values are those of the identity that was checked, whatever else the header could be read as."""
+ROWS: Final = tuple(
+    tuple(
+        (attribute, attribute.tag, attribute.temporal, IDENTIFYING.get(attribute.keyword)) for attribute in level
+    )
+    for level in COLUMNS
+)
 MAX_TEXT: Final = 10240
 """Characters of a value: LT has at most this many (PS3.5 Table 6.2-1)."""
 
@@ -25,10 +38,9 @@ MAX_TEXT: Final = 10240
 class Record:
     """One instance for the index."""
 
+    identity: Identity
     kept: Kept
     header: Header
-    study_instance_uid: str
-    series_instance_uid: str
     received: float
     """Seconds since 1970."""
     source: str = ""
@@ -42,7 +54,10 @@ class Record:
         """The values of `COLUMNS[level]`, each date and time followed by the number it compares as."""
         found: list[str | int | None] = []
         header, sequences = self.header.values, self.header.sequences
-        for attribute, tag, temporal in ROWS[level]:
+        for attribute, tag, temporal, identifying in ROWS[level]:
+            if identifying is not None:
+                found.append(getattr(self.identity, identifying))
+                continue
             # Most attributes are absent from most instances.
             text = self.text(attribute) if tag in header or tag in sequences else ""
             found.append(text)

@@ -109,6 +109,26 @@ class SqliteIndex:
         with self._transaction():
             self._writer.add(records)
 
+    def add_each(self, records: Sequence[Record]) -> list[Exception | None]:
+        """Index each by itself, in one transaction, durable on return: what kept each from it, None for those that are
+        in.
+        """
+        found: list[Exception | None] = []
+        with self._transaction() as connection:
+            for record in records:
+                connection.execute("SAVEPOINT one")
+                try:
+                    self._writer.add([record])
+                    found.append(None)
+                except Exception as error:
+                    if not connection.in_transaction:
+                        raise  # SQLite has taken everything back, as it does when the disk is full
+                    connection.execute("ROLLBACK TO one")
+                    self._writer.forget()
+                    found.append(_trouble(error) if isinstance(error, sqlite3.Error) else error)
+                connection.execute("RELEASE one")
+        return found
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A write transaction of this thread's own; rolled back on any error."""
@@ -384,8 +404,10 @@ def _troubles() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in DAMAGED:
-            raise IndexDamaged(f"the index is damaged ({error}); make it anew with `dulcet index rebuild`") from error
-        raise IndexTrouble(
-            f"the index cannot be used: {error}", doubtful=code == sqlite3.SQLITE_IOERR
-        ) from error
+        raise _trouble(error, doubtful=code == sqlite3.SQLITE_IOERR) from error
+
+
+def _trouble(error: sqlite3.Error, *, doubtful: bool = False) -> IndexTrouble:
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED:
+        return IndexDamaged(f"the index is damaged ({error}); make it anew with `dulcet index rebuild`")
+    return IndexTrouble(f"the index cannot be used: {error}", doubtful=doubtful)

@@ -10,18 +10,18 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from dulcet.archive.attributes import WANTED
+from dulcet.archive.identity import identify
 from dulcet.archive.index import Index, Kept
-from dulcet.archive.objects import Objects
+from dulcet.archive.objects import Objects, key_of, mark_of
 from dulcet.archive.records import Record
-from dulcet.errors import InstanceError
+from dulcet.errors import InstanceError, ReceiveError
 from dulcet.log_codes import coded
-from dulcet.part10.file_meta import is_valid_uid
 from dulcet.part10.location import locate_path
 from dulcet.part10.scanner import scan
 from dulcet.part10.sources import FileSource
@@ -32,8 +32,6 @@ log: Final = logging.getLogger("dulcet.archive")
 
 AT_ONCE: Final = 500
 """Objects indexed in one transaction."""
-STUDY: Final = 0x0020000D
-SERIES: Final = 0x0020000E
 SOURCE: Final = 0x00020016
 PIECE: Final = 1 << 20
 
@@ -78,6 +76,8 @@ def _settle_one(
     """What one unfinished name stands for."""
     if path.stat().st_nlink < 2:
         swept.removed += 1
+        with suppress(InstanceError, OSError):  # most do not read
+            objects.tidy(key_of(read_object(path).identity))
         return
     try:
         record = read_object(path)
@@ -98,8 +98,8 @@ def _settle_one(
 
 def _key_of(path: Path, record: Record, objects: Objects) -> str | None:
     """The other name of a file."""
-    stem = f"{record.study_instance_uid}/{record.series_instance_uid}/{record.kept.sop_instance_uid}"
-    for key in (f"{stem}.dcm", f"{stem}~{record.kept.digest.hex()[:16]}.dcm"):
+    for mark in ("", mark_of(record.kept.digest)):
+        key = key_of(record.identity, mark)
         other = objects.path(key)
         if other.exists() and os.path.samefile(path, other):
             return key
@@ -136,10 +136,8 @@ def _add(found: list[tuple[str, Record]], index: Index) -> None:
     records: list[Record] = []
     seen: set[str] = set()
     for key, record in found:
-        kept, uid = record.kept, record.kept.sop_instance_uid
-        record.kept = Kept(
-            kept.sop_class_uid, uid, kept.transfer_syntax, key, kept.offset, kept.length, kept.digest
-        )
+        uid = record.identity.sop_instance_uid
+        record.kept = replace(record.kept, object=key)
         record.beside = uid in seen or bool(index.known(uid))
         seen.add(uid)
         records.append(record)
@@ -157,16 +155,16 @@ def read_object(path: Path) -> Record:
         for piece in _pieces(file.read):
             digest.update(piece)
         received = os.fstat(file.fileno()).st_mtime
-    study, series = header.uid(STUDY), header.uid(SERIES)
-    for uid in (location.sop_class_uid, location.sop_instance_uid, study, series):
-        if not is_valid_uid(uid):
-            raise InstanceError(f"{uid!a} is no UID", path)
+    try:
+        identity = identify(header, location.sop_class_uid, location.sop_instance_uid)
+    except ReceiveError as error:
+        raise InstanceError(str(error), path) from error
     kept = Kept(
-        location.sop_class_uid, location.sop_instance_uid, location.transfer_syntax, "", location.offset,
+        identity.sop_class_uid, identity.sop_instance_uid, location.transfer_syntax, "", location.offset,
         location.length, digest.digest(),
     )  # fmt: skip
     source = location.meta.get(SOURCE, b"").decode("latin-1").strip("\0 ")
-    return Record(kept, header, study, series, received, source)
+    return Record(identity, kept, header, received, source)
 
 
 def _pieces(read: Callable[[int], bytes]) -> Iterator[bytes]:

@@ -11,9 +11,9 @@ from dulcet import uids
 from dulcet.archive.attributes import IMAGE
 from dulcet.archive.index import Index
 from dulcet.archive.matching import Query
-from dulcet.archive.objects import SUFFIX, FileObjects
+from dulcet.archive.objects import FileObjects
 from dulcet.errors import DulcetError, InstanceError, NotDicom
-from dulcet.part10.location import locate
+from dulcet.part10.location import locate, locate_path
 from dulcet.part10.regular import open_regular
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Checked:
 
 
 def check(folder: Path, index: Index) -> Checked:
-    """Hold the index and the objects against each other; reads no object."""
+    """Hold the index and the objects against each other; reads no object but those that it has to ask for by name."""
     objects = FileObjects(folder, durable=False)
     found = Checked()
     rows = set()
@@ -50,9 +50,17 @@ def check(folder: Path, index: Index) -> Checked:
     for key in objects.listing():
         found.objects += 1
         if key not in rows:
-            uid = Path(key).name.removesuffix(SUFFIX).partition("~")[0]
-            found.without_row += all(kept.object != key for kept in index.known(uid))
+            found.without_row += not _has_row(objects.path(key), key, index)
     return found
+
+
+def _has_row(path: Path, key: str, index: Index) -> bool:
+    """Is it kept beside another one, or did its row come since?  What it is called does not tell its UID."""
+    try:
+        uid = locate_path(path).sop_instance_uid
+    except (InstanceError, OSError):
+        return False
+    return any(kept.object == key for kept in index.known(uid))
 
 
 def import_files(paths: Iterable[Path], ingest: Ingest) -> Iterator[tuple[Path, DulcetError | None]]:

@@ -95,10 +95,10 @@ class Writer:
             if record.beside:
                 self._add_beside(record)
                 continue
-            study = self._studies.get(record.study_instance_uid) or self._find_study(record)
+            study = self._studies.get(record.identity.study_instance_uid) or self._find_study(record)
             if study is None:
                 study = self._new_study(record, patients)
-            change = studies.setdefault(record.study_instance_uid, _Change())
+            change = studies.setdefault(record.identity.study_instance_uid, _Change())
             series_id = self._series_of(record, study, change, patients)
             if record.kept.sop_class_uid not in study.classes:
                 study.classes.add(record.kept.sop_class_uid)
@@ -115,12 +115,12 @@ class Writer:
     def _find_study(self, record: Record) -> _Study | None:
         row = self._connection.execute(
             "SELECT id, patient, ModalitiesInStudy, SOPClassesInStudy FROM study WHERE StudyInstanceUID = ?",
-            (record.study_instance_uid,),
+            (record.identity.study_instance_uid,),
         ).fetchone()
         if row is None:
             return None
         study = _Study(row[0], row[1], set(filter(None, row[2].split("\\"))), set(filter(None, row[3].split("\\"))))
-        self._studies[record.study_instance_uid] = study
+        self._studies[record.identity.study_instance_uid] = study
         return study
 
     def _new_study(self, record: Record, patients: dict[int, _Change]) -> _Study:
@@ -129,7 +129,7 @@ class Writer:
         id_ = self._insert(STUDY, [*values, patient, record.received])
         self._name(STUDY, id_, record)
         patients.setdefault(patient, _Change()).studies += 1
-        study = self._studies[record.study_instance_uid] = _Study(id_, patient, set(), set())
+        study = self._studies[record.identity.study_instance_uid] = _Study(id_, patient, set(), set())
         return study
 
     def _patient(self, record: Record) -> int:
@@ -145,7 +145,7 @@ class Writer:
         return id_
 
     def _series_of(self, record: Record, study: _Study, change: _Change, patients: dict[int, _Change]) -> int:
-        key = (study.id, record.series_instance_uid)
+        key = (study.id, record.identity.series_instance_uid)
         found = self._series.get(key)
         if found is not None:
             return found
@@ -252,10 +252,10 @@ class Writer:
     def _told(self, record: Record) -> dict[str, object]:
         """What the event of an arrival says: where it is, nothing of the patient."""
         return {
-            "sop_class_uid": record.kept.sop_class_uid,
-            "sop_instance_uid": record.kept.sop_instance_uid,
-            "study_instance_uid": record.study_instance_uid,
-            "series_instance_uid": record.series_instance_uid,
+            "sop_class_uid": record.identity.sop_class_uid,
+            "sop_instance_uid": record.identity.sop_instance_uid,
+            "study_instance_uid": record.identity.study_instance_uid,
+            "series_instance_uid": record.identity.series_instance_uid,
             "transfer_syntax": record.kept.transfer_syntax,
             "object": record.kept.object,
             "source": record.source,

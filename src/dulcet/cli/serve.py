@@ -36,6 +36,8 @@ log: Final = logging.getLogger("dulcet.archive")
 @option("--data", type=PATH, metavar="DIR", help="The folder that holds everything.")
 @option("--config", type=PATH, metavar="FILE", help="A TOML file; flags win.")
 @option("--allow-any", is_flag=True, help="Admit calling AE titles that no table lists.")
+@option("--promiscuous", is_flag=True, rare=True, help="Take storage classes that no table knows, private ones too.")
+@option("--strict", is_flag=True, rare=True, help="Refuse UIDs that PS3.5 does not allow.")
 @option(
     "--durability",
     type=click.Choice(("fsync", "none")),
@@ -61,6 +63,8 @@ def serve(
     data: Path | None,
     config: Path | None,
     allow_any: bool,
+    promiscuous: bool,
+    strict: bool,
     durability: str | None,
     drain: float | None,
     workers: int | None,
@@ -92,7 +96,7 @@ def serve(
         configuration = load(config) if config is not None else Configuration()
         if tls is not None and port is None and config is None:
             port = TLS_PORT
-        _override(configuration, aet, bind, port, data, allow_any, durability, drain, workers)
+        _override(configuration, aet, bind, port, data, allow_any, promiscuous, strict, durability, drain, workers)
         configuration = parse(render(configuration), "the command line")
         tls = tls_config(configuration, tls)
     except ConfigurationError as error:
@@ -217,6 +221,8 @@ def _override(
     port: int | None,
     data: Path | None,
     allow_any: bool,
+    promiscuous: bool,
+    strict: bool,
     durability: str | None,
     drain: float | None,
     workers: int | None,
@@ -228,6 +234,8 @@ def _override(
             setattr(server, name, value)
     server.data = server.data if data is None else str(data)
     server.allow_any = server.allow_any or allow_any
+    configuration.storage.private = configuration.storage.private or promiscuous
+    configuration.storage.strict = configuration.storage.strict or strict
     configuration.storage.durability = durability or configuration.storage.durability
 
 

@@ -30,7 +30,7 @@ from dulcet.services.acceptance import STORED_SYNTAXES, AcceptancePolicy
 from dulcet.services.extended import Extended
 from dulcet.services.identity import Verifier
 from dulcet.services.models import Verb, find_model
-from dulcet.services.sop_classes import classes_with, storage_classes
+from dulcet.services.sop_classes import classes_with, service_of, storage_classes
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.negotiation import check_ae_title
 from dulcet.upper_layer.pdu import AssociateRQ
@@ -54,6 +54,9 @@ MEMORY_LIMIT: Final = 64 * 1024 * 1024
 
 ALL: Final = "*"
 """A handler for every SOP class of its message that has none of its own."""
+
+UNKNOWN: Final = "?"
+"""A handler for the SOP classes that no table knows."""
 
 UNCOMPRESSED: Final = tuple(sorted(uids.UNCOMPRESSED))
 
@@ -140,13 +143,16 @@ class Node:
         """C-ECHO; answered with success unless a handler says otherwise."""
         return self._register(CommandField.C_ECHO_RQ, handler, (uids.VERIFICATION,))
 
-    def on_store(self, handler: Handler | None = None, *, classes: Iterable[str] | None = None) -> Any:
+    def on_store(
+        self, handler: Handler | None = None, *, classes: Iterable[str] | None = None, private: bool = False
+    ) -> Any:
         """C-STORE: `handler(request: StoreRequest)`, called once the data set is here whole.
 
-        `classes` are SOP classes, by default every storage class of the standard and of `register_private`.
+        `classes` are SOP classes, by default every storage class of the standard and of `register_private`; with
+        `private` those that no table knows as well, in the transfer syntaxes of storage.
         """
         chosen = tuple(storage_classes()) if classes is None else tuple(classes)
-        return self._decorator(CommandField.C_STORE_RQ, handler, chosen)
+        return self._decorator(CommandField.C_STORE_RQ, handler, (*chosen, *((UNKNOWN,) if private else ())))
 
     def on_find(self, handler: Handler | None = None, *, models: Iterable[str] = ("patient", "study")) -> Any:
         """C-FIND: `handler(request: FindRequest)` gives Datasets (pending FF00H), (status, Dataset) pairs, or a status.
@@ -195,6 +201,8 @@ class Node:
             handler = self._handlers.get((field, sop_class))
             if handler is not None:
                 return handler
+        if all(service_of(sop_class) is None for sop_class in sop_classes):
+            return self._handlers.get((field, UNKNOWN))
         return None
 
     @property
@@ -230,6 +238,8 @@ class Node:
         syntaxes: dict[str, Sequence[str]] = {}
         fields = {field for field, _ in self._handlers}
         for field, sop_class in self._handlers:
+            if sop_class == UNKNOWN:
+                continue
             classes = _every_class(field) if sop_class == ALL else (sop_class,)
             syntaxes |= dict.fromkeys(classes, STORED_SYNTAXES if field == CommandField.C_STORE_RQ else UNCOMPRESSED)
         if CommandField.C_GET_RQ in fields:
@@ -239,6 +249,7 @@ class Node:
             called=None if self.any_called else frozenset((self.ae_title,)),
             calling=self.calling,
             syntaxes=syntaxes,
+            unknown_class=STORED_SYNTAXES if (CommandField.C_STORE_RQ, UNKNOWN) in self._handlers else None,
             extended=self.extended,
             judge=self._judge,
             verifier=self._verifier,

@@ -10,7 +10,7 @@ from dulcet import uids
 from dulcet.config import AssociationConfig
 from dulcet.services.extended import Extended, agree
 from dulcet.services.identity import Verifier, verify
-from dulcet.services.sop_classes import storage_classes
+from dulcet.services.sop_classes import service_of, storage_classes
 from dulcet.upper_layer.items import UserItem
 from dulcet.upper_layer.negotiation import Offer, Window, check_reject
 from dulcet.upper_layer.pdu import AssociateRQ
@@ -39,6 +39,9 @@ class AcceptancePolicy:
     """SOP class UID -> transfer syntaxes, in our order; an empty sequence takes whatever is proposed."""
     any_class: Sequence[str] | None = None
     """The transfer syntaxes for classes that are not listed; None refuses them."""
+    unknown_class: Sequence[str] | None = None
+    """The transfer syntaxes for classes that are not listed and that no table knows: private storage classes, and those
+    that are newer than the table; None treats them as any other."""
     window: int = 8
     """Operations that a peer may have outstanding where it asks for several."""
     extended: Mapping[str, Extended] = field(default_factory=dict)
@@ -84,11 +87,16 @@ class AcceptancePolicy:
         if self.judge is not None and (rejection := self.judge(request)) is not None:
             check_reject(*rejection)
             return rejection
+        syntaxes = self.syntaxes
+        if self.unknown_class is not None:
+            strange = {context.abstract_syntax for context in request.presentation_contexts} - syntaxes.keys()
+            unknown = [uid for uid in sorted(strange) if service_of(uid) is None]
+            syntaxes = {**syntaxes, **dict.fromkeys(unknown, self.unknown_class)} if unknown else syntaxes
         return Offer(
             identity=identity,
             user_items=user_items,
             extended=agree(self.extended, {uid: item.information for uid, item in request.extended.items()}),
-            syntaxes=self.syntaxes,
+            syntaxes=syntaxes,
             any_class=self.any_class,
             order=config.transfer_syntax_order,
             maximum_length=config.maximum_length,

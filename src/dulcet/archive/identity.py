@@ -1,0 +1,89 @@
+"""Which instance a data set is: four UIDs, checked once; the same value goes to the row, the file's name, the answers.
+
+Rules: what a UID says is taken as it is, whether PS3.5 section 9.1 allows it or not, as long as it can be asked for and
+sent again; nothing is made up for a data set that does not say it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from dulcet.dimse.status import Status
+from dulcet.errors import ReceiveError
+from dulcet.part10.file_meta import is_valid_uid
+from dulcet.part10.header import Header
+
+__all__ = ["Identity", "identify"]
+
+SOP_CLASS: Final = 0x00080016
+SOP_INSTANCE: Final = 0x00080018
+STUDY: Final = 0x0020000D
+SERIES: Final = 0x0020000E
+UIDS: Final = (
+    (SOP_CLASS, "SOP Class UID"),
+    (SOP_INSTANCE, "SOP Instance UID"),
+    (STUDY, "Study Instance UID"),
+    (SERIES, "Series Instance UID"),
+)
+TAKEN: Final = re.compile(r"(?!\.+$)[^\\*?/\x00-\x1f\x7f-\xff]+")
+"""A UID that is none, and can be asked for all the same: visible ASCII without what separates values (a backslash),
+stands for other text in a query (`*`, `?`) or leads elsewhere as a file's name (`/`, dots alone)."""
+SENDABLE: Final = 64
+"""Characters of a SOP Instance UID: a command set takes no more (PS3.7 annex E), so it could not be sent again."""
+LONGEST: Final = 1024
+"""Characters of a Study or Series Instance UID; old devices write 65 to about 100."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a data set says it is, and what is kept, found and sent under these UIDs."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+
+    def odd(self) -> list[str]:
+        """The names of those that PS3.5 section 9.1 does not allow."""
+        values = (self.sop_class_uid, self.sop_instance_uid, self.study_instance_uid, self.series_instance_uid)
+        return [name for (_, name), value in zip(UIDS, values) if not is_valid_uid(value, strict=True)]
+
+
+def identify(header: Header, sop_class_uid: str, sop_instance_uid: str, *, strict: bool = False) -> Identity:
+    """The identity of a data set that was announced with this class and instance.
+
+    ReceiveError, its comment and tag for the peer: A900H when the data set says another class or instance than was
+    announced; C000H when a UID is absent, empty, or cannot be asked for or sent again, under `strict` one that PS3.5
+    section 9.1 does not allow.
+    """
+    values = [header.uid(tag) for tag, _ in UIDS]
+    for (tag, name), value, announced in zip(UIDS, values, (sop_class_uid, sop_instance_uid)):
+        if value and value != announced:
+            comment = f"{name} of the data set is not that of the request"
+            message = f"{name} {_shown(value)} in the data set, {_shown(announced)} in the request"
+            raise ReceiveError(message, Status.DATA_SET_MISMATCH, comment=comment, offending=(tag,))
+    for (tag, name), value in zip(UIDS, values):
+        if not value:
+            _refuse(tag, name, value, "the data set has none")
+        if is_valid_uid(value, strict=strict):
+            continue
+        if strict or tag == SOP_CLASS:
+            _refuse(tag, name, value, "not a UID (PS3.5 9.1)")
+        longest = SENDABLE if tag == SOP_INSTANCE else LONGEST
+        if len(value) > longest:
+            _refuse(tag, name, value, f"more than {longest} characters")
+        if TAKEN.fullmatch(value) is None:
+            _refuse(tag, name, value, "several values" if "\\" in value else "characters that no UID has")
+    return Identity(*values)
+
+
+def _refuse(tag: int, name: str, value: str, why: str) -> NoReturn:
+    shown = f" (it is {_shown(value)})" if value else ""
+    raise ReceiveError(f"{name}: {why}{shown}", Status.CANNOT_UNDERSTAND, comment=f"{name}: {why}", offending=(tag,))
+
+
+def _shown(value: str) -> str:
+    """A UID for the log, where it is not without an end."""
+    return ascii(value) if len(value) <= LONGEST else f"{value[:64]!a} and {len(value) - 64} characters more"
