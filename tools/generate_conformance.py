@@ -298,7 +298,8 @@ def archive() -> Iterator[str]:
     yield from (
         f"**Retrieve.** C-MOVE goes to AE titles of the configuration, over up to {limits.move_associations} associations in",
         "parallel; unknown ones get A801H. Contexts are proposed from the objects, one for each pair of class and syntax; objects",
-        "travel as they lie, or converted between the uncompressed syntaxes. Pending responses carry the counts.",
+        "travel as they lie, or converted between the uncompressed syntaxes. Pending responses carry the counts. An instance whose",
+        "class or syntax the receiver did not accept is a failed sub-operation; the Error Comment names the class.",
         "",
         *table(
             ("status of C-MOVE and C-GET", "when"),
@@ -309,7 +310,7 @@ def archive() -> Iterator[str]:
                 ("A702H", "all failed"),
                 ("A801H", "C-MOVE: the destination is not known"),
                 ("A900H", "the identifier does not fit the model"),
-                ("FE00H", "cancelled"),
+                ("FE00H", "cancelled, within 0.2 s; what was under way and is not answered counts as failed, and is named"),
                 ("0124H", "this AE title may not retrieve"),
             ),
         ),

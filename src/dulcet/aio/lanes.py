@@ -42,13 +42,17 @@ class _InFlight:
 class Todo:
     """Instances still to be sent, each taken once, by as many tasks as there are."""
 
-    def __init__(self, instances: Iterable[Instance]) -> None:
+    def __init__(self, instances: Iterable[Instance], begun: list[str] | None = None) -> None:
         self._waiting = deque(instances)
+        self.begun: list[str] = [] if begun is None else begun
+        """SOP Instance UIDs of the C-STORE-RQs that were made."""
+        self.stopped: bool = False
+        """True when nothing more is to be begun: it is empty then."""
         self.more: Callable[[Todo, bool], Awaitable[bool]] | None = None
         """Adds what else can travel with these, once all of them are taken; see `refill`."""
 
     def __iter__(self) -> Iterator[Instance]:
-        while self._waiting:
+        while self:
             yield self._waiting.popleft()
 
     def take(self) -> Instance:
@@ -57,7 +61,7 @@ class Todo:
 
     async def refill(self, *, wait: bool) -> bool:
         """Add what follows these; False when nothing will.  Without `wait`, only what is there already."""
-        return self.more is not None and await self.more(self, wait)
+        return not self.stopped and self.more is not None and await self.more(self, wait) and not self.stopped
 
     def add(self, instance: Instance) -> None:
         self._waiting.append(instance)
@@ -66,7 +70,7 @@ class Todo:
         self._waiting.extendleft(reversed(instances))
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return 0 if self.stopped else len(self._waiting)
 
 
 class Results:
@@ -75,11 +79,15 @@ class Results:
     def __init__(self) -> None:
         self._sent: deque[Sent] = deque()
         self._changed = asyncio.Event()
+        self.unwanted: bool = False
+        """True when nobody takes them any more."""
 
     async def put(self, sent: Sent) -> None:
+        if self.unwanted:
+            return
         self._sent.append(sent)
         self._changed.set()
-        while len(self._sent) > UNSEEN:
+        while len(self._sent) > UNSEEN and not self.unwanted:
             self._changed.clear()
             await self._changed.wait()
 
@@ -145,6 +153,10 @@ class Lane:
                     else:  # another operation of the caller's is under way
                         await association._place()
                         break
+                if todo.stopped:  # while this one waited for its place in the window
+                    instance.close()
+                    self._unsent = None
+                    break
                 operation = self._core.store(
                     context,
                     instance.sop_class_uid,
@@ -163,6 +175,7 @@ class Lane:
             else:
                 self._flights[operation] = _InFlight(instance, syntax, len(data))
                 self._unsent = None
+                todo.begun.append(instance.sop_instance_uid)
                 # Small requests leave together, half a window of them at most: the peer has the other half meanwhile.
                 queued, bytes_queued = queued + 1, bytes_queued + len(data)
                 waits = not (self._core.invocable or self._mailbox.has_responses)
@@ -200,6 +213,14 @@ class Lane:
         self._flights.clear()
         if self._unsent is not None:
             self._unsent.close()
+
+    def forget(self) -> None:
+        """The same where the association goes on, and answers may never come: they are taken quietly."""
+        for operation, flight in self._flights.items():
+            self._core.forget(operation)
+            self.association._let_go(operation, flight.instance)
+        self._flights.clear()
+        self.association._grant()
 
     def abandon(self, error: DulcetError) -> tuple[list[Sent], list[Instance]]:
         """After the association was lost: what counts as failed, and what can go over another one.

@@ -33,7 +33,7 @@ from dulcet.errors import AssociationAborted, DimseTimeout, DulcetError, Receive
 from dulcet.io.instances import Instance
 from dulcet.log_codes import coded
 from dulcet.services.endings import ENDINGS
-from dulcet.services.incoming import log_refusal
+from dulcet.services.incoming import log_refusal, log_stray
 from dulcet.services.invocations import Invocation
 from dulcet.services.results import Response
 from dulcet.upper_layer.address import Address
@@ -327,11 +327,13 @@ class Operations(Channel):
             self._accepted = True
             _wake(self._waiting)
         elif kind is StrayResponse:
-            log.warning("%s: %s answers no request of ours", self.peer, event.command.name, extra=coded("DUL204"))
+            log_stray(event, self.peer)
         elif kind is RequestRefused:
             log_refusal(event, self.peer)
         elif kind is CancelReceived:
             log.debug("%s: C-CANCEL for message %d", self.peer, event.message_id)
+            if event.request is not None and event.request.owner.on_cancel is not None:
+                event.request.owner.on_cancel()
 
 
 def _begun(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -26,6 +26,7 @@ from dulcet.io.pixels import decompressible
 from dulcet.io.train import FileFailed
 from dulcet.services.proposals import plan_takeover
 from dulcet.services.results import Sent
+from dulcet.services.suboperations import FINISH, GRACE, unanswered
 from dulcet.upper_layer.address import Address
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ __all__ = ["Sending", "StoreMany"]
 
 FRUITLESS: Final = 3
 """Associations in a row that get nothing across before the rest is given up; one may fall over one bad instance."""
+CLOCK: Final = 0.01
+"""Seconds by which a timer of the loop may be early."""
 
 
 class StoreMany:
@@ -71,6 +74,10 @@ class StoreMany:
         """Why the last association was given up, and with it what is still to be sent."""
         self._results = Results()
         self._upcoming = Upcoming((), self._results)
+        self._todo: Todo | None = None
+        self._stopping = asyncio.Event()
+        self.begun: list[str] = []
+        """SOP Instance UIDs of the C-STORE-RQs that were made, each as often as it was sent."""
 
     def run(self, what: Iterable[InstanceSource] | AsyncIterable[InstanceSource]) -> Sending:
         """One `Sent` for each; raises what `associate` raises when the very first association cannot be made."""
@@ -82,7 +89,7 @@ class StoreMany:
         try:
             if self._given is not None:
                 self._given.association._check_usable()
-            while batch := await upcoming.batch():
+            while not self._stopping.is_set() and (batch := await upcoming.batch()):
                 await self._send(batch)
         except asyncio.CancelledError:
             await self._close(abort=False)
@@ -95,6 +102,18 @@ class StoreMany:
         finally:
             await upcoming.close()
             self._results.wake()
+
+    def stop(self) -> None:
+        """Begin nothing more; the task ends once what is under way was answered, and the associations are released."""
+        self._stopping.set()
+        if self._todo is not None:
+            self._todo.stopped = True
+
+    def _planned(self, instances: Iterable[Instance]) -> Todo:
+        """A list to send from, which `stop` knows."""
+        self._todo = Todo(instances, self.begun)
+        self._todo.stopped = self._stopping.is_set()
+        return self._todo
 
     async def _run(self, lane: Lane, todo: Todo) -> None:
         """Send these, and over an only association what follows them as well."""
@@ -114,12 +133,16 @@ class StoreMany:
         for proposals in self._plan(waiting):
             classes = {proposal.abstract_syntax for proposal in proposals}
             pairs = [pair for pair in waiting if pair[0] in classes]
-            todo = Todo([instance for pair in pairs for instance in waiting.pop(pair)])
+            todo = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
+            if self._stopping.is_set():
+                return
             count = min(self.associations, len(todo))
             standing = await self._make_room(pairs)
             try:
                 lanes = standing or [await self._open(proposals)]
             except LOST as error:
+                if self._stopping.is_set():
+                    return
                 if not self._opened and self._given is None:
                     raise
                 self._failure = error
@@ -149,7 +172,7 @@ class StoreMany:
         for lane in [*([self._given] if self._given is not None else []), *self._lanes]:
             # Where no other association can be made, this one may have to convert, or say why not.
             pairs = [pair for pair in waiting if self.address is None or lane.carries(pair)]
-            todo = Todo([instance for pair in pairs for instance in waiting.pop(pair)])
+            todo = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
             try:
                 await self._run(lane, todo)
             except LOST as error:
@@ -214,9 +237,14 @@ class StoreMany:
 
     async def _open(self, proposals: Sequence[Proposal]) -> Lane:
         assert self.address is not None
+        if self._stopping.is_set():
+            raise AssociationError("nothing more is to be sent")
         association = await associate(
             self.address, calling_ae_title=self.calling_ae_title, contexts=proposals, config=self.config
         )
+        if self._stopping.is_set():
+            await association.release()
+            raise AssociationError("nothing more is to be sent")
         lane = Lane(association, self.originator, proposals)
         self._opened = True
         self._lanes.append(lane)
@@ -247,6 +275,11 @@ class StoreMany:
         if self._given is not None:
             self._given.leave()
 
+    def forget(self) -> None:
+        """The same after a cancel: the association that was given goes on."""
+        if self._given is not None:
+            self._given.forget()
+
     async def _close(self, abort: bool) -> None:
         """Release our own associations; those with something unanswered, after an early end, are aborted."""
         lanes, self._lanes = self._lanes, []
@@ -275,6 +308,8 @@ class Sending(AsyncIterator[Sent]):
         self._what = what
         self._task: asyncio.Task[None] | None = None
         self._over = False
+        self._deadline: float | None = None
+        self._given: list[str] = []
 
     def __aiter__(self) -> Self:
         return self
@@ -287,22 +322,48 @@ class Sending(AsyncIterator[Sent]):
             self._task.add_done_callback(_look_at_end)
         task, results = self._task, self._job._results
         try:
-            while True:
-                if task.done() and not results._sent:
-                    break
+            while not (task.done() or results.unwanted) or results._sent:
                 if (sent := await results.get()) is not None:
+                    self._given.append(sent.sop_instance_uid)
                     return sent
+                self._look_at_clock()
         except BaseException:
             self.leave()
             raise
         self._over = True
-        task.result()
+        if not results.unwanted:
+            task.result()
         raise StopAsyncIteration
+
+    def cancel(self) -> None:
+        """Begin nothing more; it ends soon, whatever the peer does; what has no answer then is given as failed."""
+        if self._deadline is None:
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.time() + GRACE
+            self._job.stop()
+            loop.call_later(GRACE, self._job._results.wake)
+
+    def _look_at_clock(self) -> None:
+        task, results = self._task, self._job._results
+        if self._deadline is None or task is None or task.done() or results._sent:
+            return
+        loop = task.get_loop()
+        if loop.time() >= self._deadline - CLOCK:
+            results._sent.extend(unanswered(self._job.begun, self._given))
+            results.unwanted = True
+            results.wake()
+            if self._job.address is None:
+                self._job.forget()
+                task.cancel()
+            else:
+                loop.call_later(FINISH, task.cancel)
 
     def leave(self) -> None:
         """Send no more, and wait for nothing."""
         if not self._over:
             self._over = True
+            if self._job._results.unwanted:
+                return  # it ends by itself
             if self._task is not None and not self._task.done():
                 self._job.leave()
                 self._task.cancel()
@@ -310,7 +371,14 @@ class Sending(AsyncIterator[Sent]):
     async def aclose(self) -> None:
         """Leave, and wait until the associations are closed."""
         self.leave()
-        if self._task is not None:
+        if self._task is not None and not self._job._results.unwanted:
+            await asyncio.wait([self._task])
+
+    async def end(self) -> None:
+        """Leave, and wait until the associations are closed, after a cancel as well."""
+        self.leave()
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
             await asyncio.wait([self._task])
 
     def __del__(self) -> None:

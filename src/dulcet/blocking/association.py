@@ -34,7 +34,7 @@ from dulcet.services import invocations
 from dulcet.services.endings import ENDINGS
 from dulcet.services.extended import Extended
 from dulcet.services.identity import check_confirmed
-from dulcet.services.incoming import log_refusal
+from dulcet.services.incoming import log_refusal, log_stray
 from dulcet.services.invocations import Invocation
 from dulcet.services.proposals import association_request
 from dulcet.services.results import Response, Retrieved, Sent
@@ -494,11 +494,13 @@ class Association(Channel):
         elif type(event) is ResponseReceived:
             self._inbox.setdefault(event.operation, deque()).append(event)
         elif isinstance(event, StrayResponse):
-            log.warning("%s: %s answers no request of ours", self.peer, event.command.name, extra=coded("DUL204"))
+            log_stray(event, self.peer)
         elif isinstance(event, RequestRefused):
             log_refusal(event, self.peer)
         elif isinstance(event, CancelReceived):
             log.debug("%s: C-CANCEL for message %d", self.peer, event.message_id)
+            if event.request is not None and event.request.owner is not None:
+                event.request.owner()
 
     def _serve(self, request: IncomingRequest) -> None:
         """A request in the middle of our own operation: to the handler, to `requests()` later, or refused."""

@@ -188,6 +188,23 @@ class Channel(Negotiated):
                     self._reporter.report(core, self, time.monotonic())
                 return event
 
+    def _event_by(self, deadline: float) -> AssociationEvent | None:
+        """The next event that does not end the association, if it comes in time; what is here already does."""
+        core = self._core
+        while True:
+            with self._lock:
+                event = core.next_event()
+            if event is NEED_DATA or event is PAUSED:
+                if core.closed:
+                    self._check_usable()
+                    self._ended(Closed(expected=True))
+                if not self._exchange(deadline):
+                    return None
+            elif type(event) in ENDINGS:
+                self._ended(event)
+            else:
+                return event
+
     def _catch_up(self) -> None:
         """Deal with what came while nobody looked; raises when the association ended meanwhile."""
         self._exchange(time.monotonic())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from dulcet.blocking.association import Association
-from dulcet.dimse.events import ResponseReceived
+from dulcet.dimse.events import AssociationEvent, ResponseReceived
 from dulcet.dimse.operations import Operation
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceError, PeerUnreachable
@@ -44,6 +44,8 @@ class Todo:
         self.more: Callable[[], Instance | None] | None = None
         """Gives what else can travel with these, once all of them are taken; None for no more."""
         self.stopped = False
+        self.begun: list[str] = []
+        """SOP Instance UIDs of the C-STORE-RQs that were made."""
         self.opening = 0
         """Associations on their way that are to take from here."""
         self.over = False
@@ -75,8 +77,11 @@ class Lane:
         association: Association,
         originator: tuple[str, int] | None = None,
         proposals: Iterable[Proposal] = (),
+        until: Callable[[], float | None] | None = None,
     ) -> None:
+        """`until` says when answers are no longer waited for, in monotonic time; None while they are."""
         self.association = association
+        self.until = until
         self.originator = originator
         self.asked = proposed_as_is(proposals)
         self.delivered = 0
@@ -105,12 +110,12 @@ class Lane:
         """True when instances of this class and syntax can travel here as they are, or nowhere else either."""
         return self.association.is_established and (pair in self.asked or self._core.context_for(*pair) is not None)
 
-    def run(self, instances: Iterable[Instance], priority: int) -> Iterator[Sent]:
+    def run(self, todo: Todo, priority: int) -> Iterator[Sent]:
         """Send each, as many at once as the window allows; raises when the association is lost."""
         core, association = self._core, self.association
         half = (core.window.invoked or core.config.limits.unanswered) // 2
         queued = bytes_queued = 0
-        for instance in instances:
+        for instance in todo:
             self._unsent = instance
             association._check_usable()
             while not core.can_invoke():
@@ -118,6 +123,8 @@ class Lane:
                     yield self._collect()
                 else:  # another operation of the caller's is under way
                     association._set_aside(association._next_event())
+            if todo.stopped:  # while this one waited for its place in the window
+                break
             flight = _InFlight(self, instance, instance.transfer_syntax, 0)
             try:
                 _, flight.transfer_syntax, flight.size = association._start_store(
@@ -129,6 +136,7 @@ class Lane:
                 yield failed_by(instance, error)
                 continue
             self._unsent = None
+            todo.begun.append(instance.sop_instance_uid)
             # Small requests leave together, half a window of them at most: the peer has the other half meanwhile.
             # Waiting for an answer sends what is left.
             queued, bytes_queued = queued + 1, bytes_queued + flight.size
@@ -142,7 +150,9 @@ class Lane:
         """The next answer."""
         association = self.association
         while True:
-            event = self._kept() or association._next_event()
+            event = self._kept() or self._awaited()
+            if event is None:
+                return self._given_up()
             if type(event) is not ResponseReceived or not self._is_mine(event.operation):
                 association._set_aside(event)
                 continue
@@ -165,6 +175,22 @@ class Lane:
                 flight.transfer_syntax,
                 flight.size,
             )
+
+    def _awaited(self) -> AssociationEvent | None:
+        """The next event; None when answers are no longer waited for."""
+        until = None if self.until is None else self.until()
+        return self.association._next_event() if until is None else self.association._event_by(until)
+
+    def _given_up(self) -> Sent:
+        """What is not waited for: it failed, though it may have arrived.  What comes of it is taken quietly."""
+        operation, flight = self.flights[0]
+        try:
+            if not operation.departed:
+                self.association._flush_all()
+        finally:
+            flight.instance.close()
+        self._core.forget(operation)
+        return failed_by(flight.instance, DimseTimeout("cancelled before it was answered"))
 
     def _kept(self) -> ResponseReceived | None:
         """An answer that came while a request of the peer's was served in between."""

@@ -117,7 +117,7 @@ class IncomingRequest(Incoming):
             else:
                 core.respond(self._request, self._response(status, data is not None, elements), data)
             association._flush_answers()
-        if self._deferred:
+        if self._deferred and (self.answered or core.has_output or association._transport.has_unsent):
             association._transport.wake()
         if not self.answered:
             association._await_room(here=not self._deferred)

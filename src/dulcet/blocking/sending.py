@@ -12,7 +12,7 @@ import functools
 import queue
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -55,8 +55,12 @@ class StoreMany:
         priority: int = MEDIUM,
         originator: tuple[str, int] | None = None,
         given: Association | None = None,
+        until: Callable[[], float | None] | None = None,
     ) -> None:
-        """Without an `address` everything goes over the `given` association, as it does for an acceptor."""
+        """Without an `address` everything goes over the `given` association, as it does for an acceptor.
+
+        `until` says when answers on that one are no longer waited for, in monotonic time; None while they are.
+        """
         if associations < 1:
             raise ValueError(f"associations is {associations}: at least 1")
         if address is None and associations > 1:
@@ -68,12 +72,15 @@ class StoreMany:
         self.associations = associations
         self.priority = priority
         self.originator = originator
-        self._given = Lane(given) if given is not None else None
+        self._given = Lane(given, originator, until=until) if given is not None else None
         self._lanes: list[Lane] = []
         self._lock = threading.Lock()
         self._opened = False
         self._late: list[threading.Thread] = []
         self._stopping = threading.Event()
+        self._interrupted = False
+        self._todo: Todo | None = None
+        self._before: list[str] = []
         self._failure: DulcetError | None = None
         """Why the last association was given up, and with it what is still to be sent."""
         self._upcoming = Upcoming(())
@@ -85,14 +92,15 @@ class StoreMany:
         upcoming = self._upcoming = Upcoming(what, ahead=self.associations == 1)
         abort = True
         try:
-            while True:
+            while not self._stopping.is_set():
                 batch = upcoming.batch()
                 yield from upcoming.unsendable()
                 if batch:
                     yield from self._send(batch)
                 elif upcoming.ended:
                     break
-            upcoming.check()
+            if not self._stopping.is_set():
+                upcoming.check()
             abort = False
         except GeneratorExit:
             self._stopping.set()
@@ -100,6 +108,40 @@ class StoreMany:
             raise
         finally:
             self._close(abort)
+
+    # ------------------------------------------------------------------ an early end, from any thread
+
+    @property
+    def begun(self) -> list[str]:
+        """SOP Instance UIDs of the C-STORE-RQs that were made, each as often as it was sent."""
+        todo = self._todo
+        return [*self._before, *(todo.begun if todo is not None else ())]
+
+    def stop(self) -> None:
+        """Begin nothing more; `run` ends once what is under way was answered, and the associations are released."""
+        self._stopping.set()
+        if self._todo is not None:
+            self._todo.stopped = True
+
+    def interrupt(self) -> None:
+        """End at once: abort the associations, and fail what is under way."""
+        self._interrupted = True
+        self.stop()
+        with self._lock:
+            lanes = list(self._lanes)
+        for lane in lanes:
+            lane.association.interrupt()
+
+    def _planned(self, instances: Iterable[Instance]) -> Todo:
+        """A list to send from, which `stop` knows."""
+        before, todo = self._todo, Todo(instances)
+        if before is not None:
+            self._before += before.begun
+        self._todo = todo
+        todo.stopped = self._stopping.is_set()
+        return todo
+
+    # ------------------------------------------------------------------ sending
 
     def _running(self, lane: Lane, todo: Todo) -> Iterator[Sent]:
         """Send these, and over an only association what follows them as well."""
@@ -121,12 +163,16 @@ class StoreMany:
         for proposals in self._plan(waiting):
             classes = {proposal.abstract_syntax for proposal in proposals}
             pairs = [pair for pair in waiting if pair[0] in classes]
-            todo = Todo(instance for pair in pairs for instance in waiting.pop(pair))
+            todo = self._planned(instance for pair in pairs for instance in waiting.pop(pair))
+            if self._stopping.is_set():
+                return
             count = min(self.associations, len(todo))
             standing = self._make_room(pairs)
             try:
                 lanes = standing or [self._open(proposals, todo)]
             except LOST as error:
+                if self._stopping.is_set():
+                    return
                 if not self._opened and self._given is None:
                     raise
                 self._failure = error
@@ -156,7 +202,7 @@ class StoreMany:
         for lane in [*([self._given] if self._given is not None else []), *self._lanes]:
             # Where no other association can be made, this one may have to convert, or say why not.
             pairs = [pair for pair in waiting if self.address is None or lane.carries(pair)]
-            todo = Todo(instance for pair in pairs for instance in waiting.pop(pair))
+            todo = self._planned(instance for pair in pairs for instance in waiting.pop(pair))
             try:
                 lane.association._catch_up()  # what was idle for long may be gone
                 yield from self._running(lane, todo)
@@ -216,7 +262,7 @@ class StoreMany:
             for thread in threads:
                 thread.start()
             while running:
-                if not unanswered and self._is_over(todo, running):
+                if (not unanswered or self._stopping.is_set()) and self._is_over(todo, running):
                     # A peer that serves one association at a time answers the others once the first is released.
                     self._late += threads
                     threads, running = [], 0
@@ -231,7 +277,7 @@ class StoreMany:
                     yield result
         finally:
             if running:
-                self._interrupt(todo)
+                self.interrupt()
             deadline = time.monotonic() + LAST_WORD + 0.5
             for thread in threads:
                 if thread.ident is not None:
@@ -253,7 +299,7 @@ class StoreMany:
     def _open(self, proposals: Sequence[Proposal], todo: Todo) -> Lane:
         assert self.address is not None
         with self._lock:
-            if not todo:
+            if not todo or todo.stopped:
                 raise AssociationError("nothing is left to be sent")
             todo.opening += 1
         try:
@@ -271,7 +317,7 @@ class StoreMany:
                 self._opened = True
                 self._lanes.append(lane)
                 return lane
-        if todo.over:
+        if not self._interrupted:
             association.release()
         else:
             association.abort()
@@ -297,15 +343,6 @@ class StoreMany:
             self._lanes.remove(lane)
         with contextlib.suppress(DulcetError):
             lane.association.release()
-
-    def _interrupt(self, todo: Todo) -> None:
-        """Have the threads stop, and their peers told."""
-        todo.stopped = True
-        with self._lock:
-            self._stopping.set()
-            lanes = list(self._lanes)
-        for lane in lanes:
-            lane.association.interrupt()
 
     def _close(self, abort: bool) -> None:
         """Release our own associations; those with something unanswered, after an early end, are aborted."""

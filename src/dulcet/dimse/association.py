@@ -9,6 +9,7 @@ capped, that of a C-STORE-RQ surfaces in pieces; nothing is looked at past the r
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -42,6 +43,9 @@ __all__ = ["MAY_PEND", "PENDING", "Association"]
 UNSENT_ANSWERS: Final = 4096
 """A peer that goes on asking and takes no answers is cut off here, at about 2 MB: what queues for it is our memory."""
 
+LEFT: Final = 64
+"""Message ids of operations that were cancelled or left: what still comes for one of them is no stray."""
+
 
 class Association(Speaking):
     """Both roles of one association; a face feeds it bytes and time and pulls events and bytes."""
@@ -60,6 +64,7 @@ class Association(Speaking):
         """The peer's requests that await our final response, by message id."""
         self._by_class: dict[str, list[PresentationContext]] = {}
         self._last_id = 0
+        self._left: deque[int] = deque(maxlen=LEFT)
         self._held: RequestReceived | None = None
         # the message that is coming in
         self._context_id = 0
@@ -366,6 +371,8 @@ class Association(Speaking):
     def _response(self, command: Command, data: bytes | None) -> AssociationEvent:
         answered = command.message_id_being_responded_to
         operation = None if answered is None else self.outstanding.get(answered)
+        if operation is None and answered in self._left:
+            return StrayResponse(command, self._context_id, data, late=True)
         if (
             operation is None
             or command.field != operation.field | RESPONSE
@@ -378,8 +385,15 @@ class Association(Speaking):
         operation.size += len(data or b"")
         if is_final:
             del self.outstanding[operation.message_id]
+            if operation.cancelled:
+                self._left.append(operation.message_id)
             self._finished(command, operation.message_id, command.status or 0, False, operation.size)
         return ResponseReceived(operation, command, data, is_final)
+
+    def forget(self, operation: Operation) -> None:
+        """Nobody waits for it any more; a response that still comes is a late one, and its place is free."""
+        if self.outstanding.pop(operation.message_id, None) is not None:
+            self._left.append(operation.message_id)
 
     def _cancel_received(self, command: Command) -> AssociationEvent:
         message_id = command.message_id_being_responded_to or 0

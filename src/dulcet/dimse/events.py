@@ -79,6 +79,8 @@ class StrayResponse:
     command: Command
     context_id: int
     data: bytes | None
+    late: bool = False
+    """True where it answers one that we cancelled or no longer wait for: nothing is wrong with it."""
 
 
 AssociationEvent = (

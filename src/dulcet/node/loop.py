@@ -17,8 +17,9 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary, WeakSet
 
-from dulcet.aio.sending import StoreMany
+from dulcet.aio.sending import Sending, StoreMany
 from dulcet.aio.server import Server, serve
 from dulcet.aio.serving import report_in_turn
 from dulcet.aio.threads import handlers
@@ -104,6 +105,8 @@ class NodeServer(AbstractAsyncContextManager["NodeServer"]):
     async def stop(self, seconds: float = 2.0) -> bool:
         """No new associations; those that stand may end for `seconds`, then they are aborted; True when none had to."""
         clean = await self._server.stop(seconds)
+        for sending in list(_sendings.get(self.node, ())):
+            await sending.end()
         self.node._serving.discard(self)
         for companion in self.node.companions:
             await asyncio.to_thread(companion.stop, seconds)
@@ -169,7 +172,7 @@ async def _perform(node: Node, incoming: IncomingRequest, action: Action) -> Any
             job = StoreMany(
                 None, calling_ae_title=node.ae_title, config=node.config, priority=priority, given=association
             )
-            return job.run(items)
+            return _cancellable(node, incoming, job.run(items))
         case Forward(address, items, priority, originator, associations):
             job = StoreMany(
                 address,
@@ -179,8 +182,21 @@ async def _perform(node: Node, incoming: IncomingRequest, action: Action) -> Any
                 priority=priority,
                 originator=originator,
             )
-            return job.run(items)
+            return _cancellable(node, incoming, job.run(items))
     return None
+
+
+_sendings: Final[WeakKeyDictionary[Node, WeakSet[Sending]]] = WeakKeyDictionary()
+"""The sub-operations of retrieves that are under way; after a cancel they may be for some seconds."""
+
+
+def _cancellable(node: Node, incoming: IncomingRequest, sending: Sending) -> Sending:
+    """Sub-operations that end soon after a cancel, one that came already included."""
+    _sendings.setdefault(node, WeakSet()).add(sending)
+    incoming.on_cancel = sending.cancel
+    if incoming._request.cancelled:
+        sending.cancel()
+    return sending
 
 
 async def _call(function: Callable[..., Any], argument: Any) -> Any:

@@ -22,6 +22,7 @@ from dulcet.log_codes import coded
 from dulcet.node.actions import END, Action, Call, Close, Forward, Next, Receive, Respond, SendHere
 from dulcet.node.decoding import decode_strictly
 from dulcet.node.requests import EchoRequest, FindRequest, NormalizedRequest, RetrieveRequest, StoreRequest
+from dulcet.node.sources import AsyncSource, Source
 from dulcet.services.identifiers import encode_dataset
 from dulcet.services.refusals import Refused
 from dulcet.services.results import Sent
@@ -253,7 +254,7 @@ def _retrieve(node: Node, request: EchoRequest, handler: Any) -> Script:
         return
     items = _items(request, given)
     operations = SubOperations(len(items) if isinstance(items, Sized) else None)
-    source = _AsyncSource(request, items) if hasattr(items, "__anext__") else _Source(request, items)
+    source: Any = AsyncSource(request, items) if hasattr(items, "__anext__") else Source(request, items)
     priority = request.command.priority or 0
     if address is None:
         sending: Action = SendHere(source, priority)
@@ -265,65 +266,22 @@ def _retrieve(node: Node, request: EchoRequest, handler: Any) -> Script:
         lost = yield from _sub_operations(request, operations, results)
     except Exception:
         yield Close(results)
-        yield Close(source.items)
+        yield Close(source)
         raise
     yield Close(results)
-    yield Close(source.items)
+    yield Close(source)
     yield _last(request, operations, lost or source.failure)
-
-
-class _Source:
-    """What a handler gives to send: it ends early when the peer cancels, and what it raises is kept for later."""
-
-    def __init__(self, request: EchoRequest, items: Iterable[Any]) -> None:
-        self.items = iter(items)
-        self.failure: Exception | None = None
-        self._request = request
-
-    def __iter__(self) -> _Source:
-        return self
-
-    def __next__(self) -> Any:
-        if self._request.cancelled or self.failure is not None:
-            raise StopIteration
-        try:
-            return next(self.items)
-        except StopIteration:
-            raise
-        except Exception as error:
-            self.failure = error
-            raise StopIteration from None
-
-
-class _AsyncSource:
-    """The same of an async handler."""
-
-    def __init__(self, request: EchoRequest, items: AsyncIterator[Any]) -> None:
-        self.items = items
-        self.failure: Exception | None = None
-        self._request = request
-
-    def __aiter__(self) -> _AsyncSource:
-        return self
-
-    async def __anext__(self) -> Any:
-        if self._request.cancelled or self.failure is not None:
-            raise StopAsyncIteration
-        try:
-            return await anext(self.items)
-        except StopAsyncIteration:
-            raise
-        except Exception as error:
-            self.failure = error
-            raise StopAsyncIteration from None
 
 
 def _sub_operations(
     request: EchoRequest, operations: SubOperations, results: Any
 ) -> Generator[Action, Any, Exception | None]:
-    """Count each as it ends and tell the peer, until it cancels; what kept the rest from being sent, if anything."""
+    """Count each as it ends and tell the peer; what kept the rest from being sent, if anything.
+
+    After a cancel the face begins no more and ends this soon; what was under way is counted still, and not told of.
+    """
     peer, field = request.requestor.peer, request.command.field
-    while not request.cancelled:
+    while True:
         try:
             sent = yield Next(results)
         except Exception as error:
@@ -337,17 +295,17 @@ def _sub_operations(
         if sent is END:
             break
         assert isinstance(sent, Sent)
-        operations.count(sent)
+        operations.count(sent, cancelled=request.cancelled)
         if not sent.ok:
             log.warning("%s: sub-operation failed: %s", peer, sent.error or sent.status, extra=coded("DUL213"))
-        if operations.total is None or operations.remaining:
+        if not request.cancelled and (operations.total is None or operations.remaining):
             yield Respond(Status.PENDING, None, operations.pending())
     return None
 
 
 def _last(request: EchoRequest, operations: SubOperations, failure: Exception | None) -> Respond:
     """The final response of a C-GET or C-MOVE (PS3.4 C.4.2.1.5, C.4.3.1.4)."""
-    if request.cancelled and operations.remaining:
+    if request.cancelled and (operations.remaining or operations.cut):
         status, elements = operations.final(cancelled=True)
     elif failure is None:
         status, elements = operations.final()
@@ -363,6 +321,8 @@ def _last(request: EchoRequest, operations: SubOperations, failure: Exception | 
         operations.give_up()
         status, elements = operations.final()
         elements["ErrorComment"] = "the rest could not be sent, see the provider's log"
+    if operations.comment and (operations.failed or operations.cut):
+        elements.setdefault("ErrorComment", operations.comment)
     failed_list = operations.failed_list()
     return Respond(status, None if failed_list is None else _encoded(request, failed_list), elements)
 

@@ -1,8 +1,8 @@
 """A node on the blocking face: a thread for each association, which runs the scripts itself.
 
-Rules: with a window of 1 the association's own thread calls the handler, so a lone small object costs no hop; requests
-that may run at once go to threads of their association's own, so that no peer takes those of another, and their answers
-back through the association's lock; whatever happens, a request is answered while its association stands.
+Rules: with a window of 1 the association's own thread calls the handler, so a lone small object costs no hop; a C-MOVE
+and requests that may run at once go to threads of their association's own, so that no peer takes those of another, and
+their answers back through the association's lock; whatever happens, a request is answered while its association stands.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from dulcet.blocking.receiver import Receiver
 from dulcet.blocking.sending import StoreMany
@@ -25,8 +25,10 @@ from dulcet.errors import DulcetError, ReceiveError
 from dulcet.io.signals import Signals
 from dulcet.log_codes import coded
 from dulcet.node.actions import END, Action, Call, Close, Forward, Next, Receive, ReportHere, Respond, SendHere
+from dulcet.node.forwarding import Forwarding
 from dulcet.node.requests import EchoRequest, Requestor
 from dulcet.node.scripts import Script, answer
+from dulcet.services.suboperations import GRACE
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -91,6 +93,8 @@ class NodeThreads:
             pools = list(self._pools.values())
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
+        for forwarding in list(_forwardings.get(self.node, ())):
+            forwarding.end()
         for companion in self.node.companions:
             companion.stop(seconds)
         return clean
@@ -107,7 +111,8 @@ class NodeThreads:
 
     def _run(self, incoming: IncomingRequest) -> None:
         association = incoming.association
-        if association.window.performed == 1:
+        # A C-MOVE never runs here: while it waits for its destination, this thread hears a cancel.
+        if association.window.performed == 1 and incoming.field != CommandField.C_MOVE_RQ:
             run(self.node, incoming)
             return
         with self._lock:
@@ -197,10 +202,7 @@ def _perform(node: Node, incoming: IncomingRequest, action: Action) -> Any:
         case Receive(directory, limit):
             return incoming.save(directory) if directory is not None else _in_memory(incoming, limit)
         case SendHere(items, priority):
-            job = StoreMany(
-                None, calling_ae_title=node.ae_title, config=node.config, priority=priority, given=association
-            )
-            return job.run(_sync(items))
+            return _sent_here(node, incoming, _sync(items), priority)
         case Forward(address, items, priority, originator, associations):
             job = StoreMany(
                 address,
@@ -210,8 +212,39 @@ def _perform(node: Node, incoming: IncomingRequest, action: Action) -> Any:
                 priority=priority,
                 originator=originator,
             )
-            return job.run(_sync(items))
+            forwarding = Forwarding(job, _sync(items))
+            _forwardings.setdefault(node, WeakSet()).add(forwarding)
+            incoming._request.owner = forwarding.cancel
+            if incoming._request.cancelled:  # before anybody was there to hear of it
+                forwarding.cancel()
+            return forwarding
     return None
+
+
+_forwardings: Final[WeakKeyDictionary[Node, WeakSet[Forwarding]]] = WeakKeyDictionary()
+"""The sub-operations of C-MOVEs that are under way; after a cancel they may be for some seconds."""
+
+
+def _sent_here(node: Node, incoming: IncomingRequest, items: Iterable[Any], priority: int) -> Iterator[Any]:
+    """The sub-operations of a C-GET, on its own association, which this thread drives."""
+    deadline: list[float] = []
+
+    def cancel() -> None:
+        job.stop()
+        deadline.append(time.monotonic() + GRACE)
+
+    job = StoreMany(
+        None,
+        calling_ae_title=node.ae_title,
+        config=node.config,
+        priority=priority,
+        given=incoming.association,
+        until=lambda: deadline[0] if deadline else None,
+    )
+    incoming._request.owner = cancel
+    if incoming._request.cancelled:
+        cancel()
+    return job.run(items)
 
 
 def _in_memory(incoming: IncomingRequest, limit: int) -> bytes:

@@ -6,13 +6,13 @@ import logging
 from typing import Any, Final
 
 from dulcet.dimse.command import Command
-from dulcet.dimse.events import RequestRefused
+from dulcet.dimse.events import RequestRefused, StrayResponse
 from dulcet.dimse.messages import RESPONSE
 from dulcet.dimse.operations import Request
 from dulcet.dimse.status import Status
 from dulcet.log_codes import coded
 
-__all__ = ["Incoming", "log_refusal", "response_to"]
+__all__ = ["Incoming", "log_refusal", "log_stray", "response_to"]
 
 log: Final = logging.getLogger("dulcet.association")
 
@@ -21,6 +21,14 @@ def log_refusal(refused: RequestRefused, peer: str) -> None:
     """A line about a request that was answered before any handler saw it."""
     name, status = refused.request.command.name, Status(refused.status)
     log.warning("%s: refused %s, message %d: %s", peer, name, refused.request.message_id, status, extra=coded("DUL215"))
+
+
+def log_stray(stray: StrayResponse, peer: str) -> None:
+    """A line about a response that fits nothing; one that comes after a cancel is no fault of the peer's."""
+    if stray.late:
+        log.debug("%s: %s for an operation that was left", peer, stray.command.name)
+    else:
+        log.warning("%s: %s answers no request of ours", peer, stray.command.name, extra=coded("DUL204"))
 
 
 def response_to(request: Request, status: int, elements: dict[str, Any], *, has_data: bool = False) -> Command:
