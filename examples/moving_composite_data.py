@@ -9,7 +9,7 @@ import threading
 from pydicom import Dataset
 
 from dulcet import Status, uids
-from dulcet.toolkit import Associate, Net, shutdown, startup
+from dulcet.toolkit import Associate, Net, Priority, shutdown, startup
 
 CT, EXPLICIT = uids.CT_IMAGE_STORAGE, uids.EXPLICIT_VR_LITTLE_ENDIAN
 MOVE = uids.STUDY_ROOT_QUERY_RETRIEVE_INFORMATION_MODEL_MOVE
@@ -100,7 +100,7 @@ class BrokerB(Provider):
         self.source, self.peers = source, peers
         self.to_c, self.to_d = BrokerToC(self), BrokerToD(self)
 
-    def on_receive_c_move_request(self, presentation_id, message_id, class_uid, move_destination, *rest):
+    def on_receive_c_move_request(self, presentation_id, message_id, class_uid, priority, move_destination, *rest):
         self.asked, self.counters, self.failed_uids = message_id, {0: 0, 1: 0}, []
         if move_destination not in self.peers:
             self.send_c_move_response(1, message_id, MOVE, Status.MOVE_DESTINATION_UNKNOWN)
@@ -180,7 +180,7 @@ class AskerA(Net):
         self.send_associate_request(asking("B", "A", MOVE))
 
     def on_receive_associate_accept(self, associate):
-        number = self.send_c_move_request(1, 70, MOVE, self.destination, data_set=image(0))
+        number = self.send_c_move_request(1, 70, MOVE, Priority.MEDIUM, self.destination, image(0))
         STEPS.append(("A", "B", "C-MOVE-RQ", number))
 
     def on_receive_c_move_response(self, presentation_id, message_id, class_uid, status, *rest):

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from dulcet.toolkit.message_methods import MessageMethods
-from dulcet.toolkit.messages import ALL
+from dulcet.toolkit.messages import ALIASES, ALL
 
 TARGET = Path(__file__).resolve().parent.parent / "src" / "dulcet" / "toolkit" / "message_methods.pyi"
 
@@ -48,9 +48,10 @@ ALWAYS = ("presentation_id", "message_id", "priority", "status", "attributes", "
 def render() -> str:
     """The whole file."""
     lines = [HEADER]
-    for message in ALL:
+    long = {message.name: message for message in ALL}
+    for called, message in {**long, **{short: long[name] for short, name in ALIASES.items()}}.items():
         for prefix in ("send", "on_receive"):
-            name = f"{prefix}_{message.name}"
+            name = f"{prefix}_{called}"
             signature = inspect.signature(getattr(MessageMethods, name))
             parameters = []
             for parameter in list(signature.parameters.values())[1:]:

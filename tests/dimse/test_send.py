@@ -110,3 +110,37 @@ def test_a_peers_longer_pdu_is_held_against_what_our_own_pdu_announced() -> None
     pair.acceptor.receive(big)
     pair.run()
     assert pair.acceptor.core.connection.oversized_pdus == 0
+
+
+def test_an_answer_fits_a_request_that_waits_or_is_refused(pair: Pair) -> None:
+    """A second answer, an unknown message id, another context, another kind: each is said, and nothing is sent."""
+    pair.requestor.core.send(1, echo_rq(3))
+    pair.run()
+    core = pair.acceptor.core
+    for context_id, answer, why in (
+        (1, response(CommandField.C_ECHO_RQ, 99), "message id 99: no request of the peer waits"),
+        (1, response(CommandField.C_ECHO_RQ, None), "message id None: no request"),
+        (3, response(CommandField.C_ECHO_RQ, 3), "message id 3 came on presentation context 1, not 3"),
+        (1, response(CommandField.C_FIND_RQ, 3), "message id 3 is a C-ECHO-RQ, which a C-FIND-RSP does not answer"),
+        (99, response(CommandField.C_ECHO_RQ, 3), "presentation context 99 was not accepted"),
+    ):
+        with pytest.raises(LocalProtocolError, match=why):
+            core.respond_to(context_id, answer)
+    assert not core.has_output
+    assert core.owed(1, response(CommandField.C_ECHO_RQ, 3)) is core.performing[3]
+    core.respond_to(1, response(CommandField.C_ECHO_RQ, 3))
+    with pytest.raises(LocalProtocolError, match="or it was answered already; nothing was sent"):
+        core.respond_to(1, response(CommandField.C_ECHO_RQ, 3))
+    pair.run()
+    assert isinstance(only(pair.requestor), ResponseReceived)
+
+
+def test_a_response_on_another_context_than_its_request_leaves_there_and_answers_nothing(pair: Pair) -> None:
+    pair.requestor.core.send(1, echo_rq(3))
+    pair.run()
+    pair.acceptor.core.send(3, response(CommandField.C_ECHO_RQ, 3))
+    assert 3 in pair.acceptor.core.performing
+    pair.run()
+    stray = only(pair.requestor)
+    assert isinstance(stray, StrayResponse)
+    assert stray.context_id == 3

@@ -7,6 +7,7 @@ import random
 import pytest
 from tests.pairs import (
     CT,
+    FIND,
     GET,
     VERIFICATION,
     End,
@@ -27,9 +28,9 @@ from tests.pairs import (
 
 from dulcet.config import AssociationConfig, Limits
 from dulcet.dimse.association import UNSENT_ANSWERS
-from dulcet.dimse.events import RequestReceived, ResponseReceived
+from dulcet.dimse.events import CancelReceived, RequestReceived, ResponseReceived
 from dulcet.dimse.messages import CommandField
-from dulcet.dimse.operations import Request
+from dulcet.dimse.operations import Operation, Request
 from dulcet.errors import LocalProtocolError
 from dulcet.upper_layer.events import NEED_DATA, PAUSED, Aborted
 from dulcet.upper_layer.negotiation import Window
@@ -323,3 +324,127 @@ def test_an_operation_is_bound_to_its_context() -> None:
     first = core.invoke(context(core, VERIFICATION), echo_rq())
     assert first.context.abstract_syntax == VERIFICATION
     assert get(pair.requestor).context.abstract_syntax == GET
+
+
+# --- beyond the window --------------------------------------------------------------------------------------------
+
+
+def ask(end: End, number: int, field: int = CommandField.C_STORE_RQ, data: bytes = b"data") -> Operation:
+    """A request that waits for its turn."""
+    sop_class = {CommandField.C_STORE_RQ: CT, CommandField.C_FIND_RQ: FIND}[CommandField(field)]
+    command = request(field, sop_class, number, data_set=True)
+    return end.core.invoke(context(end.core, sop_class), command, data, owner=number, wait=True)
+
+
+def test_requests_beyond_the_window_leave_in_their_order_as_answers_come() -> None:
+    pair = made(invoked=2)
+    core = pair.requestor.core
+    operations = [ask(pair.requestor, number) for number in range(1, 8)]
+    assert list(core.outstanding) == [1, 2]
+    assert list(core.waiting) == [3, 4, 5, 6, 7]
+    pair.run()
+    assert [one.message_id for one in requests(pair.acceptor)] == [1, 2]
+    assert not operations[2].departed
+    pair.acceptor.core.respond_status(pair.acceptor.core.performing[2], 0)
+    pair.run()
+    assert answered(pair.requestor) == [2]
+    assert [one.message_id for one in requests(pair.acceptor)] == [3]
+    pair.acceptor.application = Provider()
+    for message_id in (1, 3):
+        pair.acceptor.core.respond_status(pair.acceptor.core.performing[message_id], 0)
+    pair.run()
+    assert answered(pair.requestor) == [1, 3, 4, 5, 6, 7]
+    assert not core.outstanding
+    assert not core.waiting
+    core.release()
+
+
+def test_a_message_id_is_taken_while_its_request_waits() -> None:
+    pair = made()
+    core = pair.requestor.core
+    ask(pair.requestor, 1)
+    ask(pair.requestor, 2)
+    with pytest.raises(LocalProtocolError, match="message id 2 is outstanding already"):
+        ask(pair.requestor, 2)
+    assert core.next_message_id() == 3
+    core._last_id = 1
+    assert core.next_message_id() == 3
+
+
+def test_a_release_with_requests_that_wait_is_refused_and_sends_nothing() -> None:
+    pair = made()
+    core = pair.requestor.core
+    for number in (1, 2, 3):
+        ask(pair.requestor, number)
+    pair.run()
+    with pytest.raises(LocalProtocolError, match="release with 3 unanswered operations"):
+        core.release()
+    assert not core.has_output
+
+
+def test_no_release_comes_between_an_answer_and_the_next_request() -> None:
+    pair = made()
+    ask(pair.requestor, 1)
+    ask(pair.requestor, 2)
+    pair.run()
+    pair.acceptor.core.respond_status(pair.acceptor.core.performing[1], 0)
+    pair.run()
+    assert answered(pair.requestor) == [1]
+    with pytest.raises(LocalProtocolError, match="release with 1 unanswered"):
+        pair.requestor.core.release()
+
+
+@pytest.mark.parametrize("by_command", [False, True])
+def test_a_cancel_of_what_waits_leaves_right_behind_its_request(by_command: bool) -> None:
+    pair = made()
+    core = pair.requestor.core
+    ask(pair.requestor, 1)
+    operation = ask(pair.requestor, 2, CommandField.C_FIND_RQ)
+    for _ in range(2):
+        if by_command:
+            core.send(7, request(CommandField.C_CANCEL_RQ, FIND).replace(validate=False, MessageIDBeingRespondedTo=2))
+        else:
+            core.cancel(operation)
+    assert operation.cancelled
+    pair.run()
+    assert [one.message_id for one in requests(pair.acceptor)] == [1]
+    pair.acceptor.core.respond_status(pair.acceptor.core.performing[1], 0)
+    pair.run()
+    told = pair.acceptor.told()
+    assert [type(event) for event in told] == [RequestReceived, CancelReceived]
+    assert isinstance(told[1], CancelReceived)
+    assert told[1].request is not None
+    assert told[1].request.message_id == 2
+
+
+def test_what_waits_is_counted_and_goes_with_the_association() -> None:
+    for end_it in (lambda pair: pair.requestor.core.abort(), lambda pair: pair.acceptor.core.abort()):
+        pair = made()
+        core = pair.requestor.core
+        ask(pair.requestor, 1)
+        pair.run()
+        assert core.queued_bytes == 0
+        ask(pair.requestor, 2, data=bytes(5000))
+        core.waiting[3] = core.waiting[2]._replace(source=None)
+        assert 5000 < core.queued_bytes < 5600
+        end_it(pair)
+        pair.run()
+        assert core.closed
+        pair.requestor.told()
+        assert not core.waiting
+        assert core.queued_bytes == 0
+
+
+def test_nothing_waits_where_no_association_stands() -> None:
+    pair = made()
+    ask(pair.requestor, 1)
+    pair.requestor.core.abort()
+    with pytest.raises(LocalProtocolError, match="no association stands"):
+        ask(pair.requestor, 2)
+
+
+def test_without_being_asked_nothing_waits() -> None:
+    pair = made()
+    ask(pair.requestor, 1)
+    with pytest.raises(LocalProtocolError, match="as many as were agreed on"):
+        echo(pair.requestor)

@@ -14,6 +14,7 @@ from tests.corpus import CT_IMAGE, EXPLICIT, element
 
 from dulcet import uids
 from dulcet.toolkit import Associate, Net, shutdown, startup
+from dulcet.toolkit.messages import Message
 
 DEADLINE = 20.0
 CT = CT_IMAGE
@@ -128,3 +129,43 @@ def associated(**client_scripts: Any) -> Parties:
     parties.user.send_associate_request(asking())
     parties.user.wait("on_receive_associate_accept")
     return parties
+
+
+def context_of(name: str) -> tuple[int, str]:
+    """Where a message can travel, and its class."""
+    for key, uid in (
+        ("c_find", FIND),
+        ("c_get", GET),
+        ("c_move", MOVE),
+        ("c_cancel", FIND),
+        ("n_", MPPS),
+        ("c_echo", CLASSES[0]),
+    ):
+        if name.startswith(key):
+            return 2 * CLASSES.index(uid) + 1, uid
+    return 3, CT
+
+
+VALUES: dict[str, Any] = {
+    "message_id": 4711,
+    "instance_uid": INSTANCE,
+    "priority": 2,
+    "move_originator_ae": "MOVER",
+    "move_originator_id": 99,
+    "move_destination": "THERE",
+    "status": 0xB000,
+    "event_type_id": 3,
+    "action_type_id": 4,
+    "attributes": (0x00100010, 0x00100020),
+    "remaining": 4,
+    "completed": 3,
+    "failed": 2,
+    "warning": 1,
+    "data_set": DATA_SET,
+}
+
+
+def values_of(message: Message, uid: str) -> list[Any]:
+    return [uid if name == "class_uid" else VALUES[name] for name in message.keywords] + (
+        [VALUES["data_set"]] if message.has_data_set else []
+    )

@@ -14,13 +14,25 @@ import pydicom
 import pytest
 from tests.corpus import CT_IMAGE, EXPLICIT, make_instance
 from tests.interop.peers import free_port
-from tests.toolkit.recording import CLASSES, DATA_SET, INSTANCE, Recorded, accept_all, asking, connected, running
+from tests.toolkit.recording import (
+    CLASSES,
+    DATA_SET,
+    INSTANCE,
+    Recorded,
+    accept_all,
+    asking,
+    connected,
+    context_of,
+    running,
+    values_of,
+)
 
 import dulcet
 from dulcet import toolkit, uids
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
 from dulcet.toolkit import Associate, Net, Requester, StorageListener
+from dulcet.toolkit.messages import ALL
 
 MAP = Path(__file__).parents[2] / "docs" / "reference" / "toolkit-map.md"
 ROW = re.compile(r"\| (?P<names>`.+?`) \| `(?P<python>[^`|]+)` \| `(?P<line>[^`|]+)` \|")
@@ -38,7 +50,7 @@ SetUserInfo AddUserInfo DelUserInfo GetUserInfoCount GetTypeUserInfo GetLengthUs
 GetLengthExtended GetExtended SendAssociateRequest SendAssociateAccept SendAssociateReject SendData
 SendReleaseRequest SendReleaseResponse SendAbort SetCallback Listen
 """.split()
-COMMANDS = "CStore CFind CMove CGet CEcho NEventReport NGet NSet NAction NCreate NDelete".split()
+COMMANDS = "CStore CFind CMove CGet CEcho NEventReport NReport NGet NSet NAction NCreate NDelete".split()
 MESSAGES = [f"{command}{kind}" for command in COMMANDS for kind in ("Request", "Response")] + ["CCancelRequest"]
 CALLBACKS = """
 RECEIVEASSOCIATEREQUESTCALLBACK RECEIVEASSOCIATEACCEPTCALLBACK RECEIVEASSOCIATEREJECTCALLBACK
@@ -75,6 +87,14 @@ def test_no_name_of_the_contract_is_missing() -> None:
     listed = {name for names, _, _ in ROWS for name in names.split(", ")}
     assert set(CONTRACT) - listed == set()
     assert len(set(CONTRACT)) > 290
+
+
+def test_the_page_has_the_order_of_every_message() -> None:
+    for message in ALL:
+        parameters = [one for one in message.signature.parameters.values() if one.name != "self"]
+        ordered = ", ".join(f"`{one.name}`" for one in parameters if one.kind is not one.KEYWORD_ONLY)
+        named = ", ".join(f"`{one.name}`" for one in parameters if one.kind is one.KEYWORD_ONLY)
+        assert f"| {message.field.name.replace('_', '-')} | {ordered} | {named} |" in MAP.read_text()
 
 
 def test_every_row_of_the_page_is_read() -> None:
@@ -147,6 +167,7 @@ class Lines:
         parties.server.scripts["on_accept"] = lambda net, error: net.accept(Recorded())
         connected_user.connect(*parties.server.host_info)
         connected_user.wait("on_connect")
+        asker, answering = owing()
         associate = asking()
         associate.add_user_info(0x5A, b"some")
         dataset = pydicom.Dataset()
@@ -164,6 +185,8 @@ class Lines:
             "server": parties.server,
             "connected": connected_user,
             "waiting": waiting,
+            "asking": asker,
+            "answering": answering,
             "fresh": Net(),
             "listener": StorageListener("RECEIVER", in_memory=True),
             "requester": Requester(
@@ -185,6 +208,34 @@ class Lines:
             ),
             "refused": refused,
         }
+
+
+KINDS = "c_store c_find c_get c_move c_echo n_event_report n_get n_set n_action n_create n_delete".split()
+
+
+def owing() -> tuple[Recorded, Recorded]:
+    """A user with one request of each kind, and who owes it their answers."""
+    silent = {f"on_receive_{kind}_request": lambda *_: None for kind in KINDS}
+    client = Recorded(on_receive_associate_request=accept_many, **silent)
+    user = connected(Recorded(), Recorded(), client).user
+    request = asking()
+    request.async_operations = (16, 16)
+    user.send_associate_request(request)
+    user.wait("on_receive_associate_accept")
+    for message_id, kind in enumerate(KINDS, 1):
+        (message,) = (one for one in ALL if one.name == f"{kind}_request")
+        context_id, uid = context_of(message.name)
+        getattr(user, f"send_{message.name}")(context_id, message_id, *values_of(message, uid)[1:])
+    for kind in KINDS:
+        client.wait(f"on_receive_{kind}_request")
+    return user, client
+
+
+def accept_many(net: Net, associate: Associate) -> None:
+    """More than one operation at once."""
+    reply = Associate.accepting(associate)
+    reply.async_operations = (16, 16)
+    net.send_associate_accept(reply)
 
 
 def refused(call: Any) -> None:

@@ -22,9 +22,7 @@ from tests.toolkit.recording import (
     CT,
     DATA_SET,
     FIND,
-    GET,
     INSTANCE,
-    MOVE,
     MPPS,
     Parties,
     Recorded,
@@ -32,7 +30,9 @@ from tests.toolkit.recording import (
     asking,
     associated,
     connected,
+    context_of,
     running,
+    values_of,
 )
 from tools import generate_message_stubs
 
@@ -56,46 +56,8 @@ def thread() -> Iterator[None]:
         yield
 
 
-def context_of(name: str) -> tuple[int, str]:
-    """Where a message can travel, and its class."""
-    for key, uid in (
-        ("c_find", FIND),
-        ("c_get", GET),
-        ("c_move", MOVE),
-        ("c_cancel", FIND),
-        ("n_", MPPS),
-        ("c_echo", CLASSES[0]),
-    ):
-        if name.startswith(key):
-            return 2 * CLASSES.index(uid) + 1, uid
-    return 3, CT
-
-
-VALUES: dict[str, Any] = {
-    "message_id": 4711,
-    "instance_uid": INSTANCE,
-    "priority": 2,
-    "move_originator_ae": "MOVER",
-    "move_originator_id": 99,
-    "move_destination": "THERE",
-    "status": 0xB000,
-    "event_type_id": 3,
-    "action_type_id": 4,
-    "attributes": (0x00100010, 0x00100020),
-    "remaining": 4,
-    "completed": 3,
-    "failed": 2,
-    "warning": 1,
-    "data_set": DATA_SET,
-}
 REQUESTS = [message for message in ALL if not message.is_response and message.name != "c_cancel_request"]
 RESPONSES = {message.field: message for message in ALL if message.is_response}
-
-
-def values_of(message: Message, uid: str) -> list[Any]:
-    return [uid if name == "class_uid" else VALUES[name] for name in message.keywords] + (
-        [VALUES["data_set"]] if message.has_data_set else []
-    )
 
 
 def plain(arguments: tuple[Any, ...]) -> list[Any]:
@@ -200,7 +162,8 @@ def test_a_command_that_nobody_knows_is_told_and_answered() -> None:
 
 def test_a_response_to_nothing_is_unknown() -> None:
     parties = associated()
-    parties.client.send_c_echo_response(1, 99, status=0)
+    stray = Command.make(CommandField.C_ECHO_RSP, MessageIDBeingRespondedTo=99, Status=0)
+    parties.client.send_data(1, stray)
     assert parties.user.wait("on_receive_unknown")[1].message_id_being_responded_to == 99
     assert "on_receive_c_echo_response" not in parties.user.names()
 

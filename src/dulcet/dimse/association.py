@@ -26,7 +26,7 @@ from dulcet.dimse.events import (
     StrayResponse,
 )
 from dulcet.dimse.operations import Operation, Request
-from dulcet.dimse.speaking import CANCEL_RQ, MAY_PEND, PENDING, RESPONSE, STORE_RQ, Speaking
+from dulcet.dimse.speaking import CANCEL_RQ, MAY_PEND, PENDING, RESPONSE, STORE_RQ, Speaking, Waiting
 from dulcet.dimse.status import Status
 from dulcet.errors import LocalProtocolError, RemoteProtocolError
 from dulcet.upper_layer import happenings
@@ -60,6 +60,8 @@ class Association(Speaking):
         """Our requests that await responses, by message id."""
         self.identity: Any = None
         """Who the requestor is, as the offer told that accepted it."""
+        self.waiting: dict[int, Waiting] = {}
+        """Our requests beyond the window, by message id in their order; each leaves when an answer makes room."""
         self.performing: dict[int, Request] = {}
         """The peer's requests that await our final response, by message id."""
         self._by_class: dict[str, list[PresentationContext]] = {}
@@ -205,9 +207,10 @@ class Association(Speaking):
         self.connection.reject(result, source, reason)
 
     def release(self) -> None:
-        """A-RELEASE request; LocalProtocolError while operations are outstanding, as PS3.7 has it."""
-        if self.outstanding:
-            raise LocalProtocolError(f"release with {len(self.outstanding)} unanswered operations; await or abort them")
+        """A-RELEASE request; LocalProtocolError while operations are outstanding or wait, as PS3.7 has it."""
+        unanswered = len(self.outstanding) + len(self.waiting)
+        if unanswered:
+            raise LocalProtocolError(f"release with {unanswered} unanswered operations; await or abort them")
         self.connection.release()
 
     def release_response(self) -> None:
@@ -217,6 +220,7 @@ class Association(Speaking):
     def abort(self, source: int = 0, reason: int = 0) -> None:
         """A-ABORT request; overtakes what is queued."""
         self.connection.abort(source, reason)
+        self.waiting.clear()
 
     # ------------------------------------------------------------------ events
 
@@ -245,6 +249,8 @@ class Association(Speaking):
             if type(event) is not Fragment:
                 if event is NEED_DATA:
                     self._drained = True
+                elif self.waiting and connection.closed:
+                    self.waiting.clear()  # their turn will not come
                 return event  # type: ignore[return-value]
             try:
                 store = self._store
@@ -388,6 +394,8 @@ class Association(Speaking):
             if operation.cancelled:
                 self._left.append(operation.message_id)
             self._finished(command, operation.message_id, command.status or 0, False, operation.size)
+            if self.waiting:
+                self._next_in_line()
         return ResponseReceived(operation, command, data, is_final)
 
     def forget(self, operation: Operation) -> None:

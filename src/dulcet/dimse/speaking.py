@@ -1,12 +1,13 @@
 """What an association says (PS3.7): its requests as user of a service, its responses as provider.
 
 Rules: no two outstanding requests have one message id; none is made past the window agreed on, or past our own bound
-where there is none; `respond` gives each request one final response; what cannot be sent leaves no trace here.
+where there is none, but it may wait in line for its turn; a cancel never overtakes its request; `respond` gives each
+request one final response; what cannot be sent leaves no trace here.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dulcet.dimse.clocks import WITH_SUBOPERATIONS, Clocks
 from dulcet.dimse.command import Command, encode_c_echo_rq, encode_c_store_rq, encode_response
@@ -19,7 +20,7 @@ from dulcet.upper_layer import happenings
 from dulcet.upper_layer.fragments import FileSpan
 from dulcet.upper_layer.negotiation import PresentationContext
 
-__all__ = ["ANSWER", "CANCEL_RQ", "MAY_PEND", "PENDING", "RESPONSE", "STORE_RQ", "Speaking"]
+__all__ = ["ANSWER", "CANCEL_RQ", "MAY_PEND", "PENDING", "RESPONSE", "STORE_RQ", "Speaking", "Waiting"]
 
 RESPONSE: Final = 0x8000
 STORE_RQ: Final = int(CommandField.C_STORE_RQ)
@@ -34,12 +35,21 @@ ANSWER: Final = object()
 """Marks a final response on its way out."""
 
 
+class Waiting(NamedTuple):
+    """A request beyond the window: what is sent when its turn has come."""
+
+    operation: Operation
+    command: bytes
+    source: memoryview | FileSpan | None
+
+
 class Speaking(Clocks):
     """The part of an association that makes requests and responses."""
 
     _by_class: dict[str, list[PresentationContext]]  # the accepted contexts on which we are the user
     _last_id: int
     _unsent_answers: int
+    waiting: dict[int, Waiting]  # our requests beyond the window, by message id, in their order
 
     # ------------------------------------------------------------------ as user: requests
 
@@ -101,44 +111,62 @@ class Speaking(Clocks):
         return operation
 
     def invoke(
-        self, context: PresentationContext, command: Command, data: Source | None = None, *, owner: Any = None
+        self,
+        context: PresentationContext,
+        command: Command,
+        data: Source | None = None,
+        *,
+        owner: Any = None,
+        wait: bool = False,
     ) -> Operation:
-        """Any request but C-CANCEL; a command set without a message id gets the next one."""
+        """Any request but C-CANCEL; a command set without a message id gets the next one.
+
+        With `wait` it stands in line where the window is full, and leaves by itself when its turn has come.
+        """
         if command.is_response or command.field == CANCEL_RQ:
             raise LocalProtocolError(f"{command.name} is not a request that is answered")
+        waits = wait and self.invocable <= 0
         operation = self._operation(
-            context, command.field, command.message_id, command.sop_class_uid, command.sop_instance_uid, owner
+            context, command.field, command.message_id, command.sop_class_uid, command.sop_instance_uid, owner, waits
         )
         if command.message_id is None:
             command = command.replace(MessageID=operation.message_id, validate=False)
         if command.has_data_set != (data is not None):
             command = command.replace(data_set=data is not None, validate=False)
-        self._send(operation, command.encode(), data)
+        if waits:
+            self._line_up(operation, command.encode(), data)
+        else:
+            self._send(operation, command.encode(), data)
         return operation
 
     def cancel(self, operation: Operation) -> None:
-        """C-CANCEL request for an operation; nothing happens when it is answered or cancelled already."""
-        if operation.cancelled or self.outstanding.get(operation.message_id) is not operation:
+        """C-CANCEL request for an operation; nothing happens when it is answered or cancelled already.
+
+        For one that waits beyond the window it leaves right behind its request.
+        """
+        if operation.cancelled:
             return
-        command = Command.make(CommandField.C_CANCEL_RQ, MessageIDBeingRespondedTo=operation.message_id)
-        self._queue(operation.context, command.encode(), None, None)
-        operation.cancelled = True
+        if self.outstanding.get(operation.message_id) is operation:
+            self._queue_cancel(operation)
+        elif self._in_line(operation.message_id) is operation:
+            operation.cancelled = True
 
     def send(self, context_id: int, command: Command, data: Source | None = None, *, owner: Any = None) -> None:
         """Any message by its command set, one that the standard does not know included.
 
-        A request is invoked, a response answers the request that it names and a C-CANCEL-RQ cancels one; a response or
-        cancel that fits nothing leaves as it is.  LocalProtocolError on a context that was not accepted.
+        A request is invoked, in its turn where the window is full; a response answers the request that it names and a
+        C-CANCEL-RQ cancels one.  A response or cancel that fits nothing leaves as it is: `respond_to` refuses it.
+        LocalProtocolError on a context that was not accepted.
         """
-        context = self.connection.contexts.get(context_id)
-        if context is None:
-            raise LocalProtocolError(f"presentation context {context_id} was not accepted")
+        context = self._accepted(context_id)
         answered = command.message_id_being_responded_to or 0
-        request = self.performing.get(answered)
+        waiting = self._in_line(answered)
         if command.is_request and command.field != CANCEL_RQ:
-            self.invoke(context, command, data, owner=owner)
-        elif command.is_response and request is not None and request.field | RESPONSE == command.field:
-            self.respond(request, command, data)
+            self.invoke(context, command, data, owner=owner, wait=True)
+        elif command.is_response and self._why_not(context_id, command) is None:
+            self.respond(self.performing[answered], command, data)
+        elif command.field == CANCEL_RQ and waiting is not None:
+            self.cancel(waiting)
         else:
             if command.has_data_set != (data is not None):
                 command = command.replace(data_set=data is not None, validate=False)
@@ -147,12 +175,20 @@ class Speaking(Clocks):
             if command.field == CANCEL_RQ and operation is not None:
                 operation.cancelled = True
 
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that nobody asked for yet with `data_to_send`, requests beyond the window and their data included."""
+        size = self.connection.queued_bytes
+        for one in self.waiting.values():
+            size += len(one.command) + (0 if one.source is None else len(one.source))
+        return size
+
     def next_message_id(self) -> int:
         """1 to 65535, wrapping, none that is outstanding."""
         message_id = self._last_id
         while True:
             message_id = message_id % 0xFFFF + 1
-            if message_id not in self.outstanding:
+            if message_id not in self.outstanding and message_id not in self.waiting:
                 return message_id
 
     def _operation(
@@ -163,12 +199,13 @@ class Speaking(Clocks):
         sop_class_uid: str | None,
         sop_instance_uid: str | None,
         owner: Any,
+        waits: bool = False,
     ) -> Operation:
-        if self.invocable <= 0:
+        if self.invocable <= 0 and not waits:
             raise LocalProtocolError(too_many(self.outstanding.values()))
         if message_id is None:
             message_id = self.next_message_id()
-        elif message_id in self.outstanding:
+        elif message_id in self.outstanding or message_id in self.waiting:
             raise LocalProtocolError(f"message id {message_id} is outstanding already")
         return Operation(context, field, message_id, sop_class_uid, sop_instance_uid, owner)
 
@@ -179,7 +216,69 @@ class Speaking(Clocks):
         self._last_id = operation.message_id
         self.outstanding[operation.message_id] = operation
 
+    def _line_up(self, operation: Operation, command: bytes, data: Source | None) -> None:
+        if not self.connection.is_established:
+            raise LocalProtocolError("no association stands on which the request could wait for its turn")
+        source = None if data is None else as_source(data)
+        operation.size = 0 if source is None else len(source)
+        self._last_id = operation.message_id
+        self.waiting[operation.message_id] = Waiting(operation, command, source)
+
+    def _next_in_line(self) -> None:
+        """An answer made room: those whose turn it is leave, each with the cancel that was asked for meanwhile."""
+        while self.waiting and self.can_invoke():
+            operation, command, source = self.waiting.pop(next(iter(self.waiting)))
+            self._queue(operation.context, command, source, operation)
+            self.outstanding[operation.message_id] = operation
+            if operation.cancelled:
+                self._queue_cancel(operation)
+
+    def _in_line(self, message_id: int) -> Operation | None:
+        waiting = self.waiting.get(message_id)
+        return None if waiting is None else waiting.operation
+
+    def _queue_cancel(self, operation: Operation) -> None:
+        command = Command.make(CommandField.C_CANCEL_RQ, MessageIDBeingRespondedTo=operation.message_id)
+        self._queue(operation.context, command.encode(), None, None)
+        operation.cancelled = True
+
     # ------------------------------------------------------------------ as provider: responses
+
+    def respond_to(self, context_id: int, command: Command, data: Source | None = None) -> None:
+        """`respond` to the request that a response names by its message id; LocalProtocolError where it fits none."""
+        self.respond(self.owed(context_id, command), command, data)
+
+    def owed(self, context_id: int, command: Command) -> Request:
+        """The request of the peer that a response answers.
+
+        LocalProtocolError where there is none: it never came, was answered already, came on another context, or is of
+        another kind.
+        """
+        self._accepted(context_id)
+        why = self._why_not(context_id, command)
+        if why is not None:
+            raise LocalProtocolError(f"{why}; nothing was sent")
+        return self.performing[command.message_id_being_responded_to or 0]
+
+    def _why_not(self, context_id: int, command: Command) -> str | None:
+        """Why a response answers nothing; None where it does."""
+        message_id = command.message_id_being_responded_to
+        request = None if message_id is None else self.performing.get(message_id)
+        if request is None:
+            return f"message id {message_id}: no request of the peer waits for an answer, or it was answered already"
+        if request.context.context_id != context_id:
+            return (
+                f"message id {message_id} came on presentation context {request.context.context_id}, not {context_id}"
+            )
+        if request.field | RESPONSE != command.field:
+            return f"message id {message_id} is a {request.command.name}, which a {command.name} does not answer"
+        return None
+
+    def _accepted(self, context_id: int) -> PresentationContext:
+        context = self.connection.contexts.get(context_id)
+        if context is None:
+            raise LocalProtocolError(f"presentation context {context_id} was not accepted; nothing was sent")
+        return context
 
     def respond(self, request: Request, command: Command, data: Source | None = None) -> None:
         """A response to `request`, pending or final; LocalProtocolError once the final one was given."""

@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from dulcet.toolkit.associate import Associate, InvalidAssociate
+from dulcet.toolkit.codes import (
+    AbortReason,
+    AbortSource,
+    ACSERejectReason,
+    PDUType,
+    PresentationRejectReason,
+    PresentationResult,
+    Priority,
+    RejectReason,
+    RejectResult,
+    RejectSource,
+)
 from dulcet.toolkit.io_thread import shutdown, startup
 from dulcet.toolkit.keeping import StoredObject
 from dulcet.toolkit.messages import DataSet
@@ -11,6 +23,9 @@ from dulcet.toolkit.requester import Delivery, Requester
 from dulcet.toolkit.storage_listener import Outcome, StorageListener
 
 __all__ = [
+    "ACSERejectReason",
+    "AbortReason",
+    "AbortSource",
     "Associate",
     "Associates",
     "DataSet",
@@ -18,6 +33,13 @@ __all__ = [
     "InvalidAssociate",
     "Net",
     "Outcome",
+    "PDUType",
+    "PresentationRejectReason",
+    "PresentationResult",
+    "Priority",
+    "RejectReason",
+    "RejectResult",
+    "RejectSource",
     "Requester",
     "StorageListener",
     "StoredObject",

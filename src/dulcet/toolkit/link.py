@@ -159,7 +159,7 @@ class Link:
             self._core.handle_timer(now)
         self._owner._late(now)
         if self._close_by is not None and self._close_by <= now:
-            left = self.unsent + self._core.connection.queued_bytes
+            left = self.unsent + self._core.queued_bytes
             if left:
                 self.lost = AssociationClosed(f"{self.name} does not take the last {left} bytes")
                 with contextlib.suppress(OSError):
@@ -250,7 +250,8 @@ class Link:
         self._pull()
         self._flush()
         core = self._core
-        if (self._close_by is not None or self._stopping) and not self._unsent and not core.has_output:
+        closing = self._close_by is not None and not core.waiting  # who waits for the window has not left either
+        if (closing or self._stopping) and not self._unsent and not core.has_output:
             with self._lock:
                 core.abort()  # nothing where it is over already
             self._flush()

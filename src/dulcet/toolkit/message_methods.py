@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dulcet.dimse.messages import RESPONSE
-from dulcet.toolkit.messages import ALL, Message
+from dulcet.toolkit.messages import ALIASES, ALL, Message
 
 __all__ = ["MessageMethods"]
 
@@ -31,12 +31,28 @@ def _sender(message: Message) -> Callable[..., int]:
 
 
 def _receiver(message: Message) -> Callable[..., None]:
+    alias = {name: short for short, name in ALIASES.items()}.get(message.name)
+
     def receive(self: Any, presentation_id: int, message_id: int, *arguments: Any) -> None:
+        if alias is not None:  # who overrides the field's name is called by it
+            getattr(self, f"on_receive_{alias}")(presentation_id, message_id, *arguments)
+        else:
+            unprovided(self, presentation_id, message_id, *arguments)
+
+    def unprovided(self: Any, presentation_id: int, message_id: int, *arguments: Any) -> None:
         if message.field | RESPONSE in _ANSWERS:
             self._answer_unprovided(message_id)
 
     name = message.field.name.replace("_", "-")
+    if alias is not None:
+        short = _dressed(unprovided, message, "on_receive", f"`on_receive_{message.name}` by the field's name of it.")
+        _add(short, f"on_receive_{alias}")
     return _dressed(receive, message, "on_receive", f"A {name} came; override it, or assign a function to it.")
+
+
+def _add(method: Any, name: str) -> None:
+    method.__name__, method.__qualname__ = name, f"Net.{name}"
+    setattr(MessageMethods, name, method)
 
 
 _ANSWERS = frozenset(message.field for message in ALL if message.is_response)
@@ -58,3 +74,5 @@ def _dressed(function: Any, message: Message, prefix: str, doc: str) -> Any:
 for _one in ALL:
     for _made in (_sender(_one), _receiver(_one)):
         setattr(MessageMethods, _made.__name__, _made)
+for _short, _long in ALIASES.items():
+    _add(_sender(next(_one for _one in ALL if _one.name == _long)), f"send_{_short}")

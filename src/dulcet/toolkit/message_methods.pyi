@@ -132,8 +132,8 @@ class MessageMethods:
         presentation_id: int,
         message_id: int | None,
         class_uid: str,
+        priority: int,
         move_destination: str,
-        priority: int = 0,
         data_set: DataSetSource = None,
     ) -> int: ...
     def on_receive_c_move_request(
@@ -141,8 +141,8 @@ class MessageMethods:
         presentation_id: int,
         message_id: int,
         class_uid: str | None,
-        move_destination: str | None,
         priority: int,
+        move_destination: str | None,
         data_set: DataSet | None,
     ) -> None: ...
     def send_c_move_response(
@@ -449,4 +449,47 @@ class MessageMethods:
         class_uid: str | None,
         instance_uid: str | None,
         status: Status,
+    ) -> None: ...
+    def send_n_report_request(
+        self,
+        presentation_id: int,
+        message_id: int | None,
+        class_uid: str,
+        instance_uid: str,
+        event_type_id: int,
+        data_set: DataSetSource = None,
+    ) -> int: ...
+    def on_receive_n_report_request(
+        self,
+        presentation_id: int,
+        message_id: int,
+        class_uid: str | None,
+        instance_uid: str | None,
+        event_type_id: int | None,
+        data_set: DataSet | None,
+    ) -> None: ...
+    def send_n_report_response(
+        self,
+        presentation_id: int,
+        message_id: int,
+        class_uid: str | None = None,
+        instance_uid: str | None = None,
+        status: int | None = None,
+        event_type_id: int | None = None,
+        data_set: DataSetSource = None,
+        *,
+        offending_element: Sequence[int] | None = None,
+        error_comment: str | None = None,
+        error_id: int | None = None,
+        attributes: Sequence[int] | None = None,
+    ) -> int: ...
+    def on_receive_n_report_response(
+        self,
+        presentation_id: int,
+        message_id: int,
+        class_uid: str | None,
+        instance_uid: str | None,
+        status: Status,
+        event_type_id: int | None,
+        data_set: DataSet | None,
     ) -> None: ...

@@ -1,7 +1,8 @@
 """Every message as a pair of methods, read off the one table of messages (PS3.7 sections 9.3 and 10.3).
 
 Rule: `send_x` takes what `on_receive_x` is given, in the same order: presentation id, message id, class, instance, then
-by tag what the message has besides, its data set last; the details of a failure only by name.
+by tag what the message has besides, but the priority of a C-MOVE before its destination, as users know it; its data set
+last; the details of a failure only by name.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dulcet.services.identifiers import decode_dataset, encode_dataset
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["ALL", "BY_FIELD", "DataSet", "DataSetSource", "Message", "encoded"]
+__all__ = ["ALIASES", "ALL", "BY_FIELD", "DataSet", "DataSetSource", "Message", "encoded"]
 
 LEADING: Final = ("message_id", "class_uid", "instance_uid")
 NAMES: Final = {
@@ -141,10 +142,12 @@ def _message(field: CommandField) -> Message:
     order = [name for name in LEADING if name in named] + [name for name in named if name not in LEADING]
     has_data_set = definition.data_set is not DataSetRule.NEVER
     options = {details[keyword]: keyword for keyword in keywords if keyword in details}
+    if "move_destination" in order:
+        order.insert(order.index("move_destination"), order.pop(order.index("priority")))
     parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("self", "presentation_id")]
     optional = False
     for name in order:
-        optional |= name == "priority" or named[name] in definition.optional
+        optional |= (name == "priority" and "move_destination" not in order) or named[name] in definition.optional
         default = (MEDIUM if name == "priority" else None) if optional else Parameter.empty
         parameters.append(Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default))
     if has_data_set:
@@ -163,4 +166,6 @@ def _message(field: CommandField) -> Message:
 
 
 ALL: Final = tuple(_message(field) for field in MESSAGES)
+ALIASES: Final = {"n_report_request": "n_event_report_request", "n_report_response": "n_event_report_response"}
+"""Names that the field has besides: `send_…` and `on_receive_…` of the left are those of the right."""
 BY_FIELD: Final = {int(message.field): message for message in ALL}

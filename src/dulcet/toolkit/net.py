@@ -12,7 +12,6 @@ import socket
 import ssl
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -93,7 +92,6 @@ class Net(Callbacks):
         self._door: Door | None = None
         self._clients: list[Net] = []
         self._admitted = False
-        self._waiting: deque[tuple[int, Command, Any, Instance | None]] = deque()  # requests beyond the window
         self._files: set[Instance] = set()  # open as long as a message that lies in them may need it
         self._last_id = 0
         self._collision: events.ReleaseRequested | None = None
@@ -218,28 +216,37 @@ class Net(Callbacks):
     # ------------------------------------------------------------------ messages
 
     def send_data(self, presentation_id: int, command_set: Command, data_set: DataSetSource = None) -> int:
-        """Any message, one that nobody knows included; a request without a message id gets one.  Its message id."""
+        """Any message, one that nobody knows included; a request without a message id gets one.  Its message id.
+
+        A request beyond the operations window waits for its turn; a response that answers nothing leaves as it is.
+        """
+        return self._deliver(presentation_id, command_set, data_set, fits=False)
+
+    def _deliver(self, presentation_id: int, command_set: Command, data_set: DataSetSource, *, fits: bool) -> int:
         core, link = self._connected()
         context = core.contexts.get(presentation_id)
         if context is None:
             raise LocalProtocolError(f"presentation context {presentation_id} was not accepted; nothing was sent")
         command = command_set.copy()
-        invoked = command.is_request and command.field != CommandField.C_CANCEL_RQ
         with self._lock:
-            if invoked and command.message_id is None:
+            if fits:
+                core.owed(presentation_id, command)
+            elif command.is_request and command.field != CommandField.C_CANCEL_RQ and command.message_id is None:
                 command = command.replace(MessageID=self._next_message_id(), validate=False)
-            elif invoked and command.message_id in self._taken_ids():
-                raise LocalProtocolError(f"message id {command.message_id} is outstanding already")
         self.on_send_command_set(presentation_id, command)
         source, instance = encoded(data_set, context.transfer_syntax)
-        message = (presentation_id, command, source, instance)
-        with self._lock:
+        try:
+            with self._lock:
+                if fits:
+                    core.respond_to(presentation_id, command, source)
+                else:
+                    core.send(presentation_id, command, source, owner=instance)
+                if instance is not None:
+                    self._files.add(instance)
+        except BaseException:
             if instance is not None:
-                self._files.add(instance)
-            if invoked and core.is_established and (core.invocable <= 0 or self._waiting):
-                self._waiting.append(message)
-            else:
-                core.send(presentation_id, command, source, owner=instance)
+                instance.close()
+            raise
         link.schedule()
         return command.message_id or command.message_id_being_responded_to or 0
 
@@ -261,7 +268,7 @@ class Net(Callbacks):
             with self._lock:
                 values["message_id"] = self._next_message_id()
         command = message.make(values, data_set=data_set is not None)
-        return self.send_data(values["presentation_id"], command, data_set)
+        return self._deliver(values["presentation_id"], command, data_set, fits=message.is_response)
 
     def _answer_unprovided(self, message_id: int) -> None:
         """The answer to a request whose callback nobody has overridden."""
@@ -296,8 +303,7 @@ class Net(Callbacks):
         if self._core is None or self._link is None:
             return 0
         with self._lock:
-            waiting = sum(len(source) for _, _, source, _ in self._waiting if source is not None)
-            return self._core.connection.queued_bytes + self._link.unsent + waiting
+            return self._core.queued_bytes + self._link.unsent
 
     @property
     def clients(self) -> list[Net]:
@@ -408,15 +414,12 @@ class Net(Callbacks):
             primitive(core)
         link.schedule()
 
-    def _taken_ids(self) -> set[int | None]:
-        assert self._core is not None
-        return {*self._core.outstanding, *(command.message_id for _, command, _, _ in self._waiting)}
-
     def _next_message_id(self) -> int:
-        taken = self._taken_ids()
+        """One that no request has, and none was promised to: its data set may still be being encoded."""
+        core, _ = self._connected()
         while True:
             self._last_id = self._last_id % 0xFFFF + 1
-            if self._last_id not in taken:
+            if self._last_id not in core.outstanding and self._last_id not in core.waiting:
                 return self._last_id
 
     def _call(self, name: str, *arguments: Any) -> Any:
@@ -462,7 +465,6 @@ class Net(Callbacks):
         assert core is not None
         self._io = None
         self._answer_by = None
-        self._waiting.clear()
         try:
             self._let_go()
         except Exception:

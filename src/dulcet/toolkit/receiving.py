@@ -24,7 +24,7 @@ from dulcet.dimse.events import (
 )
 from dulcet.dimse.operations import Request
 from dulcet.dimse.status import Status
-from dulcet.errors import ReceiveError
+from dulcet.errors import AssociationClosed, ReceiveError
 from dulcet.io.instances import Instance
 from dulcet.io.one_file import OneFile
 from dulcet.log_codes import coded
@@ -59,6 +59,10 @@ def _ended(net: Net, event: Any) -> None:
     assert net._core is not None
     word, error = ending(event, net.peer, net._core)
     in_order = word == "released" or (isinstance(event, events.Closed) and event.expected)
+    unanswered = len(net._core.outstanding) + len(net._core.waiting)
+    if isinstance(event, events.ReleaseRequested) and unanswered:
+        in_order = False
+        error = AssociationClosed(f"{net.peer} released the association with {unanswered} requests of ours unanswered")
     if not in_order and net._ending is None:
         net._ending = error
 
@@ -206,11 +210,6 @@ def _response_received(net: Net, event: ResponseReceived) -> None:
         net._files.discard(operation.owner)
     data = DataSet(event.data, operation.context.transfer_syntax) if event.data is not None else None
     _tell(net, operation.context.context_id, event.command, asked, data)
-    core = net._core
-    with net._lock:
-        while core is not None and net._waiting and core.can_invoke():
-            context_id, command, source, instance = net._waiting.popleft()
-            core.send(context_id, command, source, owner=instance)
 
 
 def _cancel_received(net: Net, event: CancelReceived) -> None:
