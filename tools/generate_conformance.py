@@ -270,17 +270,19 @@ def archive() -> Iterator[str]:
         f"UIDs of up to {SENDABLE} characters; `--strict` refuses them. `--promiscuous` takes the storage classes that no",
         "table knows as well, in the same transfer syntaxes.",
         "",
-        "**Query.** Hierarchical, and relational where negotiated. Extended negotiation of C-FIND:",
+        "**Query.** Hierarchical and relational queries are both answered, whatever was negotiated: a query that lacks unique",
+        "keys of the levels above matches over all of them. `[query] strict = true` (`--strict-queries`) refuses such a query,",
+        "and such a retrieve, with A900H where relational ones were not negotiated. Extended negotiation of C-FIND:",
         ", ".join(name for name in QUERY_OPTIONS.__slots__ if getattr(QUERY_OPTIONS, name)).replace("_", " ")
         + "; of C-MOVE and C-GET:",
         ", ".join(name for name in RETRIEVE_OPTIONS.__slots__ if getattr(RETRIEVE_OPTIONS, name)).replace("_", " ")
         + ".",
-        "Attributes that are matched and returned (others that are asked for come back empty, with FF01H):",
+        "Attributes that are matched and returned (others that are asked for are left out, with FF01H):",
         "",
     )
     rows = [
         (LEVELS[found.level], found.keyword, f"({found.tag >> 16:04X},{found.tag & 0xFFFF:04X})", found.vr,
-         "returned" if found.computed else "matched, returned")
+         "returned" if found.keyword.startswith("NumberOf") and found.computed else "matched, returned")
         for found in ATTRIBUTES.values()
     ]  # fmt: skip
     yield from table(("level", "attribute", "tag", "VR", "use"), rows)

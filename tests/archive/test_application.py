@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -82,18 +83,45 @@ def _noted(responses: Any, statuses: list[int]) -> Iterator[Any]:
 def test_a_query_that_is_not_of_its_model_is_a900_with_a_comment(address: str) -> None:
     with dulcet.associate(address) as association:
         with pytest.raises(dulcet.StatusError) as caught:
-            list(association.find(level="SERIES", model="study"))
+            list(association.find(level="PATIENT", model="study"))
         assert caught.value.status == 0xA900
-        assert "StudyInstanceUID has no value" in str(caught.value)
+        assert "Query/Retrieve Level is unknown" in str(caught.value)
 
 
-def test_relational_queries_work_where_they_are_negotiated(address: str, tmp_path: Path) -> None:
-    extended = {STUDY_FIND: QueryOptions(relational=True), STUDY_GET: RetrieveOptions(relational=True)}
+RELATIONAL = {STUDY_FIND: QueryOptions(relational=True), STUDY_GET: RetrieveOptions(relational=True)}
+
+
+@pytest.mark.parametrize(
+    ("strict", "extended", "answered"),
+    [(False, {}, True), (False, RELATIONAL, True), (True, RELATIONAL, True), (True, {}, False)],
+)
+def test_queries_and_retrieves_without_the_keys_above_are_answered_unless_strict(
+    archive: Archive, address: str, tmp_path: Path, strict: bool, extended: dict[str, Any], answered: bool
+) -> None:
+    archive.strict_queries = strict
     with dulcet.associate(address, extended=extended) as association:
         association.store(data_set(1)).check()
-        assert len(list(association.find(level="IMAGE", PatientID="P1", model="study"))) == 1
+        queries = [
+            association.find(level="IMAGE", PatientID="P1", model="study"),
+            association.find(level="SERIES", model="study"),
+        ]
+        if answered:
+            assert [len(list(query)) for query in queries] == [1, 1]
+        for query in [] if answered else queries:
+            with pytest.raises(dulcet.StatusError, match="StudyInstanceUID has no value") as caught:
+                list(query)
+            assert caught.value.status == 0xA900
         got = association.get(level="IMAGE", model="study", SOPInstanceUID="1.2.9.1", to=tmp_path / "got")
-        assert got.check().completed == 1
+        assert (got.status, got.completed) == ((0, 1) if answered else (0xA900, 0))
+
+
+def test_a_query_without_a_level_is_one_for_studies_and_a_pair_of_dates_a_range(address: str) -> None:
+    with dulcet.associate(address) as association:
+        association.store(data_set(1)).check()
+        for span, count in (((date(2020, 1, 1), None), 1), ((None, date(2020, 1, 30)), 0), (date(2020, 1, 31), 1)):
+            assert len(list(association.find(StudyDate=span))) == count
+        (patient,) = association.find(model="patient", PatientName="doe*")
+        assert (patient.QueryRetrieveLevel, patient.StudyInstanceUID) == ("STUDY", "1.2.1")
 
 
 def test_a_query_is_cancelled_between_answers(address: str) -> None:

@@ -20,6 +20,9 @@ drain = 5
 [storage]
 durability = "none"
 
+[query]
+strict = true
+
 [limits]
 maximum_length = 0
 
@@ -38,6 +41,7 @@ operations = ["find", "move"]
 def test_what_is_written_reads_as_the_same() -> None:
     full = parse(FULL)
     assert full.server.drain == 5.0
+    assert full.query.strict
     assert full.peers["CT 1"] == PeerTable()
     assert parse(render(full)) == full
     assert parse(render(Configuration())) == Configuration()
@@ -99,6 +103,7 @@ def test_an_archive_is_opened_as_configured(tmp_path: Path) -> None:
     assert configuration.association_config().maximum_length == 0
     with open_archive(configuration) as archive:
         assert not archive.objects.durable
+        assert archive.strict_queries
         assert str(archive.peers["WORKSTATION"].address) == "WORKSTATION@192.0.2.1:104"
         assert archive.may("WORKSTATION", "move")
         assert not archive.may("WORKSTATION", "store")

@@ -77,10 +77,10 @@ def _item(values: dict[str, str]) -> Dataset:
 
 def find(
     archive: Parts, level: str, *, model: str = "study", options: QueryOptions = RELATIONAL,
-    syntax: str = EXPLICIT, **keys: Any,
+    syntax: str = EXPLICIT, strict: bool = False, **keys: Any,
 ) -> list[Dataset]:  # fmt: skip
     identifier = keys.pop("identifier", None) or build_identifier(keys, level=level)
-    query = read_query(identifier, MODELS[model], options)
+    query = read_query(identifier, MODELS[model], options, strict=strict)
     answers = Answers(query, syntax, "ARCHIVE")
     return [decode_dataset(data, syntax) for page in archive.index.find(query) for data in answers.encode(page)]
 
@@ -339,13 +339,17 @@ def test_a_series_answer_has_what_was_asked_of_study_and_patient(archive: Parts)
         ("patient", "SERIES", {"StudyInstanceUID": "1.2.1"}, "PatientID"),
     ],
 )
-def test_without_relational_queries_every_level_above_needs_its_key(
+def test_a_query_without_the_keys_above_is_refused_if_strict_and_not_negotiated_as_relational(
     archive: Parts, model: str, level: str, keys: dict[str, str], missing: str
 ) -> None:
     with pytest.raises(Refused, match=missing) as caught:
-        find(archive, level, model=model, options=QueryOptions(), **keys)
+        find(archive, level, model=model, options=QueryOptions(), strict=True, **keys)
     assert caught.value.status == 0xA900
-    assert find(archive, level, model=model, options=RELATIONAL, **keys)
+    assert find(archive, level, model=model, options=RELATIONAL, strict=True, **keys)
+    assert find(archive, level, model=model, options=QueryOptions(), **keys)
+    # A key that everything matches is none.
+    with pytest.raises(Refused, match=missing):
+        find(archive, level, model=model, options=QueryOptions(), strict=True, **{**keys, missing: "*"})
 
 
 @pytest.mark.parametrize(
@@ -475,12 +479,12 @@ def test_unique_keys_select_what_is_retrieved(archive: Parts, level: str, keys: 
     assert "".join(kept.sop_instance_uid[-1] for kept in archive.index.select(query)) == expected
 
 
-def test_relational_retrieval_needs_the_key_of_its_level_alone(archive: Parts) -> None:
+def test_a_retrieve_needs_the_key_of_its_level_alone_unless_strict(archive: Parts) -> None:
     identifier = build_identifier({"SOPInstanceUID": "1.2.9.4"}, level="IMAGE")
-    query = read_retrieve(identifier, MODELS["study"], relational=True)
+    query = read_retrieve(identifier, MODELS["study"])
     assert [kept.sop_instance_uid for kept in archive.index.select(query)] == ["1.2.9.4"]
     with pytest.raises(Refused, match="StudyInstanceUID"):
-        read_retrieve(identifier, MODELS["study"])
+        read_retrieve(identifier, MODELS["study"], strict=True)
 
 
 def test_nothing_is_retrieved_without_the_key_of_the_level(archive: Parts) -> None:
@@ -492,7 +496,7 @@ def test_nothing_is_retrieved_without_the_key_of_the_level(archive: Parts) -> No
 def test_any_number_of_uids_can_be_asked_for(archive: Parts) -> None:
     uids_ = [f"1.2.9.{number}" for number in range(40000)]
     assert len(archive.index.select(read_retrieve(
-        build_identifier({"SOPInstanceUID": uids_}, level="IMAGE"), MODELS["study"], relational=True
+        build_identifier({"SOPInstanceUID": uids_}, level="IMAGE"), MODELS["study"]
     ))) == 6  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import zlib
+from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
 
 import pydicom
@@ -167,3 +168,61 @@ def test_pydicom_is_loaded_with_the_first_data_set_and_not_before() -> None:
         "assert 'pydicom' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+
+
+# --- dates and times as Python has them ------------------------------------------------------------------------------
+
+DAY, NEXT = date(2026, 1, 31), date(2026, 2, 1)
+HOUR = time(9, 30)
+MOMENT = datetime(2026, 1, 31, 9, 30, 15, 250000)
+EAST = timezone(timedelta(hours=5, minutes=30))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "text"),
+    [
+        ("StudyDate", DAY, "20260131"),
+        ("StudyDate", date(476, 9, 4), "04760904"),
+        ("StudyDate", (DAY, NEXT), "20260131-20260201"),
+        ("StudyDate", (DAY, None), "20260131-"),
+        ("StudyDate", (None, DAY), "-20260131"),
+        ("StudyDate", ("20260131", "20260201"), "20260131-20260201"),
+        ("StudyDate", ("20260131", NEXT), "20260131-20260201"),
+        ("StudyDate", (DAY, DAY), "20260131-20260131"),
+        ("StudyDate", (None, None), ""),
+        ("StudyDate", ("", None), ""),
+        ("StudyDate", MOMENT, "20260131"),
+        ("StudyDate", "20260131-", "20260131-"),
+        ("StudyTime", HOUR, "093000"),
+        ("StudyTime", (HOUR, time(17)), "093000-170000"),
+        ("StudyTime", (time(9, tzinfo=EAST), None), "090000-"),
+        ("StudyTime", MOMENT, "093015.250000"),
+        ("AcquisitionDateTime", MOMENT, "20260131093015.250000"),
+        ("AcquisitionDateTime", MOMENT.replace(tzinfo=EAST), "20260131093015.250000+0530"),
+        ("AcquisitionDateTime", (MOMENT, None), "20260131093015.250000-"),
+        ("AcquisitionDateTime", (DAY, NEXT), "20260131-20260201"),
+        ("AcquisitionDateTime", (MOMENT.replace(tzinfo=EAST), NEXT), "20260131093015.250000+0530-20260201"),
+    ],
+)  # fmt: skip
+def test_dates_and_times_may_be_objects_and_pairs_of_them_ranges(keyword: str, value: Any, text: str) -> None:
+    assert build_identifier({keyword: value})[keyword].value == text
+    nested = build_identifier({"ScheduledProcedureStepSequence": {keyword: value}})
+    assert nested.ScheduledProcedureStepSequence[0][keyword].value == text
+
+
+def test_a_list_is_one_of_values() -> None:
+    assert list(build_identifier({"StudyDate": [DAY, "20260201"]}).StudyDate) == ["20260131", "20260201"]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "words"),
+    [
+        ("StudyDate", (NEXT, DAY), "StudyDate: the range ends before"),
+        ("StudyTime", (time(17), HOUR), "StudyTime: the range ends before"),
+        ("StudyDate", (DAY,), "StudyDate: a tuple is a range"),
+        ("StudyDate", (DAY, NEXT, DAY), "a list takes 3 values"),
+    ],
+)
+def test_what_is_no_range_is_an_error_that_names_the_key(keyword: str, value: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        build_identifier({keyword: value})

@@ -114,6 +114,23 @@ def test_keys_level_and_priority_are_in_the_request() -> None:
     assert invocation.command.has_data_set
 
 
+@pytest.mark.parametrize("model", [None, "study", "patient", "patient-study-only", STUDY["FIND"]])
+def test_a_query_without_a_level_is_one_for_studies(model: str | None) -> None:
+    only = uids.PATIENT_STUDY_ONLY_QUERY_RETRIEVE_INFORMATION_MODEL_FIND
+    association = core(*STUDY.values(), *PATIENT.values(), only)
+    assert dataset(find(association, model=model, PatientID="1")).QueryRetrieveLevel == "STUDY"
+    identifier = build_identifier({"PatientID": "1"})
+    assert dataset(find(association, identifier, model=model)).QueryRetrieveLevel == "STUDY"
+    assert "QueryRetrieveLevel" not in identifier
+    identifier.QueryRetrieveLevel = "SERIES"
+    assert dataset(find(association, identifier, model=model)).QueryRetrieveLevel == "SERIES"
+
+
+@pytest.mark.parametrize("model", ["worklist", WORKLIST])
+def test_a_query_of_a_model_without_levels_has_none(model: str) -> None:
+    assert "QueryRetrieveLevel" not in dataset(find(everything(), model=model, PatientID="1"))
+
+
 def test_an_identifier_stands_alone_or_adds_to_the_keys() -> None:
     identifier = build_identifier({"PatientName": "A", "PatientID": "1"}, level="PATIENT")
     alone = find(everything(), identifier)

@@ -101,6 +101,7 @@ class Archive:
         durable: bool = True,
         peers: Mapping[str, Peer] | None = None,
         allow_any: bool = False,
+        strict_queries: bool = False,
         handlers: Iterable[Handler] = (),
         watch: Watch | None = None,
         member: Member | None = None,
@@ -111,6 +112,7 @@ class Archive:
 
         `peers` are known by their AE titles; others may call if `allow_any`, and do everything.  `handlers` are told of
         events of the kinds that `watch` names, of all kinds without one.  FolderInUse, IndexDamaged, OSError.
+        `strict_queries` holds peers to the hierarchy of PS3.4 section C.4.1.2.1, but those of relational queries.
         Of several `member`s that of seat 0 tells of events and reports results of commitment, for all of them.
         `strict` refuses UIDs that PS3.5 section 9.1 does not allow; `private` takes storage classes no table knows.
         """
@@ -119,6 +121,7 @@ class Archive:
         self.peers: dict[str, Peer] = dict(peers or {})
         self.allow_any = allow_any
         self.private = private
+        self.strict_queries = strict_queries
         handlers = list(handlers)
         if watch is None:
             watch = Watch(frozenset((INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE)) if handlers else frozenset())
@@ -216,7 +219,8 @@ class Archive:
         model = request.model
         assert model is not None
         options = request.requestor.extended(request.sop_class_uid)
-        query = read_query(request.identifier, model, options if isinstance(options, QueryOptions) else None)
+        options = options if isinstance(options, QueryOptions) else QueryOptions()
+        query = read_query(request.identifier, model, options, strict=self.strict_queries)
         log.info("%s: C-FIND at %s", request.requestor.peer, LEVELS[query.level], extra=coded("DUL411"))
         return self._answers(query, request.transfer_syntax, request.requestor.called_ae_title)
 
@@ -234,7 +238,7 @@ class Archive:
         assert model is not None
         options = request.requestor.extended(request.sop_class_uid)
         relational = isinstance(options, RetrieveOptions) and options.relational
-        query = read_retrieve(request.identifier, model, relational=relational)
+        query = read_retrieve(request.identifier, model, strict=self.strict_queries and not relational)
         shipment = Shipment(self.index.select(query), self.objects)
         log.info(
             "%s: %s of %d instances", request.requestor.peer, request.command.name, len(shipment), extra=coded("DUL412")

@@ -28,7 +28,7 @@ from dulcet.upper_layer.negotiation import check_ae_title
 
 __all__ = ["Configuration", "ConfigurationError", "load", "open_archive", "parse", "render", "tls_config"]
 
-SECTIONS: Final = "[server], [tls], [storage], [limits], [events], [peers.TITLE]"
+SECTIONS: Final = "[server], [tls], [storage], [query], [limits], [events], [peers.TITLE]"
 KINDS: Final = (INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE)
 
 
@@ -81,6 +81,15 @@ class Storage:
 
 
 @dataclass(slots=True)
+class Queries:
+    """How queries and retrieves are read."""
+
+    strict: bool = _value(
+        False, "true refuses (A900H) those without the unique key of each level above, unless negotiated as relational"
+    )
+
+
+@dataclass(slots=True)
 class Limits:
     """What others may use."""
 
@@ -122,6 +131,7 @@ class Configuration:
     server: Server = field(default_factory=Server)
     tls: Security = field(default_factory=Security)
     storage: Storage = field(default_factory=Storage)
+    query: Queries = field(default_factory=Queries)
     limits: Limits = field(default_factory=Limits)
     events: Events = field(default_factory=Events)
     peers: dict[str, PeerTable] = field(default_factory=dict)
@@ -149,7 +159,7 @@ def parse(text: str, name: str = "the configuration") -> Configuration:
     lines = lines_of(text)
     found = Configuration()
     for key, table in tables.items():
-        if key not in ("server", "tls", "storage", "limits", "events", "peers"):
+        if key not in ("server", "tls", "storage", "query", "limits", "events", "peers"):
             raise _wrong(name, lines, (key,), f"[{key}] is unknown; there are {SECTIONS}")
         if not isinstance(table, Mapping):
             raise _wrong(name, lines, (key,), f"{key} is a table: [{key}]")
@@ -277,6 +287,7 @@ def open_archive(
         private=configuration.storage.private,
         peers=peers,
         allow_any=configuration.server.allow_any,
+        strict_queries=configuration.query.strict,
         handlers=[Hook(events.hook, seconds=events.seconds)] if events.hook else [],
         watch=Watch(frozenset(events.kinds if events.hook else ()), events.series_quiet, events.study_quiet),
         member=member,

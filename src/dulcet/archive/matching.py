@@ -140,15 +140,21 @@ class Query:
         return attribute.level == self.level or (attribute.level == PATIENT and self.level == STUDY)
 
 
-def read_query(identifier: Any, model: InformationModel, options: QueryOptions | None = None) -> Query:
-    """The query that a C-FIND identifier means; Refused (A900H) when it does not fit the model."""
+def read_query(
+    identifier: Any, model: InformationModel, options: QueryOptions | None = None, *, strict: bool = False
+) -> Query:
+    """The query that a C-FIND identifier means; Refused (A900H) when it does not fit the model.
+
+    `options` are those that were negotiated.  `strict` asks for the unique key of each level above, unless relational
+    queries were negotiated; without it every query is answered as a relational one, for many a peer takes it for that.
+    """
     options = options or QueryOptions()
     level, top = _level(identifier, model)
     query = Query(level, character_sets=_character_sets(identifier))
     keys: dict[str, Any] = {}
     for element in identifier:
         _sort_key(element, query, keys)
-    if not options.relational:
+    if strict and not options.relational:
         _check_hierarchy(keys, level, top)
     for unique in UNIQUE[top : level + 1]:
         if ATTRIBUTES[unique] not in query.answered:
@@ -164,8 +170,11 @@ def read_query(identifier: Any, model: InformationModel, options: QueryOptions |
     return query
 
 
-def read_retrieve(identifier: Any, model: InformationModel, *, relational: bool = False) -> Query:
-    """What a C-GET or C-MOVE identifier selects: unique keys alone count (PS3.4 section C.4.2.1.4)."""
+def read_retrieve(identifier: Any, model: InformationModel, *, strict: bool = False) -> Query:
+    """What a C-GET or C-MOVE identifier selects: unique keys alone count (PS3.4 section C.4.2.1.4).
+
+    Refused (A900H) when it does not fit the model, or `strict` and without the unique key of each level above.
+    """
     level, top = _level(identifier, model)
     keys = {
         keyword: identifier[keyword]
@@ -174,7 +183,7 @@ def read_retrieve(identifier: Any, model: InformationModel, *, relational: bool 
     }
     if UNIQUE[level] not in keys:
         raise _refused(f"{UNIQUE[level]} has no value", ATTRIBUTES[UNIQUE[level]].tag)
-    if not relational:
+    if strict:
         _check_hierarchy(keys, level, top)
     conditions: list[Condition] = [OneOf(keyword, _texts(element.value)) for keyword, element in keys.items()]
     return Query(level, conditions)
@@ -225,7 +234,7 @@ def _is_universal(element: Any) -> bool:
 
 
 def _check_hierarchy(keys: dict[str, Any], level: int, top: int) -> None:
-    """Each level above needs its unique key (PS3.4 section C.4.1.2.1), unless relational queries were negotiated."""
+    """Each level above needs its unique key (PS3.4 section C.4.1.2.1)."""
     for above in range(top, level):
         if UNIQUE[above] not in keys:
             raise _refused(f"{UNIQUE[above]} has no value", ATTRIBUTES[UNIQUE[above]].tag)

@@ -199,8 +199,9 @@ class Association(Channel):
         """C-FIND (PS3.4 C.4.1): the matches, one by one as they come; leaving early cancels.
 
         `keys` are keywords with values to match, None or "" to be returned; `identifier` adds to them or stands alone.
-        `level` is PATIENT, STUDY, SERIES or IMAGE; `model` a name of `dulcet.services.models.MODELS`.
-        Raises StatusError when it ends with anything but success.
+        Dates and times may be objects of `datetime`, a pair of them is a range: `StudyDate=(date(2026, 1, 1), None)`.
+        `level` is PATIENT, STUDY, SERIES or IMAGE, STUDY where nothing says it; `model` a name of
+        `dulcet.services.models.MODELS`.  Raises StatusError when it ends with anything but success.
         """
         invocation = invocations.find(self._core, identifier, keys, level=level, model=model, priority=priority)
         for response in self._converse(invocation):

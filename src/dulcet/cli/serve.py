@@ -52,6 +52,9 @@ log: Final = logging.getLogger("dulcet.archive")
     rare=True,
     help="What SIGTERM leaves to those who are at it.",
 )
+@option(
+    "--strict-queries", is_flag=True, rare=True, help="Refuse queries without the unique keys of the levels above."
+)
 @WORKERS
 @option("--print-config", is_flag=True, help="Write the configuration in force, with comments, and end.")
 @JSON
@@ -67,6 +70,7 @@ def serve(
     strict: bool,
     durability: str | None,
     drain: float | None,
+    strict_queries: bool,
     workers: int | None,
     print_config: bool,
     json: bool,
@@ -96,7 +100,10 @@ def serve(
         configuration = load(config) if config is not None else Configuration()
         if tls is not None and port is None and config is None:
             port = TLS_PORT
-        _override(configuration, aet, bind, port, data, allow_any, promiscuous, strict, durability, drain, workers)
+        _override(
+            configuration, aet, bind, port, data, allow_any, promiscuous, strict, durability, drain, strict_queries,
+            workers,
+        )  # fmt: skip
         configuration = parse(render(configuration), "the command line")
         tls = tls_config(configuration, tls)
     except ConfigurationError as error:
@@ -225,6 +232,7 @@ def _override(
     strict: bool,
     durability: str | None,
     drain: float | None,
+    strict_queries: bool,
     workers: int | None,
 ) -> None:
     """Flags win over the file."""
@@ -237,6 +245,7 @@ def _override(
     configuration.storage.private = configuration.storage.private or promiscuous
     configuration.storage.strict = configuration.storage.strict or strict
     configuration.storage.durability = durability or configuration.storage.durability
+    configuration.query.strict = configuration.query.strict or strict_queries
 
 
 def _announce(archive: Archive, port: int, configuration: Configuration, json: bool, **more: Any) -> None:

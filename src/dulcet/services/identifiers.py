@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dulcet import uids
 from dulcet.errors import InstanceError, ReceiveError
+from dulcet.services.periods import TEMPORAL, write_period
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -99,7 +100,9 @@ def build_identifier(keys: Mapping[str, Any], *, level: str | None = None) -> Da
     """A C-FIND, C-GET or C-MOVE identifier from keywords (PS3.4 C.4.1).
 
     None and "" match everything and ask for the value; a list is a list of values; a mapping, or a list of them, is a
-    sequence.  Text beyond ASCII is sent in UTF-8 and says so.  ValueError for what is no keyword.
+    sequence.  In a key of VR DA, TM or DT, objects of `datetime` are written as PS3.5 Table 6.2-1 has it, and a tuple
+    (first, last) is a range, None for an open end.  Text beyond ASCII is sent in UTF-8 and says so.  ValueError for
+    what is no keyword, and for a range that ends before it begins.
     """
     dataset = _fill(keys)
     if level is not None:
@@ -139,6 +142,8 @@ def _fill(keys: Mapping[str, Any]) -> Dataset:
             dataset.add_new(tag, vr, pydicom.Sequence(filled))
         else:
             vr = vr.split(" or ")[0]
+            if vr in TEMPORAL:
+                value = write_period(keyword, vr, value)
             empty = None if vr in NUMBERS else ""  # pydicom warns of text in a number, an empty one too
             dataset.add_new(tag, vr, empty if value is None or value == "" else value)
     return dataset

@@ -142,6 +142,9 @@ def _composite(
 ) -> Invocation:
     query = _merged(identifier, keys, level)
     level = str(query.get("QueryRetrieveLevel", "")) or None
+    if verb == "find" and level is None and _has_studies(model):
+        level = "STUDY"
+        query = _merged(query, {}, level)
     if verb != "find" and level is None:
         level = _lowest_level(query)
     context = _context(core, verb, level, model)
@@ -163,6 +166,14 @@ def _merged(identifier: Dataset | None, keys: Mapping[str, Any], level: str | No
         if element.tag not in query:
             query.add(element)
     return query
+
+
+def _has_studies(model: str | None) -> bool:
+    """True for a model that has a level STUDY, as those have that are asked without one being named."""
+    if model is None:
+        return True
+    found = model_of(model) if model[:1].isdigit() else find_model(model)
+    return found is not None and "STUDY" in dict(found.levels)
 
 
 def _lowest_level(query: Dataset) -> str | None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["Period", "read_date", "read_datetime", "read_time"]
+__all__ = ["TEMPORAL", "Period", "read_date", "read_datetime", "read_time", "write_period"]
+
+TEMPORAL: Final = ("DA", "TM", "DT")
 
 DATE: Final = re.compile(r"(\d{4})([.]?)(\d{2})\2(\d{2})")
 TIME: Final = re.compile(r"(\d{2})(?::?(\d{2})(?::?(\d{2})(?:\.(\d{1,6}))?)?)?")
@@ -76,6 +78,45 @@ def read_datetime(text: str) -> Period | None:
         if period is not None:
             return period
     return None
+
+
+def write_period(keyword: str, vr: str, value: Any) -> Any:
+    """A key of VR DA, TM or DT from objects of `datetime`, or from a tuple (first, last), None for an open end.
+
+    Text, lists of values and everything else are given back as they are, objects in a list written.  ValueError names
+    the `keyword` of a tuple that is no range, or ends before it begins.
+    """
+    if not isinstance(value, tuple):
+        return [_written(vr, one) for one in value] if isinstance(value, list) else _written(vr, value)
+    if len(value) != 2:
+        raise ValueError(f"{keyword}: a tuple is a range, (first, last); a list takes {len(value)} values")
+    first, last = value
+    if type(first) is type(last) and hasattr(first, "isoformat") and _is_after(first, last):
+        raise ValueError(f"{keyword}: the range ends before it begins")
+    texts = ["" if end is None else str(_written(vr, end)).strip() for end in value]
+    return "-".join(texts) if any(texts) else ""
+
+
+def _written(vr: str, value: Any) -> Any:
+    """PS3.5 Table 6.2-1: YYYYMMDD, HHMMSS.FFFFFF and both with the offset from UTC where it is known."""
+    # Told by what they have: the module has a clock, and the core reads none.
+    has_date, has_time = hasattr(value, "year"), hasattr(value, "hour")
+    if has_date and has_time:
+        day, clock = _written("DA", value.date()), _written("TM", value.time())
+        return {"DA": day, "TM": clock, "DT": f"{day}{clock}{value.strftime('%z')[:5]}"}[vr]
+    # isoformat pads years to four digits, strftime does not everywhere.
+    if has_date and vr != "TM":
+        return value.isoformat().replace("-", "")
+    if has_time and vr == "TM":
+        return value.replace(tzinfo=None).isoformat().replace(":", "")
+    return value
+
+
+def _is_after(first: Any, last: Any) -> bool:
+    try:
+        return bool(first > last)
+    except TypeError:  # one with an offset, one without
+        return False
 
 
 def _read_range(text: str, read: Callable[[str], Period | None]) -> Period | None:
