@@ -1,4 +1,4 @@
-"""The service users of both faces are twins, and what the package offers is there."""
+"""What the two faces write by hand for their service users has the same names, and what the package offers is there."""
 
 from __future__ import annotations
 
@@ -12,54 +12,19 @@ from tests.test_faces import public, shape
 import dulcet
 import dulcet.aio
 
-MODULES = ("availability", "commitment", "mpps", "printing", "serving", "ups")
-ONLY_AWAITED = {"call", "is_async", "look_again"}  # what the other face has no need of
+ONLY_AWAITED = {"AwaitableContext", "is_async"}  # what the other face has no need of
 
 
-def pair(module: str) -> tuple[Any, Any]:
-    return importlib.import_module(f"dulcet.blocking.{module}"), importlib.import_module(f"dulcet.aio.{module}")
-
-
-def twins() -> dict[str, tuple[Any, Any]]:
-    """Functions and methods by dotted name, on either face; what both have from `services` is not looked at."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for module in MODULES:
-        blocking, aio = pair(module)
-        for name in blocking.__all__:
-            one, other = getattr(blocking, name), getattr(aio, name)
-            if one is other:
-                continue
-            found[f"{module}.{name}"] = one, other
-            if inspect.isclass(one):
-                for member in ("__init__", *sorted(public(one) & public(other))):
-                    twin = inspect.getattr_static(one, member), inspect.getattr_static(other, member)
-                    found[f"{module}.{name}.{member}"] = twin
-    return found
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_twins_have_the_same_names(module: str) -> None:
-    blocking, aio = pair(module)
+@pytest.mark.parametrize("module", ["serving", "twin"])
+def test_what_generated_modules_call_is_on_both_faces(module: str) -> None:
+    blocking, aio = (importlib.import_module(f"dulcet.{face}.{module}") for face in ("blocking", "aio"))
     assert set(blocking.__all__) == set(aio.__all__) - ONLY_AWAITED
     for name in blocking.__all__:
         one, other = getattr(blocking, name), getattr(aio, name)
         if inspect.isclass(one):
-            assert public(one) == public(other)
-
-
-@pytest.mark.parametrize("name", twins())
-def test_twins_are_identical_up_to_await(name: str) -> None:
-    one, other = twins()[name]
-    if not name.endswith(".Commitments"):  # of threads here, of tasks there
-        assert inspect.getdoc(one) == inspect.getdoc(other)
-    if callable(one):
-        assert shape(one) == shape(other)
-    if inspect.isclass(one):
-        assert hasattr(one, "__enter__") == hasattr(other, "__aenter__")
-
-
-def test_the_twins_are_more_than_a_few() -> None:
-    assert len(twins()) > 40
+            assert {"wait_for_change", "wait_at_most", "join"} & public(one) <= public(other)
+        else:
+            assert [parameter[0] for parameter in shape(one)] == [parameter[0] for parameter in shape(other)]
 
 
 @pytest.mark.parametrize("package", [dulcet, dulcet.aio])

@@ -7,14 +7,14 @@ pending = await request_commitment(association, files, results=commitments)
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from dulcet.aio.association import Association
-from dulcet.aio.serving import call, look_again, serve_until, take_events
-from dulcet.aio.threads import disk
+from dulcet.aio.serving import look_again, serve_until, take_events
+from dulcet.aio.twin import Latch, call, on_disk, share
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationError, DimseTimeout
 from dulcet.io.identity import new_uid
@@ -105,7 +105,7 @@ class PendingCommitment:
         """What the provider said; None as long as it said nothing."""
         self._commitments = commitments
         self._association = association
-        self._came = asyncio.Event()
+        self._came = Latch()
 
     async def wait(self, timeout: float) -> CommitmentResult | None:
         """The result; None when none came within `timeout` seconds, which is no answer: wait again, or ask again.
@@ -113,7 +113,7 @@ class PendingCommitment:
         Serves the association in the meantime, so use it in the thread that uses the association.  Raises what ended
         the association when the result cannot come on another one.
         """
-        deadline = asyncio.get_running_loop().time() + timeout
+        deadline = time.monotonic() + timeout
         association, commitments = self._association, self._commitments
         if association.is_established:
             try:
@@ -123,11 +123,7 @@ class PendingCommitment:
                     raise
         elif self.result is None and not commitments.listens:
             association._check_usable()
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._came.wait()
-        except TimeoutError:
-            pass
+        await self._came.wait_at_most(deadline - time.monotonic())
         return self.result
 
     def _wake(self) -> None:
@@ -148,11 +144,12 @@ async def request_commitment(
     `results` is needed where the peer reports on an association of its own.  Raises StatusError when it refuses,
     NoPresentationContext unless the association was made with `COMMITMENT_PROPOSALS`.
     """
-    references = await asyncio.get_running_loop().run_in_executor(disk, _references, instances)
+    references = await on_disk(_references, instances)
     uid = transaction_uid or new_uid()
     commitments = _hear(association, results)
     pending = PendingCommitment(uid, commitments, association)
     commitments._pending[uid] = pending
+    share(association)
     try:
         response = await association.n_action(
             SOP_CLASS, SOP_INSTANCE, REQUEST_STORAGE_COMMITMENT, action_information(uid, references)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from dulcet.aio.beginning import Beginning
+from dulcet.aio.twin import begins
 from dulcet.errors import DulcetError
 from dulcet.io.identity import new_uid
 from dulcet.log_codes import coded
@@ -51,19 +51,16 @@ def step_from_worklist(item: Dataset, **keys: Any) -> Dataset:
     return begin_from_worklist(item, time.strftime(NOW), keys)
 
 
-def perform_procedure_step(
+@begins
+async def perform_procedure_step(
     association: Association, begin: Dataset | Mapping[str, Any], *, sop_instance_uid: str | None = None
-) -> Beginning[ProcedureStep]:
+) -> ProcedureStep:
     """Announce that a procedure step has begun (N-CREATE); StatusError when the peer refuses it.
 
     `begin` is its data set, as `step_from_worklist` makes it, or the same by keywords.
     """
     dataset = build_identifier(begin) if isinstance(begin, Mapping) else begin
     uid = sop_instance_uid or new_uid()
-    return Beginning(_begin(association, uid, dataset))
-
-
-async def _begin(association: Association, uid: str, dataset: Dataset) -> ProcedureStep:
     response = (await association.n_create(SOP_CLASS, uid, dataset)).check()
     return ProcedureStep(association, response.command.affected_sop_instance_uid or uid, dataset)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 import time
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from dulcet.aio.association import Association, associate
+from dulcet.aio.twin import Background, Changed, saw_nothing
 from dulcet.config import AssociationConfig
 from dulcet.errors import AssociationRefused, DulcetError
 from dulcet.services.pooling import FIRST_PAUSE, Chooser, Entry, backoff
@@ -47,9 +47,9 @@ class Pool:
         self.config: AssociationConfig = config or AssociationConfig()
         self.identity = identity
         self._chooser: Chooser[Association] = Chooser(per_peer, idle)
-        self._changed = asyncio.Condition()
+        self._changed = Changed()
         self._closed = False
-        self._sweeper: asyncio.Task[None] | None = None
+        self._sweeper: Background | None = None
 
     @contextlib.asynccontextmanager
     async def associate(
@@ -81,7 +81,7 @@ class Pool:
             self._changed.notify_all()
         await _release(idle)
         if self._sweeper is not None:
-            await self._sweeper
+            await self._sweeper.join()
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,7 +99,7 @@ class Pool:
                 decision = self._chooser.choose(address, wanted)
                 if decision.entry is None and not decision.open:
                     left = None if deadline is None else deadline - time.monotonic()
-                    if not await self._wait(left):
+                    if not await self._changed.wait_for_change(left):
                         raise TimeoutError(f"all {self._chooser.per_peer} associations with {address} are in use")
                     continue
             if decision.evict is not None:
@@ -107,19 +107,9 @@ class Pool:
             if decision.open:
                 return await self._open(address, wanted)
             assert decision.entry is not None
-            if _is_quiet(decision.entry.association):
+            if saw_nothing(decision.entry.association) and _is_quiet(decision.entry.association):
                 return decision.entry
             await self._drop(decision.entry)  # the peer ended it, or said what nobody asked, while nobody looked
-
-    async def _wait(self, seconds: float | None) -> bool:
-        """Wait for a change, the condition being held; False when time ran out."""
-        if seconds is not None and seconds <= 0:
-            return False
-        try:
-            await asyncio.wait_for(self._changed.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
 
     async def _open(self, address: Address, wanted: list[Proposal]) -> Entry[Association]:
         entry: Entry[Association] | None = None
@@ -147,7 +137,7 @@ class Pool:
                     raise
             until = time.monotonic() + backoff(attempt, random.random(), self.pause)
             async with self._changed:
-                while not self._closed and await self._wait(until - time.monotonic()):
+                while not self._closed and await self._changed.wait_for_change(until - time.monotonic()):
                     pass
                 if self._closed:
                     raise RuntimeError("the pool is closed")
@@ -162,7 +152,7 @@ class Pool:
             self._chooser.give_back(entry, time.monotonic(), usable=keep)
             self._changed.notify_all()
             if keep and self._sweeper is None:
-                self._sweeper = asyncio.create_task(self._sweep(), name="dulcet-pool")
+                self._sweeper = Background(self._sweep, "dulcet-pool")
         if not keep:
             await _release([entry])
 
@@ -181,7 +171,8 @@ class Pool:
                 if self._closed:
                     return
                 deadline = self._chooser.next_deadline()
-                await self._wait(None if deadline is None else max(deadline - time.monotonic(), 0.001))
+                left = None if deadline is None else max(deadline - time.monotonic(), 0.001)
+                await self._changed.wait_for_change(left)
                 overdue = self._chooser.overdue(time.monotonic())
             await _release(overdue)
 

@@ -10,11 +10,11 @@ async with FilmSession(association, medium="BLUE FILM") as session:
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.aio.serving import serve_until, take_events
+from dulcet.aio.twin import BegunOnEntry
 from dulcet.errors import DulcetError
 from dulcet.io.identity import new_uid
 from dulcet.log_codes import coded
@@ -59,7 +59,7 @@ async def printer_status(association: Association) -> PrinterStatus:
     return read_printer(response.dataset() or pydicom.Dataset())
 
 
-class FilmSession:
+class FilmSession(BegunOnEntry):
     """Films that are printed alike; a context manager that deletes the session at the end.
 
     Needs an association made with `PRINT_PROPOSALS`.  Each step raises StatusError when the printer refuses it; its
@@ -75,7 +75,8 @@ class FilmSession:
         """The print jobs, where the printer makes any."""
         self.sop_instance_uid: str = sop_instance_uid or new_uid()
         self._dataset = film_session(**options)
-        self._begun = self._open = False
+        self._open = False
+        self._start()
 
     async def film(
         self, display_format: str = "STANDARD\\1,1", *, sop_instance_uid: str | None = None, **options: Any
@@ -102,14 +103,12 @@ class FilmSession:
         self._open = False
         (await self.association.n_delete(SESSION, self.sop_instance_uid, context=META)).check()
 
-    async def _begin(self) -> Self:
-        if not self._begun:
-            take_events(self.association, frozenset((PRINTER, JOB)), self._heard)
-            uid = self.sop_instance_uid
-            response = (await self.association.n_create(SESSION, uid, self._dataset, context=META)).check()
-            self.sop_instance_uid = response.command.affected_sop_instance_uid or uid
-            self._begun = self._open = True
-        return self
+    async def _begin(self) -> None:
+        take_events(self.association, frozenset((PRINTER, JOB)), self._heard)
+        uid = self.sop_instance_uid
+        response = (await self.association.n_create(SESSION, uid, self._dataset, context=META)).check()
+        self.sop_instance_uid = response.command.affected_sop_instance_uid or uid
+        self._open = True
 
     async def _print(self, sop_class_uid: str, sop_instance_uid: str) -> Response:
         response = (await self.association.n_action(sop_class_uid, sop_instance_uid, PRINT, context=META)).check()
@@ -124,12 +123,6 @@ class FilmSession:
     def _heard(self, request: IncomingRequest, information: Dataset) -> None:
         event_type = request.command.event_type_id
         self.events.append(read_event(request.sop_class_uid, request.sop_instance_uid, event_type, information))
-
-    def __await__(self) -> Generator[Any, None, Self]:
-        return self._begin().__await__()
-
-    async def __aenter__(self) -> Self:
-        return await self._begin()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from dulcet.aio.association import Association
-from dulcet.aio.threads import handlers
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
 from dulcet.errors import LocalProtocolError, ReceiveError
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from dulcet.aio.requests import IncomingRequest
     from dulcet.services.results import Response
 
-__all__ = ["call", "is_async", "look_again", "report_in_turn", "serve_until", "take_events"]
+__all__ = ["look_again", "report_in_turn", "serve_until", "take_events"]
 
 NESTED: Final = 16
 """Reports that may wait for one another's answers on one association; each holds a task and a data set."""
@@ -78,21 +77,6 @@ def take_events(
     What it raises is answered: `Refused` with its status, anything else with 0110H.  Other requests go where they went.
     """
     _attentive(association).takes.update(dict.fromkeys(sop_classes, take))
-
-
-def is_async(function: Callable[..., object]) -> bool:
-    """True for `async def`, and for an object that is called like one."""
-    return any(inspect.iscoroutinefunction(one) for one in (function, getattr(function, "__call__", None)))  # noqa: B004
-
-
-async def call(function: Callable[[Any], object], argument: Any) -> None:
-    """Call a function of the application; a plain one is called in a thread, for it may wait."""
-    if is_async(function):
-        called: Any = function(argument)
-    else:
-        called = await asyncio.get_running_loop().run_in_executor(handlers, function, argument)
-    if inspect.isawaitable(called):
-        await called
 
 
 class _Taking:

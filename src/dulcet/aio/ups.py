@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from dulcet.aio.beginning import Beginning
-from dulcet.aio.serving import call, is_async
+from dulcet.aio.twin import begins, event_handler
 from dulcet.errors import DulcetError
 from dulcet.io.identity import new_uid
 from dulcet.log_codes import coded
@@ -73,14 +72,7 @@ log: Final = logging.getLogger("dulcet.association")
 
 def watch_steps(node: EventListener, hear: Callable[[StepEvent], object]) -> None:
     """Have a node hear events of steps; who is to send them is told by `subscribe`."""
-
-    async def handle(request: Any) -> None:
-        await call(hear, read_event(request))
-
-    def handle_in_thread(request: Any) -> None:
-        hear(read_event(request))
-
-    node.on_n_event_report(handle if is_async(hear) else handle_in_thread, classes=(PUSH, EVENT))
+    node.on_n_event_report(event_handler(hear, read_event), classes=(PUSH, EVENT))
 
 
 async def create_step(
@@ -147,18 +139,15 @@ async def suspend_global_subscription(association: Association, receiving_ae: st
     return await _act(association, GLOBAL, SUSPEND, build_identifier({"ReceivingAE": receiving_ae}), WATCH)
 
 
-def perform_step(
+@begins
+async def perform_step(
     association: Association, sop_instance_uid: str, *, transaction_uid: str | None = None
-) -> Beginning[StepPerformance]:
+) -> StepPerformance:
     """Take a step (N-ACTION 1 to IN PROGRESS, section CC.2.1): StatusError when another one was quicker.
 
     Keep `transaction_uid`, the lock, to be able to go on after a crash.
     """
-    lock = transaction_uid or new_uid()
-    return Beginning(_take(StepPerformance(association, sop_instance_uid, lock)))
-
-
-async def _take(step: StepPerformance) -> StepPerformance:
+    step = StepPerformance(association, sop_instance_uid, transaction_uid or new_uid())
     await step._change_state(IN_PROGRESS)
     return step
 

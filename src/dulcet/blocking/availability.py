@@ -1,3 +1,4 @@
+# Written by tools/generate_sync.py from aio/availability.py: change that file, and run it.
 """Instance availability notification as user (PS3.4 Annex R)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Written by tools/generate_sync.py from aio/commitment.py: change that file, and run it.
 """Storage commitment as user (PS3.4 Annex J): ask, and wait for a result that may come on any association.
 
 commitments = Commitments(node)                       # results on associations that the provider makes come to it
@@ -7,14 +8,14 @@ pending.wait(60).check()
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from dulcet.blocking.association import Association
-from dulcet.blocking.serving import serve_until, take_events
+from dulcet.blocking.serving import look_again, serve_until, take_events
+from dulcet.blocking.twin import Latch, call, on_disk, share
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationError, DimseTimeout
 from dulcet.io.identity import new_uid
@@ -24,6 +25,7 @@ from dulcet.services.commitment import (
     SOP_CLASS,
     SOP_INSTANCE,
     CommitmentResult,
+    Reference,
     action_information,
     read_report,
 )
@@ -47,7 +49,6 @@ class Commitments:
         """
         self.on_result = on_result
         self.listens: bool = node is not None
-        self._changed = threading.Condition()
         self._pending: dict[str, PendingCommitment] = {}
         if node is not None:
             node.on_n_event_report(self._reported, classes=(SOP_CLASS,))
@@ -58,28 +59,26 @@ class Commitments:
 
     def _resolve(self, result: CommitmentResult) -> bool:
         """Give a result to who waits for it; False when nobody does."""
-        with self._changed:
-            pending = self._pending.get(result.transaction_uid)
+        pending = self._pending.get(result.transaction_uid)
         if pending is None:
             return False
         if self.on_result is not None:
-            self.on_result(result)  # where it raises, the provider reports again
-        with self._changed:
-            self._pending.pop(result.transaction_uid, None)
-            pending.result = result
-            pending._wake()
-            self._changed.notify_all()
+            call(self.on_result, result)  # where it raises, the provider reports again
+        self._pending.pop(result.transaction_uid, None)
+        pending.result = result
+        pending._wake()
         return True
 
 
 def _take(registries: Sequence[Commitments], event_type: int | None, dataset: Any) -> None:
     """A report came: Refused when it is none, or nobody knows its transaction."""
     result = read_report(event_type, dataset)
-    if any(commitments._resolve(result) for commitments in registries):
-        return
+    for commitments in registries:
+        if commitments._resolve(result):
+            return
     for commitments in registries:
         if commitments.on_result is not None:
-            commitments.on_result(result)
+            call(commitments.on_result, result)
             return
     raise Refused(Status.INVALID_ARGUMENT_VALUE, "no such transaction")
 
@@ -107,6 +106,7 @@ class PendingCommitment:
         """What the provider said; None as long as it said nothing."""
         self._commitments = commitments
         self._association = association
+        self._came = Latch()
 
     def wait(self, timeout: float) -> CommitmentResult | None:
         """The result; None when none came within `timeout` seconds, which is no answer: wait again, or ask again.
@@ -124,13 +124,12 @@ class PendingCommitment:
                     raise
         elif self.result is None and not commitments.listens:
             association._check_usable()
-        with commitments._changed:
-            commitments._changed.wait_for(lambda: self.result is not None, max(deadline - time.monotonic(), 0.0))
-            return self.result
+        self._came.wait_at_most(deadline - time.monotonic())
+        return self.result
 
     def _wake(self) -> None:
-        if self._association.is_established:
-            self._association._transport.wake()
+        self._came.set()
+        look_again(self._association)
 
 
 def request_commitment(
@@ -146,20 +145,19 @@ def request_commitment(
     `results` is needed where the peer reports on an association of its own.  Raises StatusError when it refuses,
     NoPresentationContext unless the association was made with `COMMITMENT_PROPOSALS`.
     """
-    references = list(dict.fromkeys(reference(instance) for instance in instances))
+    references = on_disk(_references, instances)
     uid = transaction_uid or new_uid()
     commitments = _hear(association, results)
     pending = PendingCommitment(uid, commitments, association)
-    with commitments._changed:
-        commitments._pending[uid] = pending
-    association._transport.share()  # so that a result that comes elsewhere ends a wait here
+    commitments._pending[uid] = pending
+    share(association)
     try:
-        association.n_action(
+        response = association.n_action(
             SOP_CLASS, SOP_INSTANCE, REQUEST_STORAGE_COMMITMENT, action_information(uid, references)
-        ).check()
+        )
+        response.check()
     except BaseException:
-        with commitments._changed:
-            commitments._pending.pop(uid, None)
+        commitments._pending.pop(uid, None)
         raise
     return pending
 
@@ -177,3 +175,7 @@ def _hear(association: Association, commitments: Commitments | None) -> Commitme
     if commitments not in heard.registries:
         heard.registries.append(commitments)
     return commitments
+
+
+def _references(instances: Iterable[Any]) -> list[Reference]:
+    return list(dict.fromkeys(reference(instance) for instance in instances))

@@ -1,3 +1,4 @@
+# Written by tools/generate_sync.py from aio/mpps.py: change that file, and run it.
 """Modality performed procedure steps as user (PS3.4 Annex F).
 
 with perform_procedure_step(association, begin) as step:
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from dulcet.blocking.twin import begins
 from dulcet.errors import DulcetError
 from dulcet.io.identity import new_uid
 from dulcet.log_codes import coded
@@ -50,6 +52,7 @@ def step_from_worklist(item: Dataset, **keys: Any) -> Dataset:
     return begin_from_worklist(item, time.strftime(NOW), keys)
 
 
+@begins
 def perform_procedure_step(
     association: Association, begin: Dataset | Mapping[str, Any], *, sop_instance_uid: str | None = None
 ) -> ProcedureStep:

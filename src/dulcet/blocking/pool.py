@@ -1,16 +1,17 @@
+# Written by tools/generate_sync.py from aio/pool.py: change that file, and run it.
 """A pool of associations for threads: `with pool.associate("ARCHIVE@host:port") as association`."""
 
 from __future__ import annotations
 
 import contextlib
 import random
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
 from dulcet.blocking.association import Association, associate
+from dulcet.blocking.twin import Background, Changed, saw_nothing
 from dulcet.config import AssociationConfig
 from dulcet.errors import AssociationRefused, DulcetError
 from dulcet.services.pooling import FIRST_PAUSE, Chooser, Entry, backoff
@@ -47,9 +48,9 @@ class Pool:
         self.config: AssociationConfig = config or AssociationConfig()
         self.identity = identity
         self._chooser: Chooser[Association] = Chooser(per_peer, idle)
-        self._changed = threading.Condition()
+        self._changed = Changed()
         self._closed = False
-        self._sweeper: threading.Thread | None = None
+        self._sweeper: Background | None = None
 
     @contextlib.contextmanager
     def associate(
@@ -99,7 +100,7 @@ class Pool:
                 decision = self._chooser.choose(address, wanted)
                 if decision.entry is None and not decision.open:
                     left = None if deadline is None else deadline - time.monotonic()
-                    if (left is not None and left <= 0) or not self._changed.wait(left):
+                    if not self._changed.wait_for_change(left):
                         raise TimeoutError(f"all {self._chooser.per_peer} associations with {address} are in use")
                     continue
             if decision.evict is not None:
@@ -107,7 +108,7 @@ class Pool:
             if decision.open:
                 return self._open(address, wanted)
             assert decision.entry is not None
-            if _is_usable(decision.entry.association):
+            if saw_nothing(decision.entry.association) and _is_quiet(decision.entry.association):
                 return decision.entry
             self._drop(decision.entry)  # the peer ended it, or said what nobody asked, while nobody looked
 
@@ -135,8 +136,10 @@ class Pool:
             except AssociationRefused as error:
                 if not error.transient or attempt == self.attempts:
                     raise
+            until = time.monotonic() + backoff(attempt, random.random(), self.pause)
             with self._changed:
-                self._changed.wait_for(lambda: self._closed, backoff(attempt, random.random(), self.pause))
+                while not self._closed and self._changed.wait_for_change(until - time.monotonic()):
+                    pass
                 if self._closed:
                     raise RuntimeError("the pool is closed")
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -150,8 +153,7 @@ class Pool:
             self._chooser.give_back(entry, time.monotonic(), usable=keep)
             self._changed.notify_all()
             if keep and self._sweeper is None:
-                self._sweeper = threading.Thread(target=self._sweep, name="dulcet-pool", daemon=True)
-                self._sweeper.start()
+                self._sweeper = Background(self._sweep, "dulcet-pool")
         if not keep:
             _release([entry])
 
@@ -170,18 +172,10 @@ class Pool:
                 if self._closed:
                     return
                 deadline = self._chooser.next_deadline()
-                self._changed.wait(None if deadline is None else max(deadline - time.monotonic(), 0.0))
+                left = None if deadline is None else max(deadline - time.monotonic(), 0.001)
+                self._changed.wait_for_change(left)
                 overdue = self._chooser.overdue(time.monotonic())
             _release(overdue)
-
-
-def _is_usable(association: Association) -> bool:
-    """Look at what came while it was idle."""
-    try:
-        association._look()
-    except DulcetError:
-        return False
-    return _is_quiet(association)
 
 
 def _is_quiet(association: Association) -> bool:

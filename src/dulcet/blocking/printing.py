@@ -1,3 +1,4 @@
+# Written by tools/generate_sync.py from aio/printing.py: change that file, and run it.
 """Grayscale printing as user (PS3.4 Annex H).
 
 with FilmSession(association, medium="BLUE FILM") as session:
@@ -11,9 +12,10 @@ from __future__ import annotations
 
 import logging
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.blocking.serving import serve_until, take_events
+from dulcet.blocking.twin import BegunOnEntry
 from dulcet.errors import DulcetError
 from dulcet.io.identity import new_uid
 from dulcet.log_codes import coded
@@ -58,7 +60,7 @@ def printer_status(association: Association) -> PrinterStatus:
     return read_printer(response.dataset() or pydicom.Dataset())
 
 
-class FilmSession:
+class FilmSession(BegunOnEntry):
     """Films that are printed alike; a context manager that deletes the session at the end.
 
     Needs an association made with `PRINT_PROPOSALS`.  Each step raises StatusError when the printer refuses it; its
@@ -72,11 +74,10 @@ class FilmSession:
         """What the printer reported since, of itself and of jobs."""
         self.jobs: list[str] = []
         """The print jobs, where the printer makes any."""
-        self._open = True
-        take_events(association, frozenset((PRINTER, JOB)), self._heard)
-        uid = sop_instance_uid or new_uid()
-        response = association.n_create(SESSION, uid, film_session(**options), context=META).check()
-        self.sop_instance_uid: str = response.command.affected_sop_instance_uid or uid
+        self.sop_instance_uid: str = sop_instance_uid or new_uid()
+        self._dataset = film_session(**options)
+        self._open = False
+        self._start()
 
     def film(
         self, display_format: str = "STANDARD\\1,1", *, sop_instance_uid: str | None = None, **options: Any
@@ -103,6 +104,13 @@ class FilmSession:
         self._open = False
         self.association.n_delete(SESSION, self.sop_instance_uid, context=META).check()
 
+    def _begin(self) -> None:
+        take_events(self.association, frozenset((PRINTER, JOB)), self._heard)
+        uid = self.sop_instance_uid
+        response = self.association.n_create(SESSION, uid, self._dataset, context=META).check()
+        self.sop_instance_uid = response.command.affected_sop_instance_uid or uid
+        self._open = True
+
     def _print(self, sop_class_uid: str, sop_instance_uid: str) -> Response:
         response = self.association.n_action(sop_class_uid, sop_instance_uid, PRINT, context=META).check()
         job = print_job_of(response.dataset())
@@ -116,9 +124,6 @@ class FilmSession:
     def _heard(self, request: IncomingRequest, information: Dataset) -> None:
         event_type = request.command.event_type_id
         self.events.append(read_event(request.sop_class_uid, request.sop_instance_uid, event_type, information))
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dulcet.blocking.requests import IncomingRequest
     from dulcet.services.results import Response
 
-__all__ = ["report_in_turn", "serve_until", "take_events"]
+__all__ = ["look_again", "report_in_turn", "serve_until", "take_events"]
 
 NESTED: Final = 16
 """Reports that may wait for one another's answers on one association; each holds frames of one thread's stack."""
@@ -83,6 +83,12 @@ def take_events(
     if not isinstance(handler, _Taking):
         handler = association.handler = _Taking(handler)
     handler.takes.update(dict.fromkeys(sop_classes, take))
+
+
+def look_again(association: Association) -> None:
+    """Have who serves an association until something has come about look whether it has."""
+    if association.is_established:
+        association._transport.wake()
 
 
 class _Taking:

@@ -1,3 +1,4 @@
+# Written by tools/generate_sync.py from aio/ups.py: change that file, and run it.
 """Unified procedure steps as user (PS3.4 Annex CC): make, perform, watch and cancel them.
 
 uid = create_step(association, ProcedureStepLabel="plan", ScheduledProcedureStepStartDateTime="202607051000")
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from dulcet.blocking.twin import begins, event_handler
 from dulcet.errors import DulcetError
 from dulcet.io.identity import new_uid
 from dulcet.log_codes import coded
@@ -71,11 +73,7 @@ log: Final = logging.getLogger("dulcet.association")
 
 def watch_steps(node: EventListener, hear: Callable[[StepEvent], object]) -> None:
     """Have a node hear events of steps; who is to send them is told by `subscribe`."""
-
-    def handle(request: Any) -> None:
-        hear(read_event(request))
-
-    node.on_n_event_report(handle, classes=(PUSH, EVENT))
+    node.on_n_event_report(event_handler(hear, read_event), classes=(PUSH, EVENT))
 
 
 def create_step(
@@ -87,7 +85,8 @@ def create_step(
     """
     uid = sop_instance_uid or new_uid()
     step = scheduled_step(**keys) if dataset is None else dataset
-    response = association.n_create(PUSH, uid, step, context=choose_context(association.contexts, PUSH)).check()
+    context = choose_context(association.contexts, PUSH)
+    response = association.n_create(PUSH, uid, step, context=context).check()
     return response.command.affected_sop_instance_uid or uid
 
 
@@ -132,7 +131,8 @@ def subscribe(
 
 def unsubscribe(association: Association, receiving_ae: str, sop_instance_uid: str = GLOBAL) -> Response:
     """Have no more events sent (N-ACTION 4), of one step or of any; deletion locks go with it."""
-    return _act(association, sop_instance_uid, UNSUBSCRIBE, build_identifier({"ReceivingAE": receiving_ae}), WATCH)
+    information = build_identifier({"ReceivingAE": receiving_ae})
+    return _act(association, sop_instance_uid, UNSUBSCRIBE, information, WATCH)
 
 
 def suspend_global_subscription(association: Association, receiving_ae: str) -> Response:
@@ -140,6 +140,7 @@ def suspend_global_subscription(association: Association, receiving_ae: str) -> 
     return _act(association, GLOBAL, SUSPEND, build_identifier({"ReceivingAE": receiving_ae}), WATCH)
 
 
+@begins
 def perform_step(
     association: Association, sop_instance_uid: str, *, transaction_uid: str | None = None
 ) -> StepPerformance:
@@ -147,8 +148,7 @@ def perform_step(
 
     Keep `transaction_uid`, the lock, to be able to go on after a crash.
     """
-    lock = transaction_uid or new_uid()
-    step = StepPerformance(association, sop_instance_uid, lock)
+    step = StepPerformance(association, sop_instance_uid, transaction_uid or new_uid())
     step._change_state(IN_PROGRESS)
     return step
 
