@@ -1,13 +1,21 @@
-"""What every test shares: Hypothesis's profile; an interop test that is skipped where it is required fails."""
+"""What every test shares: Hypothesis's profile; an interop test that is skipped where it is required fails; every
+response with a failure that a core of ours sends, in whichever test, has to say why (PS3.7 Annex C)."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from dulcet.dimse.command import Command
+from dulcet.dimse.elements import checked
+from dulcet.dimse.reasons import fails
+from dulcet.errors import DulcetError
+from dulcet.upper_layer.connection import Connection
 
 INTEROP = Path(__file__).parent / "interop"
 REQUIRED = os.environ.get("DULCET_REQUIRE_INTEROP") == "1"
@@ -36,3 +44,31 @@ def pytest_make_collect_report(
         report.outcome = "failed"
         report.longrepr = f"{SKIPPED}{report.longrepr}"
     return report
+
+
+_send_message = Connection.send_message
+_unexplained: list[str] = []
+
+
+def _watched(self: Connection, context_id: int, command: bytes, *rest: Any) -> None:
+    """Every message that a core sends, of whichever face and thread."""
+    _send_message(self, context_id, command, *rest)
+    try:
+        said = Command.decode(command)
+    except DulcetError:
+        return  # a test that sends what is no command set
+    if said.is_response and fails(said.status or 0):
+        try:
+            checked(said.name, "ErrorComment", said.error_comment)
+        except DulcetError as error:
+            _unexplained.append(f"{said.name} with {said.status:04X}H: {error}")
+
+
+Connection.send_message = _watched  # type: ignore[method-assign]
+
+
+@pytest.fixture(autouse=True)
+def _failures_say_why() -> Generator[None]:
+    yield
+    found, _unexplained[:] = list(_unexplained), []
+    assert not found, f"failures without a reason: {found}"

@@ -22,6 +22,7 @@ import dulcet.blocking.sending
 from dulcet import uids
 from dulcet.config import Timers
 from dulcet.io import upcoming
+from dulcet.services.proposals import proposals
 from dulcet.services.results import Sent
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -225,3 +226,22 @@ def test_answers_do_not_wait_for_an_asynchronous_source(loop: str, files: list[P
         assert len(made.associations) == 1
     assert sender.failed == {}
     assert len(sender.results) == 12
+
+
+def test_what_the_peer_says_of_its_refusal_is_told_on_every_face(sender: Sender, files: list[Path]) -> None:
+    def refuse(made: Any, request: Any) -> None:
+        request.read()
+        request.respond(0xC123, ErrorComment="no Patient ID", OffendingElement=(0x00100020, 0x00100010))
+
+    with provider(refuse) as made:
+        sender.send(made.address, files[:2])
+        images = proposals([CT_IMAGE])
+        with dulcet.Pool() as pool, pool.associate(made.address, contexts=images) as association:
+            sender.results.append(association.store(files[2]))
+    assert len(sender.results) == 3
+    for sent in sender.results:
+        assert (sent.status, sent.error_comment, sent.offending_elements) == (
+            0xC123, "no Patient ID", (0x00100020, 0x00100010),
+        )  # fmt: skip
+        with pytest.raises(dulcet.StatusError, match=r"C-STORE of .*\.dcm: C123H .+ \(no Patient ID; \(0010,0020\) "):
+            sent.check()

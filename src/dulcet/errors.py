@@ -50,11 +50,25 @@ __all__ = [
     "StatusError",
     "TLSConfigError",
     "TLSError",
+    "as_comment",
 ]
 
 
 COMMENT_LENGTH: Final = 64
-"""Error Comment (0000,0902) is LO."""
+"""Error Comment (0000,0902) is LO, in the default character repertoire: a command set names no other."""
+CUT: Final = "..."
+
+
+def as_comment(text: str) -> str:
+    """`text` as a value of Error Comment; empty where nothing of it can be said."""
+    plain = text.encode("ascii", "replace").decode().replace("\\", "/")
+    words = "".join(character if character.isprintable() else " " for character in plain).split()
+    line = " ".join(words)
+    if len(line) <= COMMENT_LENGTH:
+        return line
+    room = COMMENT_LENGTH - len(CUT)
+    whole = line[: room + 1].rpartition(" ")[0].rstrip(" ,;:(")
+    return (whole if len(whole) > room // 2 else line[:room]) + CUT
 
 
 class DulcetError(Exception):
@@ -204,8 +218,9 @@ class StatusError(DulcetError):
 class ReceiveError(DulcetError):
     """A received data set could not be kept; `status` is what the peer is told.
 
-    `comment` is told too, as Error Comment (0000,0902): at most 64 characters, without values of the data set and paths
-    of this machine.  `offending` are the tags that stand for the Offending Element (0000,0901) (PS3.7 Annex C).
+    `comment` is told too, as Error Comment (0000,0902): without values of patients and paths of this machine; what is
+    longer than 64 characters is cut.  `offending` are the tags that stand for the Offending Element (0000,0901) (PS3.7
+    Annex C).
     """
 
     def __init__(
@@ -221,7 +236,7 @@ class ReceiveError(DulcetError):
         """The command elements of the response that say why, by keyword; none where nothing was said."""
         elements: dict[str, Any] = {}
         if self.comment:
-            elements["ErrorComment"] = self.comment.replace("\\", "/")[:COMMENT_LENGTH]
+            elements["ErrorComment"] = as_comment(self.comment)
         if self.offending:
             elements["OffendingElement"] = self.offending
         return elements

@@ -130,6 +130,8 @@ def test_json_and_the_report_say_what_became_of_each(study: Path, tmp_path: Path
         "result": "sent",
         "status": 0,
         "reason": None,
+        "error_comment": None,
+        "offending_elements": [],
         "sop_class_uid": CT_IMAGE,
         "sop_instance_uid": image.sop_instance_uid,
         "transfer_syntax": image.transfer_syntax,
@@ -382,3 +384,23 @@ def test_a_folder_that_cannot_be_read_is_a_failure(
     said = capsys.readouterr()
     assert said.err == f"dulcet: {closed}: Permission denied\n"
     assert said.out.startswith("0 would be sent (0 B), 1 failed, 3 skipped in")
+
+
+def test_the_reason_of_the_peer_is_on_the_terminal_in_json_and_in_the_report(study: Path, tmp_path: Path) -> None:
+    def refuse(provider: Provider, request: Any) -> None:
+        request.read()
+        request.respond(0xC123, ErrorComment="no Patient ID", OffendingElement=(0x00100020,))
+
+    report = tmp_path / "report.jsonl"
+    with provider(refuse) as made:
+        spoken = dulcet("store", made.address, study / "images")
+        written = dulcet("store", made.address, study / "images", "--json", "--report", report)
+    assert (spoken.code, written.code) == (1, 1)
+    lines = spoken.errors.splitlines()
+    assert len(lines) == 3
+    assert all(line.endswith("C123H cannot understand or process (no Patient ID; (0010,0020))") for line in lines)
+    kept = [json.loads(line) for line in report.read_text().splitlines()]
+    assert kept == [line for line in written.lines() if "path" in line]
+    assert {(line["status"], line["error_comment"], *line["offending_elements"]) for line in kept} == {
+        (0xC123, "no Patient ID", "00100020")
+    }

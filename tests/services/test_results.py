@@ -153,3 +153,43 @@ def test_what_kept_it_from_being_sent_is_raised_by_the_check(error: NotDicom | A
     with pytest.raises(type(error)) as caught:
         sent.check()
     assert caught.value is error
+
+
+# --- what a C-STORE-RSP says -----------------------------------------------------------------------------------------
+
+
+def answered(what: Any = "a.dcm", **elements: Any) -> Sent:
+    command = Command.make(CommandField.C_STORE_RSP, validate=False, **elements)
+    return Sent.answered(what, command, "1.2", "1.2.3", EXPLICIT, 7)
+
+
+def test_a_response_without_a_status_is_a_failure() -> None:
+    assert answered().status == Status.PROCESSING_FAILURE
+
+
+def test_a_success_is_no_place_for_reasons() -> None:
+    sent = answered(Status=0, ErrorComment="all is well")
+    assert (sent.ok, sent.error_comment, sent.answer) == (True, "", "0000H success")
+    assert (sent.sop_class_uid, sent.sop_instance_uid, sent.transfer_syntax, sent.size) == ("1.2", "1.2.3", EXPLICIT, 7)
+
+
+def test_a_reason_and_the_elements_that_it_is_about_are_kept_and_said() -> None:
+    sent = answered(Status=0xA900, ErrorComment="SOP Class differs", OffendingElement=(0x00080016,))
+    assert (sent.error_comment, sent.offending_elements) == ("SOP Class differs", (0x00080016,))
+    assert sent.answer.endswith("(SOP Class differs; (0008,0016))")
+    assert answered(Status=0xA900, OffendingElement=(0x00080016,)).answer.endswith("((0008,0016))")
+    assert Sent("a.dcm", None).answer == ""
+
+
+def test_what_a_peer_says_cannot_play_with_a_terminal_or_a_log() -> None:
+    assert answered(Status=0xA700, ErrorComment="full\x1b[31m\n\x9b2J Gerät").answer.endswith(
+        r"(full\x1b[31m\n\x9b2J Gerät)"
+    )
+
+
+def test_a_data_set_that_was_refused_is_named_by_its_uid() -> None:
+    dataset = Dataset()
+    dataset.PatientName = "DOE^JOHN"
+    with pytest.raises(StatusError, match=r"^C-STORE of 1\.2\.3: A700H ") as caught:
+        answered(dataset, Status=0xA700).check()
+    assert "DOE" not in str(caught.value)

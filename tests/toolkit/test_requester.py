@@ -14,6 +14,7 @@ from tests.interop.peers import free_port
 
 import dulcet
 from dulcet import uids
+from dulcet.dimse.command import Command
 from dulcet.dimse.status import Status
 from dulcet.errors import DimseTimeout, PeerUnreachable
 from dulcet.toolkit import Requester, StorageListener
@@ -223,12 +224,14 @@ def test_the_two_timeouts_are_apart(node: Any) -> None:
 def test_other_requests_in_the_meantime_are_answered(requester: Asking) -> None:
     class Request:
         field = dulcet.CommandField.N_GET_RQ
+        command = Command.make(dulcet.CommandField.N_GET_RQ, validate=False, RequestedSOPClassUID="1.2")
 
-        def respond(self, status: int) -> None:
-            answers.append(status)
+        def respond(self, status: int, **why: str) -> None:
+            answers.append((status, why))
 
-    answers: list[int] = []
+    answers: list[tuple[int, dict[str, str]]] = []
     requester._take(Request())  # type: ignore[arg-type]
     Request.field = dulcet.CommandField.C_ECHO_RQ
     requester._take(Request())  # type: ignore[arg-type]
-    assert answers == [Status.SOP_CLASS_NOT_SUPPORTED, Status.SUCCESS]
+    comment = "N-GET-RQ of 1.2 is not provided here"
+    assert answers == [(Status.SOP_CLASS_NOT_SUPPORTED, {"ErrorComment": comment}), (Status.SUCCESS, {})]

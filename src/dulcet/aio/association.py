@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dulcet.aio.connecting import connect
 from dulcet.aio.conversation import Conversation, Keeper, Matches
 from dulcet.aio.mailbox import Mailbox
-from dulcet.aio.operations import Operations, status_of
+from dulcet.aio.operations import Operations
 from dulcet.aio.protocol import Wire
 from dulcet.aio.threads import disk
 from dulcet.config import AssociationConfig
@@ -183,7 +183,7 @@ class Association(Operations):
         finally:
             self._let_go(operation, instance)
         uids = (instance.sop_class_uid, instance.sop_instance_uid)
-        return Sent(what, status_of(event), None, *uids, syntax, len(data))
+        return Sent.answered(what, event.command, *uids, syntax, len(data))
 
     def store_many(
         self, what: Iterable[InstanceSource], *, associations: int = 1, window: int = 8, priority: int = MEDIUM

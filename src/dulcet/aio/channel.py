@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from dulcet.aio.protocol import FULL, UNCLAIMED, Wire
 from dulcet.dimse.association import Association as Core
+from dulcet.dimse.reasons import TOO_LATE
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationAborted, AssociationClosed, AssociationError, DimseTimeout, InstanceError, TLSError
 from dulcet.log_codes import coded
@@ -78,7 +79,7 @@ class Channel(Negotiated):
             await self.abort()
             return
         for request in list(core.performing.values()):
-            core.respond_status(request, Status.PROCESSING_FAILURE)
+            core.respond_status(request, Status.PROCESSING_FAILURE, ErrorComment=TOO_LATE)
         core.release()
         self._give_way()
         self._wire.pump()

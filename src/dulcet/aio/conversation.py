@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any, Self
 from dulcet.aio.mailbox import Mailbox
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.operations import Operation
+from dulcet.dimse.reasons import not_provided
 from dulcet.dimse.status import Status
 from dulcet.io.store_directory import StoreDirectory
 from dulcet.services.invocations import Invocation
 from dulcet.services.results import Response
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydicom.dataset import Dataset
 
     from dulcet.aio.operations import Operations
@@ -92,7 +95,7 @@ class Keeper:
     """Takes instances that come: into a folder, or to a handler."""
 
     def __init__(self, directory: StoreDirectory | None, handler: Callable[[Any], object] | None) -> None:
-        self.received: list[Any] = []
+        self.received: list[Path] = []
         self.handler = handler
         self._directory = directory
         self._own = False
@@ -111,7 +114,7 @@ class Keeper:
         if request.field == CommandField.C_ECHO_RQ:
             await request.respond(Status.SUCCESS)
         elif request.field != CommandField.C_STORE_RQ:
-            await request.respond(Status.SOP_CLASS_NOT_SUPPORTED)
+            await request.respond(Status.SOP_CLASS_NOT_SUPPORTED, ErrorComment=not_provided(request.command))
         elif self.handler is not None:
             await request.association._call(self.handler, request)
         else:

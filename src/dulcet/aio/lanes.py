@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from dulcet.aio.association import Association
 from dulcet.aio.mailbox import Mailbox
 from dulcet.dimse.operations import Operation
-from dulcet.dimse.status import Status
 from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceError, PeerUnreachable
 from dulcet.io.instances import Instance
 from dulcet.io.train import FileFailed
@@ -194,16 +193,8 @@ class Lane:
         instance = flight.instance
         self.association._let_go(event.operation, instance)
         self.delivered += 1
-        status = event.command.status
-        return Sent(
-            instance.origin,
-            Status(Status.PROCESSING_FAILURE if status is None else status),
-            None,
-            instance.sop_class_uid,
-            instance.sop_instance_uid,
-            flight.transfer_syntax,
-            flight.size,
-        )
+        uids = instance.sop_class_uid, instance.sop_instance_uid
+        return Sent.answered(instance.origin, event.command, *uids, flight.transfer_syntax, flight.size)
 
     def leave(self) -> None:
         """Nobody waits for the answers any more."""

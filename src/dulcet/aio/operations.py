@@ -27,6 +27,7 @@ from dulcet.dimse.events import (
     StrayResponse,
 )
 from dulcet.dimse.operations import Operation, Request
+from dulcet.dimse.reasons import FAILED, UNANSWERED, not_provided
 from dulcet.dimse.source import FileSpan
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationAborted, DimseTimeout, DulcetError, ReceiveError
@@ -261,7 +262,7 @@ class Operations(Channel):
             self._start(self.handler, incoming)
         else:
             log.warning("%s: refused %s, nobody provides it here", self.peer, incoming.name, extra=coded("DUL201"))
-            incoming.respond(Status.SOP_CLASS_NOT_SUPPORTED)
+            incoming.respond(Status.SOP_CLASS_NOT_SUPPORTED, ErrorComment=not_provided(incoming.command))
         self._await_claim(incoming)
 
     def _await_claim(self, incoming: IncomingRequest) -> None:
@@ -279,6 +280,7 @@ class Operations(Channel):
 
     async def _serve(self, handler: Callable[[Any], object], request: IncomingRequest) -> None:
         """Have a handler answer a request; what it leaves unanswered failed."""
+        why = UNANSWERED
         try:
             await self._call(handler, request)
         except ReceiveError as error:
@@ -290,11 +292,13 @@ class Operations(Channel):
         except DulcetError as error:
             if self.ending is None:
                 log.exception("%s: the handler of %s failed", self.peer, request.name, extra=coded("DUL203"))
+                why = FAILED
             else:
                 log.debug("%s: %s was not answered: %s", self.peer, request.name, error)
         except Exception:
             log.exception("%s: the handler of %s failed", self.peer, request.name, extra=coded("DUL203"))
-        request._settle()
+            why = FAILED
+        request._settle(why)
 
     async def _call(self, handler: Callable[[Any], object], request: IncomingRequest) -> None:
         if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004

@@ -15,6 +15,7 @@ from dulcet.dimse.association import PENDING
 from dulcet.dimse.command import Command
 from dulcet.dimse.events import DataReceived
 from dulcet.dimse.operations import Request
+from dulcet.dimse.reasons import UNANSWERED
 from dulcet.dimse.source import Source
 from dulcet.dimse.status import Status
 from dulcet.errors import DulcetError, LocalProtocolError, ReceiveError
@@ -184,10 +185,10 @@ class IncomingRequest(Incoming):
         else:
             wire.pump()
 
-    def _settle(self) -> None:
+    def _settle(self, why: str = UNANSWERED) -> None:
         """Whoever had it is done with it: what was not answered, and not deferred, failed."""
         if not self.answered and not self._deferred and self._answer is None and self.association.ending is None:
-            self.respond(Status.PROCESSING_FAILURE)
+            self.respond(Status.PROCESSING_FAILURE, ErrorComment=why)
 
     # ------------------------------------------------------------------ the data set
 

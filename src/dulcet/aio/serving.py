@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from dulcet.aio.association import Association
 from dulcet.dimse.messages import CommandField
+from dulcet.dimse.reasons import not_provided
 from dulcet.dimse.status import Status
 from dulcet.errors import LocalProtocolError, ReceiveError
 from dulcet.services.refusals import Refused
@@ -98,7 +99,7 @@ class _Taking:
             elif self._before is not None:
                 await self._association._call(self._before, request)
             else:
-                await request.respond(Status.SOP_CLASS_NOT_SUPPORTED)
+                await request.respond(Status.SOP_CLASS_NOT_SUPPORTED, ErrorComment=not_provided(request.command))
         finally:
             look_again(self._association)
 
@@ -118,8 +119,8 @@ async def _answer(request: IncomingRequest, take: Callable[[IncomingRequest, Any
             await taken
     except Refused as refusal:
         await request.respond(refusal.status, **values, **refusal.elements)
-    except ReceiveError:
-        await request.respond(Status.PROCESSING_FAILURE, **values)
+    except ReceiveError as error:
+        await request.respond(Status.PROCESSING_FAILURE, **values, **error.elements)
     else:
         await request.respond(Status.SUCCESS, **values)
 

@@ -23,7 +23,7 @@ class IndexTrouble(ReceiveError):
     """The index could not be written or read; nothing of what was asked for is in it, unless `doubtful`."""
 
     def __init__(self, message: str, *, doubtful: bool = False) -> None:
-        super().__init__(message, Status.OUT_OF_RESOURCES)
+        super().__init__(message, Status.OUT_OF_RESOURCES, comment=message)
         self.doubtful = doubtful
         """True when a crash might still make it so: the storage failed in the very moment of the commit."""
 

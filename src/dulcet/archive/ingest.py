@@ -103,7 +103,11 @@ class Ingest:
     ) -> Arriving:
         """Start an instance; ReceiveError when its sender may not store (0124H), others at `commit`."""
         if self._allows is not None and not self._allows(source_ae_title):
-            raise ReceiveError(f"{source_ae_title!a} may not store here", Status.NOT_AUTHORIZED)
+            raise ReceiveError(
+                f"{source_ae_title!a} may not store here; give it `store` in the table of peers",
+                Status.NOT_AUTHORIZED,
+                comment=f"{source_ae_title!a} may not store here",
+            )
         return Arriving(self, sop_class_uid, sop_instance_uid, transfer_syntax, source_ae_title)
 
     def close(self) -> None:
@@ -171,7 +175,9 @@ class Ingest:
         key = key_of(record.identity, mark)
         self.objects.remove(key)
         if not self.objects.place(unfinished, key):
-            raise ReceiveError(f"{key} is in the way", Status.OUT_OF_RESOURCES)
+            raise ReceiveError(
+                f"{key} is in the way", Status.OUT_OF_RESOURCES, comment="a file is in the way, see the archive's log"
+            )
         return key
 
     def _restore(self, unfinished: Unfinished, lost: Kept, record: Record) -> Stored:
@@ -181,7 +187,9 @@ class Ingest:
             if key is not None:
                 self.objects.remove(key)
             raise ReceiveError(
-                f"the object of {lost.sop_instance_uid} is missing; rebuild the index", Status.OUT_OF_RESOURCES
+                f"the object of {lost.sop_instance_uid} is missing; rebuild the index",
+                Status.OUT_OF_RESOURCES,
+                comment="the object of this UID is missing; rebuild the index",
             )
         self.objects.settle([key])
         log.warning(
@@ -376,7 +384,8 @@ class Arriving:
             raise
         except OSError as error:
             self._ingest.counts["refused"] += 1
-            raise ReceiveError(f"cannot keep it: {error.strerror}", Status.OUT_OF_RESOURCES) from error
+            what = f"cannot keep it: {error.strerror}"
+            raise ReceiveError(what, Status.OUT_OF_RESOURCES, comment=what) from error
         finally:
             self.discard()
 
@@ -396,9 +405,9 @@ class Arriving:
     def _header(self) -> Header:
         """The values that the index keeps: from what is held where that is enough, else from the file."""
         if not self.size:
-            raise ReceiveError("the data set is empty", Status.CANNOT_UNDERSTAND)
+            raise ReceiveError("the data set is empty", Status.CANNOT_UNDERSTAND, comment="the data set is empty")
         if self.transfer_syntax not in uids.TRANSFER_SYNTAXES:
-            raise ReceiveError(UNREADABLE, Status.CANNOT_UNDERSTAND)
+            raise ReceiveError(UNREADABLE, Status.CANNOT_UNDERSTAND, comment=UNREADABLE)
         try:
             if self._unfinished is None:
                 return scan(bytes(self._head), self.transfer_syntax, wanted=WANTED)
@@ -410,7 +419,11 @@ class Arriving:
             source = FileSource(_Reader(self._unfinished.file), len(self._meta), self.size)
             return scan(source, self.transfer_syntax, wanted=WANTED)
         except InstanceError as error:
-            raise ReceiveError(f"the data set does not read as DICOM: {error}", Status.CANNOT_UNDERSTAND) from error
+            raise ReceiveError(
+                f"the data set does not read as DICOM: {error}",
+                Status.CANNOT_UNDERSTAND,
+                comment=f"no DICOM: {error}",
+            ) from error
 
 
 class _Reader:

@@ -308,7 +308,9 @@ class FileObjects:
         """What a sender is told."""
         what = error.strerror or str(error)
         cure = "free some space" if error.errno in OUT_OF_SPACE else "check the folder and its permissions"
-        return ReceiveError(f"cannot write in {self.root}: {what}; {cure}", Status.OUT_OF_RESOURCES)
+        return ReceiveError(
+            f"cannot write in {self.root}: {what}; {cure}", Status.OUT_OF_RESOURCES, comment=f"cannot write: {what}"
+        )
 
 
 @dataclass(slots=True, eq=False)

@@ -25,6 +25,7 @@ from dulcet.dimse.events import (
 )
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.operations import Operation
+from dulcet.dimse.reasons import FAILED, UNANSWERED, not_provided
 from dulcet.dimse.source import Source
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationClosed, DulcetError, ReceiveError
@@ -46,6 +47,7 @@ from dulcet.upper_layer.negotiation import Proposal
 
 if TYPE_CHECKING:
     from os import PathLike
+    from pathlib import Path
     from ssl import SSLContext
 
     from pydicom.dataset import Dataset
@@ -163,7 +165,7 @@ class Association(Channel):
                 self.abort()  # half the message is out, and its file is about to be closed
             instance.close()
         uids = (instance.sop_class_uid, instance.sop_instance_uid)
-        return Sent(what, _status(response), None, *uids, syntax, size)
+        return Sent.answered(what, response.command, *uids, syntax, size)
 
     def store_many(
         self, what: Iterable[InstanceSource], *, associations: int = 1, window: int = 8, priority: int = MEDIUM
@@ -510,8 +512,9 @@ class Association(Channel):
                 self._requests.append(request)  # this side is in its `requests()`: the next turn is this one's
                 return
             log.warning("%s: refused %s, nobody provides it here", self.peer, request.name, extra=coded("DUL201"))
-            request.respond(Status.SOP_CLASS_NOT_SUPPORTED)
+            request.respond(Status.SOP_CLASS_NOT_SUPPORTED, ErrorComment=not_provided(request.command))
             return
+        why = UNANSWERED
         try:
             self.handler(request)
         except ReceiveError as error:
@@ -524,8 +527,9 @@ class Association(Channel):
             raise
         except Exception:
             log.exception("%s: the handler of %s failed", self.peer, request.name, extra=coded("DUL203"))
+            why = FAILED
         if self.ending is None:
-            request._settle()
+            request._settle(why)
 
     def _await_answer(self) -> None:
         while not isinstance(event := self._next_event(), AssociateAccepted):
@@ -536,7 +540,7 @@ class _Keeper:
     """Takes instances that come: into a folder, or to a handler."""
 
     def __init__(self, directory: StoreDirectory | None, handler: Callable[[IncomingRequest], object] | None) -> None:
-        self.received: list[Any] = []
+        self.received: list[Path] = []
         self._directory = directory
         self._handler = handler
         self._own = False
@@ -557,7 +561,7 @@ class _Keeper:
         if request.field == CommandField.C_ECHO_RQ:
             request.respond(Status.SUCCESS)
         elif request.field != CommandField.C_STORE_RQ:
-            request.respond(Status.SOP_CLASS_NOT_SUPPORTED)
+            request.respond(Status.SOP_CLASS_NOT_SUPPORTED, ErrorComment=not_provided(request.command))
         elif self._handler is not None:
             self._handler(request)
         else:

@@ -19,6 +19,7 @@ from dulcet.blocking.transport import Transport
 from dulcet.blocking.turns import Turns
 from dulcet.dimse.association import Association as Core
 from dulcet.dimse.events import AssociationEvent
+from dulcet.dimse.reasons import TOO_LATE
 from dulcet.dimse.status import Status
 from dulcet.errors import (
     AssociationAborted,
@@ -95,7 +96,7 @@ class Channel(Negotiated):
         try:
             with self._lock:
                 for request in list(core.performing.values()):
-                    core.respond_status(request, Status.PROCESSING_FAILURE)
+                    core.respond_status(request, Status.PROCESSING_FAILURE, ErrorComment=TOO_LATE)
                 core.release()
             while self.ending is None:
                 self._next_event()  # what still comes can no longer be answered

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 from dulcet.blocking.association import Association
 from dulcet.dimse.events import AssociationEvent, ResponseReceived
 from dulcet.dimse.operations import Operation
-from dulcet.dimse.status import Status
 from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceError, PeerUnreachable
 from dulcet.io.instances import Instance
 from dulcet.io.train import FileFailed
@@ -165,16 +164,8 @@ class Lane:
             finally:
                 instance.close()
             self.delivered += 1
-            status = event.command.status
-            return Sent(
-                instance.origin,
-                Status(Status.PROCESSING_FAILURE if status is None else status),
-                None,
-                instance.sop_class_uid,
-                instance.sop_instance_uid,
-                flight.transfer_syntax,
-                flight.size,
-            )
+            uids = instance.sop_class_uid, instance.sop_instance_uid
+            return Sent.answered(instance.origin, event.command, *uids, flight.transfer_syntax, flight.size)
 
     def _awaited(self) -> AssociationEvent | None:
         """The next event; None when answers are no longer waited for."""

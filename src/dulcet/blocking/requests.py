@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dulcet.dimse.association import PENDING
 from dulcet.dimse.operations import Request
+from dulcet.dimse.reasons import UNANSWERED
 from dulcet.dimse.source import Source
 from dulcet.dimse.status import Status
 from dulcet.errors import LocalProtocolError, ReceiveError
@@ -122,10 +123,10 @@ class IncomingRequest(Incoming):
         if not self.answered:
             association._await_room(here=not self._deferred)
 
-    def _settle(self) -> None:
+    def _settle(self, why: str = UNANSWERED) -> None:
         """Whoever had it is done with it: what was not answered, and not deferred, failed."""
         if not self.answered and not self._deferred:
-            self.respond(Status.PROCESSING_FAILURE)
+            self.respond(Status.PROCESSING_FAILURE, ErrorComment=why)
 
     def _drain(self) -> None:
         """Read what of the data set nobody wanted."""

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from dulcet.blocking.association import Association
 from dulcet.dimse.messages import CommandField
+from dulcet.dimse.reasons import not_provided
 from dulcet.dimse.status import Status
 from dulcet.errors import LocalProtocolError, ReceiveError
 from dulcet.services.endings import ENDINGS
@@ -105,7 +106,7 @@ class _Taking:
         elif self._before is not None:
             self._before(request)
         else:
-            request.respond(Status.SOP_CLASS_NOT_SUPPORTED)
+            request.respond(Status.SOP_CLASS_NOT_SUPPORTED, ErrorComment=not_provided(request.command))
 
 
 def _answer(request: IncomingRequest, take: Callable[[IncomingRequest, Any], object]) -> None:
@@ -114,7 +115,7 @@ def _answer(request: IncomingRequest, take: Callable[[IncomingRequest, Any], obj
         take(request, request.dataset())
     except Refused as refusal:
         request.respond(refusal.status, **values, **refusal.elements)
-    except ReceiveError:
-        request.respond(Status.PROCESSING_FAILURE, **values)
+    except ReceiveError as error:
+        request.respond(Status.PROCESSING_FAILURE, **values, **error.elements)
     else:
         request.respond(Status.SUCCESS, **values)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dulcet.cli.output import say_json
 from dulcet.dimse.messages import CommandField
+from dulcet.dimse.reasons import not_provided
 from dulcet.dimse.status import Status
 from dulcet.errors import ReceiveError
 from dulcet.io.store_directory import StoreDirectory
@@ -31,7 +32,7 @@ class Taker:
             request.respond(Status.SUCCESS)
             return
         if request.field != CommandField.C_STORE_RQ:
-            request.respond(Status.UNRECOGNIZED_OPERATION)
+            request.respond(Status.UNRECOGNIZED_OPERATION, ErrorComment=not_provided(request.command))
             return
         try:
             path = request.save(self._directory)

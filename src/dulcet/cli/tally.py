@@ -65,15 +65,15 @@ class Tally:
             self.sent += 1
             self.size += sent.size
             if sent.status is not None and sent.status.is_warning:
-                reason = str(sent.status)
-                self.warnings[reason] += 1
+                reason = sent.answer
+                self.warnings[str(sent.status)] += 1
         elif isinstance(sent.error, NotDicom):
             result = "skipped"
             self.skipped.append(path)
         else:
             result = "failed"
             self.failed += 1
-            reason = reason or str(sent.status)
+            reason = reason or sent.answer
             self.reasons[str(sent.status) if sent.error is None else _kind(sent.error)] += 1
         if self.report is not None or self.json:
             self._tell(self._line(sent, result, reason))
@@ -100,6 +100,8 @@ class Tally:
             "result": result,
             "status": None if sent.status is None or self.dry_run else int(sent.status),
             "reason": reason or None,
+            "error_comment": sent.error_comment or None,
+            "offending_elements": [f"{tag:08X}" for tag in sent.offending_elements],
             "sop_class_uid": sent.sop_class_uid or None,
             "sop_instance_uid": sent.sop_instance_uid or None,
             "transfer_syntax": sent.transfer_syntax or None,

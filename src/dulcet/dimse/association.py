@@ -28,7 +28,7 @@ from dulcet.dimse.events import (
 from dulcet.dimse.operations import Operation, Request
 from dulcet.dimse.speaking import CANCEL_RQ, MAY_PEND, PENDING, RESPONSE, STORE_RQ, Speaking, Waiting
 from dulcet.dimse.status import Status
-from dulcet.errors import LocalProtocolError, RemoteProtocolError
+from dulcet.errors import LocalProtocolError, RemoteProtocolError, as_comment
 from dulcet.upper_layer import happenings
 from dulcet.upper_layer.connection import DATA_STATES, Connection
 from dulcet.upper_layer.events import NEED_DATA, PAUSED, Aborted, Fragment, Signal
@@ -74,7 +74,7 @@ class Association(Speaking):
         self._incoming: Request | Command | None = None  # its command set is here, its data set is not
         self._store: Request | None = None  # it is a C-STORE-RQ: the hot case
         self._data: bytearray | None = None  # gathered data set; None while it streams or is thrown away
-        self._refuse: int | None = None  # the status that answers a request whose data set is thrown away
+        self._refuse: tuple[int, str] | None = None  # what answers a request whose data set is thrown away, and why
         # timers
         self._drained = True  # every byte that came was dealt with: what is missing, the peer has not sent
         self._watch: Watch | None = None
@@ -325,12 +325,15 @@ class Association(Speaking):
         self._data = bytearray() if self._refuse is None else None
         return None
 
-    def _refusal(self, request: Request, has_data_set: bool) -> int | None:
-        """The status of a request that DIMSE itself refuses, whoever provides the service (PS3.7 Annex C)."""
+    def _refusal(self, request: Request, has_data_set: bool) -> tuple[int, str] | None:
+        """Status and reason for a request that DIMSE itself refuses, whoever provides the service (PS3.7 Annex C)."""
         if request.message_id in self.performing:
-            return Status.DUPLICATE_INVOCATION
+            return (
+                Status.DUPLICATE_INVOCATION,
+                f"message id {request.message_id} still awaits its answer",
+            )
         if request.field == STORE_RQ and not has_data_set:
-            return Status.CANNOT_UNDERSTAND
+            return Status.CANNOT_UNDERSTAND, "a C-STORE without a data set"
         return None
 
     def _gather(self, fragment: Fragment) -> AssociationEvent | None:
@@ -342,7 +345,8 @@ class Association(Speaking):
                     raise RemoteProtocolError(
                         f"a response with more than {self.config.limits.identifier} bytes of data"
                     )
-                self._data, self._refuse = None, Status.RESOURCE_LIMITATION
+                why = f"the data set has more than {self.config.limits.identifier} bytes"
+                self._data, self._refuse = None, (Status.RESOURCE_LIMITATION, why)
         if not fragment.is_last:
             return None
         incoming, self._incoming = self._incoming, None
@@ -358,12 +362,12 @@ class Association(Speaking):
 
     def _request(self, request: Request) -> AssociationEvent | None:
         if self._refuse is not None:
-            status, self._refuse = self._refuse, None
+            (status, why), self._refuse = self._refuse, None
             told = self.is_established  # not while we await A-RELEASE-RP: nothing may be sent then
             if told:
-                self.respond_status(request, status)
+                self.respond_status(request, status, ErrorComment=as_comment(why))
             self._check_unsent()
-            return RequestRefused(request, status) if told else None
+            return RequestRefused(request, status, why) if told else None
         if request.streams and self.outstanding:
             self._sign_of_life()
         self._check_unsent()

@@ -41,6 +41,8 @@ class RequestRefused:
 
     request: Request
     status: int
+    comment: str
+    """What the peer was told of it."""
 
 
 @dataclass(slots=True, eq=False)

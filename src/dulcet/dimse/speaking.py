@@ -14,6 +14,7 @@ from dulcet.dimse.command import Command, encode_c_echo_rq, encode_c_store_rq, e
 from dulcet.dimse.explaining import not_accepted, too_many
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.operations import Operation, Request
+from dulcet.dimse.reasons import comment_of, fails
 from dulcet.dimse.source import Source, as_source
 from dulcet.errors import LocalProtocolError, NoPresentationContext
 from dulcet.upper_layer import happenings
@@ -281,8 +282,14 @@ class Speaking(Clocks):
         return context
 
     def respond(self, request: Request, command: Command, data: Source | None = None) -> None:
-        """A response to `request`, pending or final; LocalProtocolError once the final one was given."""
+        """A response to `request`, pending or final; LocalProtocolError once the final one was given.
+
+        A failure that says no reason is given the one of its status.
+        """
         self._check_owed(request)
+        status = command.status or 0
+        if status and command.error_comment is None and fails(status):
+            command = command.replace(validate=False, ErrorComment=comment_of(request.field, status))
         if command.has_data_set != (data is not None):
             command = command.replace(data_set=data is not None, validate=False)
         source = None if data is None else as_source(data)
@@ -292,16 +299,18 @@ class Speaking(Clocks):
         if is_final:
             self._answered(request, command.status or 0)
 
-    def respond_status(self, request: Request, status: int) -> None:
-        """The final response that is a status and nothing else, the UIDs of the request repeated."""
-        self._check_owed(request)
+    def respond_status(self, request: Request, status: int, **why: Any) -> None:
+        """The final response that is a status and no more, the UIDs of the request repeated.
+
+        `why` are the elements that explain a failure, by keyword; without them it has the status in words.
+        """
         command = request.command
-        self._queue(
-            request.context,
-            encode_response(request.field, request.message_id, command.sop_class_uid, command.sop_instance_uid, status),
-            None,
-            ANSWER,
-        )
+        uids = command.sop_class_uid, command.sop_instance_uid
+        if why or (status and fails(status)):
+            self.respond(request, _explained(request, uids, status, why))
+            return
+        self._check_owed(request)
+        self._queue(request.context, encode_response(request.field, request.message_id, *uids, status), None, ANSWER)
         self._answered(request, status)
 
     def _check_owed(self, request: Request) -> None:
@@ -337,3 +346,16 @@ class Speaking(Clocks):
         for operation in self.outstanding.values():
             if operation.field in WITH_SUBOPERATIONS:
                 operation.deadline = None
+
+
+def _explained(request: Request, uids: tuple[str | None, str | None], status: int, why: dict[str, Any]) -> Command:
+    """A response without a data set, unchecked as the UIDs of the request are."""
+    return Command.make(
+        request.field | RESPONSE,
+        validate=False,
+        AffectedSOPClassUID=uids[0],
+        MessageIDBeingRespondedTo=request.message_id,
+        Status=int(status),
+        AffectedSOPInstanceUID=uids[1],
+        **why,
+    )

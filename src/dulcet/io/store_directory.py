@@ -279,6 +279,8 @@ class StoreDirectory:
         raise ReceiveError(
             f"{incoming.sop_instance_uid}: {MAX_BESIDE} different instances of this UID are there already",
             Status.CANNOT_UNDERSTAND,
+            comment=f"{MAX_BESIDE} different instances of this UID are there already",
+            offending=(SOP_INSTANCE,),
         )
 
     def _put(self, partial: str, target: str) -> bool:
@@ -306,7 +308,9 @@ class StoreDirectory:
     def _refusal(self, error: OSError) -> ReceiveError:
         what = error.strerror or str(error)
         cure = "free some space" if error.errno in OUT_OF_SPACE else "check the folder and its permissions"
-        return ReceiveError(f"cannot write in {self.path}: {what}; {cure}", Status.OUT_OF_RESOURCES)
+        return ReceiveError(
+            f"cannot write in {self.path}: {what}; {cure}", Status.OUT_OF_RESOURCES, comment=f"cannot write: {what}"
+        )
 
 
 class IncomingFile:
@@ -409,7 +413,7 @@ class IncomingFile:
     def _header(self) -> Header | None:
         """The elements that identify and name it; None in a transfer syntax that nobody knows how to read."""
         if not self.size:
-            raise ReceiveError("the data set is empty", Status.CANNOT_UNDERSTAND)
+            raise ReceiveError("the data set is empty", Status.CANNOT_UNDERSTAND, comment="the data set is empty")
         if self.transfer_syntax not in uids.TRANSFER_SYNTAXES:
             return None
         try:
@@ -419,7 +423,11 @@ class IncomingFile:
                 with open(self.partial, "rb") as file:
                     walk_elements(FileSource(file, self.offset, self.size), self.transfer_syntax, WHOLE_LIMITS)
         except InstanceError as error:
-            raise ReceiveError(f"the data set does not read as DICOM: {error}", Status.CANNOT_UNDERSTAND) from error
+            raise ReceiveError(
+                f"the data set does not read as DICOM: {error}",
+                Status.CANNOT_UNDERSTAND,
+                comment=f"no DICOM: {error}",
+            ) from error
         for tag, announced, what in (
             (SOP_CLASS, self.sop_class_uid, "SOP Class UID"),
             (SOP_INSTANCE, self.sop_instance_uid, "SOP Instance UID"),
@@ -427,7 +435,10 @@ class IncomingFile:
             found = header.uid(tag)
             if found and found != announced:
                 raise ReceiveError(
-                    f"{what} {found} in the data set, {announced} in the request", Status.DATA_SET_MISMATCH
+                    f"{what} {found} in the data set, {announced} in the request",
+                    Status.DATA_SET_MISMATCH,
+                    comment=f"{what} of data set and request differ",
+                    offending=(tag,),
                 )
         return header
 

@@ -125,7 +125,7 @@ class StorageCommitment:
         uid, references = check_request(request.action_type, request.sop_instance_uid, request.dataset)
         transaction = Transaction(uid=uid, requestor=request.requestor.calling_ae_title, references=references)
         if not self.store.add(transaction):
-            raise Refused(Status.DUPLICATE_TRANSACTION_UID)
+            raise Refused(Status.DUPLICATE_TRANSACTION_UID, "this TransactionUID was used before")
         return Answer(Status.SUCCESS, then=lambda: self._after(transaction))
 
     _requested.reports_here = True  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dulcet.errors import InstanceError, ReceiveError
 from dulcet.part10.scanner import ScanLimits, walk_elements
 from dulcet.part10.sources import MemorySource
-from dulcet.services.identifiers import decode_dataset
+from dulcet.services.identifiers import UNDECODABLE, decode_dataset
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -24,11 +24,11 @@ def decode_strictly(data: bytes, transfer_syntax: str) -> Dataset:
     try:
         walk_elements(MemorySource(data), transfer_syntax, ScanLimits())
     except InstanceError as error:
-        raise ReceiveError(f"the data set does not decode: {type(error).__name__}") from error
+        raise ReceiveError(f"the data set does not decode: {type(error).__name__}", comment=UNDECODABLE) from error
     dataset = decode_dataset(data, transfer_syntax)
     try:
         for element in dataset.iterall():  # pydicom decodes values late
             _ = element.value
     except Exception as error:
-        raise ReceiveError(f"the data set does not decode: {type(error).__name__}") from error
+        raise ReceiveError(f"the data set does not decode: {type(error).__name__}", comment=UNDECODABLE) from error
     return dataset

@@ -84,7 +84,7 @@ class MPPS:
         uid = request.sop_instance_uid or new_uid()
         with self._lock:
             if uid in self.store:
-                raise Refused(Status.DUPLICATE_INSTANCE)
+                raise Refused(Status.DUPLICATE_INSTANCE, "a step of this UID was created before")
             step = _plain(request.dataset)
             if self._on_begin is not None:
                 self._on_begin(uid, step)
@@ -113,7 +113,7 @@ class MPPS:
         try:
             return self.store[uid]
         except KeyError:
-            raise Refused(Status.NO_SUCH_INSTANCE) from None
+            raise Refused(Status.NO_SUCH_INSTANCE, "no step of this UID was created here") from None
 
     def _announce(self, uid: str, event: int) -> None:
         for receiver in self.notify:

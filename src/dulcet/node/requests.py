@@ -13,6 +13,8 @@ from dulcet.services.models import InformationModel, model_of
 from dulcet.upper_layer.negotiation import PresentationContext
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydicom.dataset import Dataset
 
 __all__ = [
@@ -76,8 +78,8 @@ class StoreRequest(EchoRequest):
     """C-STORE-RQ, its data set received: in memory, or kept where `path` says when the node has a place for it."""
 
     data: bytes | None = None
-    path: Any = None
-    """A Path where the node stores to a folder; what another `Destination` gave otherwise."""
+    path: Path | None = None
+    """The file, where the node stores to a folder; with a `Destination` of yours, what its `commit` gave."""
 
     def dataset(self) -> Dataset:
         """The data set, decoded by pydicom; ReceiveError (C000H) when it does not decode."""

@@ -14,8 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.dimse.messages import CommandField
+from dulcet.dimse.reasons import FAILED, not_provided
 from dulcet.dimse.status import Status
-from dulcet.errors import AssociationError, DimseTimeout, DulcetError, LocalProtocolError, ReceiveError, StatusError
+from dulcet.errors import (
+    AssociationError,
+    DimseTimeout,
+    DulcetError,
+    LocalProtocolError,
+    ReceiveError,
+    StatusError,
+    as_comment,
+)
 from dulcet.io.instances import Instance
 from dulcet.io.receiving import Destination, IncomingInstance
 from dulcet.log_codes import coded
@@ -66,7 +75,8 @@ def answer(node: Node, request: EchoRequest) -> Script:
         known = request.command.definition is not None
         peer, name = request.requestor.peer, request.command.name
         log.warning("%s: nobody provides %s for %s", peer, name, request.sop_class_uid, extra=coded("DUL201"))
-        yield Respond(Status.SOP_CLASS_NOT_SUPPORTED if known else Status.UNRECOGNIZED_OPERATION)
+        status = Status.SOP_CLASS_NOT_SUPPORTED if known else Status.UNRECOGNIZED_OPERATION
+        yield Respond(status, None, {"ErrorComment": not_provided(request.command)})
         return
     script = SCRIPTS.get(request.command.field, _normalized)
     try:
@@ -81,7 +91,7 @@ def answer(node: Node, request: EchoRequest) -> Script:
             "%s: an answer to %s cannot be sent: %s", request.requestor.peer, request.command.name, error,
             extra=coded("DUL206"),
         )  # fmt: skip
-        yield Respond(_unable(request))
+        yield Respond(_unable(request), None, {"ErrorComment": NO_ANSWER})
 
 
 def _unable(request: EchoRequest) -> Status:
@@ -95,8 +105,7 @@ class _Failed(Exception):
     def __init__(self, status: int, comment: str = "") -> None:
         super().__init__(comment)
         self.status = status
-        # An Error Comment is LO: 64 characters, no backslash, and never what a data set holds.
-        self.elements: dict[str, Any] = {"ErrorComment": comment[:64]} if comment else {}
+        self.elements: dict[str, Any] = {"ErrorComment": as_comment(comment)} if comment else {}
         self.data: bytes | None = None
 
     @classmethod
@@ -107,7 +116,7 @@ class _Failed(Exception):
                 "a handler of %s raised the status %r; %s", request.command.name, error.status, _unable(request),
                 extra=coded("DUL207"),
             )  # fmt: skip
-            return cls(_unable(request))
+            return cls(_unable(request), NO_ANSWER)
         failure = cls(error.status)
         if isinstance(error, Refused):
             failure.elements = dict(error.elements)
@@ -132,14 +141,15 @@ def _guarded(request: EchoRequest, action: Action) -> Generator[Action, Any, Any
         if isinstance(action, Receive) and isinstance(error, LOST):
             raise  # the association itself is over
         log.exception("%s: the handler of %s failed", peer, name, extra=coded("DUL203"))
-        raise _Failed(_unable(request), "the application failed, see its log") from error
+        raise _Failed(_unable(request), FAILED) from error
 
 
 # ---------------------------------------------------------------------- C-ECHO, C-STORE
 
 
 def _echo(node: Node, request: EchoRequest, handler: Any) -> Script:
-    yield Respond(_status(request, (yield from _guarded(request, Call(handler, request)))))
+    status, elements = _status(request, (yield from _guarded(request, Call(handler, request))))
+    yield Respond(status, None, elements)
 
 
 def _store(node: Node, request: EchoRequest, handler: Any) -> Script:
@@ -151,13 +161,13 @@ def _store(node: Node, request: EchoRequest, handler: Any) -> Script:
     else:
         stored.path = received
     try:
-        status = _status(request, (yield from _guarded(request, Call(handler, stored))))
+        status, elements = _status(request, (yield from _guarded(request, Call(handler, stored))))
     except _Failed:
         _remove(stored, place)
         raise
     if status.is_failure:
         _remove(stored, place)
-    yield Respond(status)
+    yield Respond(status, None, elements)
 
 
 class _Place:
@@ -191,12 +201,11 @@ def _remove(stored: StoreRequest, place: _Place | None) -> None:
 
 
 def _find(node: Node, request: EchoRequest, handler: Any) -> Script:
-    find = FindRequest(
-        request.requestor, request.context, request.command, request._core, identifier=_decoded(request)
-    )
+    find = FindRequest(request.requestor, request.context, request.command, request._core, identifier=_decoded(request))
     answers = yield from _guarded(request, Call(handler, find))
     if answers is None or isinstance(answers, int):
-        yield Respond(_status(request, answers))
+        status, elements = _status(request, answers)
+        yield Respond(status, None, elements)
         return
     iterator = _iterator(answers)
     try:
@@ -226,7 +235,7 @@ def _matches(
                 "%s: the handler of C-FIND-RQ gave a pending answer without a data set", request.requestor.peer,
                 extra=coded("DUL207"),
             )  # fmt: skip
-            return _unable(request), {}
+            return _unable(request), {"ErrorComment": NO_ANSWER}
         yield Respond(status, _encoded(request, dataset), elements)
 
 
@@ -247,10 +256,14 @@ def _retrieve(node: Node, request: EchoRequest, handler: Any) -> Script:
                 "%s: C-MOVE to %s, which is no known peer; add it to the node's peers",
                 request.requestor.peer, ascii(destination), extra=coded("DUL211"),
             )  # fmt: skip
-            raise _Failed(Status.MOVE_DESTINATION_UNKNOWN)
+            raise _Failed(
+                Status.MOVE_DESTINATION_UNKNOWN,
+                f"{ascii(destination)[1:-1]} is no known peer here; add it to its table",
+            )
     given = yield from _guarded(request, Call(handler, retrieve))
     if isinstance(given, int | Answer):
-        yield Respond(_status(request, given), None, SubOperations(0).counters())
+        status, elements = _status(request, given)
+        yield Respond(status, None, {**SubOperations(0).counters(), **elements})
         return
     items = _items(request, given)
     operations = SubOperations(len(items) if isinstance(items, Sized) else None)
@@ -297,7 +310,10 @@ def _sub_operations(
         assert isinstance(sent, Sent)
         operations.count(sent, cancelled=request.cancelled)
         if not sent.ok:
-            log.warning("%s: sub-operation failed: %s", peer, sent.error or sent.status, extra=coded("DUL213"))
+            log.warning(
+                "%s: C-STORE of %s failed: %s", peer, sent.sop_instance_uid or "an instance", sent.error or sent.answer,
+                extra=coded("DUL213"),
+            )  # fmt: skip
         if not request.cancelled and (operations.total is None or operations.remaining):
             yield Respond(Status.PENDING, None, operations.pending())
     return None
@@ -339,7 +355,7 @@ def _items(request: EchoRequest, given: Any) -> Any:
         "a handler of %s gave %s, which is nothing to send", request.command.name, type(given).__name__,
         extra=coded("DUL207"),
     )  # fmt: skip
-    raise _Failed(_unable(request))
+    raise _Failed(_unable(request), NO_ANSWER)
 
 
 # ---------------------------------------------------------------------- N-services
@@ -400,16 +416,16 @@ def _encoded(request: EchoRequest, dataset: Any) -> bytes | None:
         raise _Failed(_unable(request), "an answer cannot be encoded") from error
 
 
-def _status(request: EchoRequest, result: Any) -> Status:
-    """What a handler returned, as the status of a final response."""
-    status, dataset, _ = _final(request, result)
+def _status(request: EchoRequest, result: Any) -> tuple[Status, dict[str, Any]]:
+    """What a handler returned, as the status of a final response with what explains it."""
+    status, dataset, elements = _final(request, result)
     if dataset is not None:
         log.error(
             "a handler of %s returned a data set where a status is expected", request.command.name,
             extra=coded("DUL207"),
         )  # fmt: skip
-        return _unable(request)
-    return status
+        raise _Failed(_unable(request), NO_ANSWER)
+    return status, elements
 
 
 def _final(request: EchoRequest, result: Any) -> tuple[Status, Any, dict[str, Any]]:
@@ -419,7 +435,7 @@ def _final(request: EchoRequest, result: Any) -> tuple[Status, Any, dict[str, An
         log.error(
             "a handler of %s returned %s, which ends nothing", request.command.name, status, extra=coded("DUL207")
         )
-        return _unable(request), None, {}
+        return _unable(request), None, {"ErrorComment": NO_ANSWER}
     return status, dataset, elements
 
 
@@ -442,7 +458,7 @@ def _read(request: EchoRequest, result: Any, default: Status) -> tuple[Status, A
         "a handler of %s gave %s where a status, a Dataset, a pair of both or an Answer is expected",
         request.command.name, type(result).__name__, extra=coded("DUL207"),
     )  # fmt: skip
-    return _unable(request), None, {}
+    return _unable(request), None, {"ErrorComment": NO_ANSWER}
 
 
 def _is_status(value: Any) -> bool:
@@ -461,6 +477,8 @@ def _iterator(answers: Any) -> Iterator[Any] | AsyncIterator[Any]:
         return iter(answers)
     return iter((answers,))  # one Dataset, or what `_read` will not take
 
+
+NO_ANSWER: Final = "what the application gave is no answer, see its log"
 
 LOST: Final = (AssociationError, DimseTimeout, LocalProtocolError)
 """What says that the association which a request came on is over."""

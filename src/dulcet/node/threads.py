@@ -260,6 +260,7 @@ def _in_memory(incoming: IncomingRequest, limit: int) -> bytes:
         raise ReceiveError(
             f"a data set of {size} bytes; at most {limit} are kept in memory: give the node a folder (store_to)",
             Status.OUT_OF_RESOURCES,
+            comment=f"more than the {limit} bytes that are kept in memory",
         )
     return b"".join(parts)
 

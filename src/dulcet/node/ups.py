@@ -174,7 +174,7 @@ class UnifiedProcedureSteps:
         uid, information = request.sop_instance_uid, request.dataset
         action = ACTIONS.get(request.action_type or 0)
         if action is None:
-            raise Refused(Status.NO_SUCH_ACTION)
+            raise Refused(Status.NO_SUCH_ACTION, f"action {request.action_type}; a UPS knows 1 to 5")
         return action(self, uid, information, request.requestor.calling_ae_title)
 
     # ------------------------------------------------------------------ actions
@@ -195,7 +195,7 @@ class UnifiedProcedureSteps:
                 if verdict is False:
                     raise Refused(Status.UPS_PERFORMER_DECLINES)
                 if verdict is None and not told:
-                    raise Refused(Status.UPS_PERFORMER_UNREACHABLE)
+                    raise Refused(Status.UPS_PERFORMER_UNREACHABLE, "nobody is subscribed who could cancel the step")
             return transition
 
         return self._change(uid, cancel)
@@ -226,7 +226,7 @@ class UnifiedProcedureSteps:
 
     def _suspend(self, uid: str, information: Dataset, requestor: str) -> Status:
         if uid not in GLOBALS:
-            raise Refused(Status.UPS_ACTION_NOT_APPROPRIATE)
+            raise Refused(Status.UPS_ACTION_NOT_APPROPRIATE, "only a global subscription can be suspended")
         with self._lock:
             self.subscriptions.suspend(self._receiver(information))
         return Status.SUCCESS
@@ -237,7 +237,8 @@ class UnifiedProcedureSteps:
         if not receiver:
             raise Refused(Status.INVALID_ARGUMENT_VALUE, "ReceivingAE is missing")
         if receiver not in self.node.peers:
-            raise Refused(Status.UPS_UNKNOWN_RECEIVER)
+            who = ascii(receiver)[1:-1]
+            raise Refused(Status.UPS_UNKNOWN_RECEIVER, f"{who} is no known peer here; add it to its table")
         return receiver
 
     # ------------------------------------------------------------------ changes and events
@@ -245,7 +246,7 @@ class UnifiedProcedureSteps:
     def _create(self, dataset: Dataset, uid: str | None) -> tuple[str, Status]:
         uid = uid or new_uid()
         if uid in GLOBALS:
-            raise Refused(Status.INVALID_INSTANCE)
+            raise Refused(Status.INVALID_INSTANCE, "a well-known UID of subscriptions is no step")
         with self._lock:
             transition = create(dataset, self.store.get(uid), uid, now=_now(), strict=self.strict)
             self._keep(uid, transition)
@@ -295,7 +296,7 @@ ACTIONS: Final[dict[int, Action]] = {
 
 def _not_global(uid: str) -> None:
     if uid in GLOBALS:
-        raise Refused(Status.UPS_ACTION_NOT_APPROPRIATE)
+        raise Refused(Status.UPS_ACTION_NOT_APPROPRIATE, "a well-known UID of subscriptions is no step")
 
 
 def _lock(information: Dataset) -> bool:

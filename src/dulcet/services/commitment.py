@@ -125,9 +125,9 @@ def check_request(
     0123H another action, 0112H another instance than the well-known one, 0115H no Transaction UID or no instances.
     """
     if action_type != REQUEST_STORAGE_COMMITMENT:
-        raise Refused(Status.NO_SUCH_ACTION)
+        raise Refused(Status.NO_SUCH_ACTION, f"action {action_type}; storage commitment knows 1")
     if sop_instance_uid != SOP_INSTANCE:
-        raise Refused(Status.NO_SUCH_INSTANCE)
+        raise Refused(Status.NO_SUCH_INSTANCE, f"the one instance is {SOP_INSTANCE}")
     uid = _uid(dataset, "TransactionUID")
     if not uid:
         raise Refused(Status.INVALID_ARGUMENT_VALUE, "TransactionUID is missing")
@@ -188,7 +188,7 @@ def read_report(event_type: int | None, dataset: Dataset) -> CommitmentResult:
     What a provider says is read as it is: event 1 with failed instances is a failure all the same.
     """
     if event_type not in (ALL_COMMITTED, FAILURES_EXIST):
-        raise Refused(Status.NO_SUCH_EVENT_TYPE)
+        raise Refused(Status.NO_SUCH_EVENT_TYPE, f"event {event_type}; storage commitment knows 1 and 2")
     uid = _uid(dataset, "TransactionUID")
     if not uid:
         raise Refused(Status.INVALID_ARGUMENT_VALUE, "TransactionUID is missing")

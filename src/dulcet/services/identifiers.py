@@ -27,6 +27,10 @@ NUMBERS: Final = frozenset("AT FL FD SL SS SV UL US UV".split())
 """The VRs of binary numbers."""
 
 
+UNDECODABLE: Final = "the data set does not decode"
+"""What a peer is told of one: what pydicom says may repeat its values."""
+
+
 def encode_dataset(dataset: Dataset, transfer_syntax: str | None = None) -> tuple[bytes, str]:
     """A pydicom Dataset as bytes without file meta, and the transfer syntax they are in.
 
@@ -83,7 +87,7 @@ def decode_dataset(data: bytes, transfer_syntax: str) -> Dataset:
         )
     except Exception as error:  # pydicom raises many kinds for bytes that are no data set
         # Its words may repeat what the data set holds, and whoever logs this shall not.
-        raise ReceiveError(f"the data set does not decode: {type(error).__name__}") from None
+        raise ReceiveError(f"the data set does not decode: {type(error).__name__}", comment=UNDECODABLE) from None
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = UID(transfer_syntax)
     for keyword, source in (

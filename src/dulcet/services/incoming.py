@@ -20,7 +20,10 @@ log: Final = logging.getLogger("dulcet.association")
 def log_refusal(refused: RequestRefused, peer: str) -> None:
     """A line about a request that was answered before any handler saw it."""
     name, status = refused.request.command.name, Status(refused.status)
-    log.warning("%s: refused %s, message %d: %s", peer, name, refused.request.message_id, status, extra=coded("DUL215"))
+    log.warning(
+        "%s: refused %s, message %d: %s (%s)", peer, name, refused.request.message_id, status, refused.comment,
+        extra=coded("DUL215"),
+    )  # fmt: skip
 
 
 def log_stray(stray: StrayResponse, peer: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dulcet.dimse.status import Status
-from dulcet.errors import COMMENT_LENGTH, StatusError
+from dulcet.errors import StatusError, as_comment
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -17,8 +17,9 @@ __all__ = ["Refused"]
 class Refused(StatusError):
     """Raised while a request is handled: it ends with this status.
 
-    `attributes` are the tags of the Attribute Identifier List (0000,1005), `dataset` is the Attribute List of the
-    response, `elements` are other command elements by keyword.
+    `comment` is its Error Comment, which may name attributes and UIDs and no value of a patient: the log has the whole
+    of it, the peer up to 64 characters.  `attributes` are the tags of the Attribute Identifier List (0000,1005),
+    `dataset` is the Attribute List of the response, `elements` are other command elements by keyword.
     """
 
     def __init__(
@@ -34,6 +35,6 @@ class Refused(StatusError):
         self.dataset = dataset
         self.elements: dict[str, Any] = elements
         if comment:
-            self.elements["ErrorComment"] = comment.replace("\\", "/")[:COMMENT_LENGTH]
+            self.elements["ErrorComment"] = as_comment(comment)
         if attributes:
             self.elements["AttributeIdentifierList"] = tuple(attributes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from dulcet.dimse.command import Command
 from dulcet.dimse.status import Status
@@ -11,7 +11,11 @@ from dulcet.errors import DulcetError, StatusError
 from dulcet.services.sop_classes import Service, service_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydicom.dataset import Dataset
+
+    from dulcet.io.instances import InstanceSource
 
 __all__ = ["Response", "Retrieved", "Sent"]
 
@@ -42,7 +46,7 @@ class Response:
             comment = self.command.error_comment
             service = service_of(self.command.sop_class_uid or "")
             meaning = self.status.meaning(SPOKEN.get(service) if service is not None else None)
-            what = f"{int(self.status):04X}H {meaning}{f' ({comment})' if comment else ''}"
+            what = f"{int(self.status):04X}H {meaning}{f' ({_printable(comment)})' if comment else ''}"
             raise StatusError(f"{self.command.name}: {what}", int(self.status))
         return self
 
@@ -66,8 +70,8 @@ class Retrieved:
     remaining: int = 0
     failed_uids: list[str] = field(default_factory=list)
     """Failed SOP Instance UID List (0008,0058), as far as the peer gave one."""
-    received: list[Any] = field(default_factory=list)
-    """Where the instances lie that came here, in the order of their coming."""
+    received: list[Path] = field(default_factory=list)
+    """Where the instances lie that came here, in the order of their coming; empty where your handler took them."""
     comment: str = ""
     """Error Comment (0000,0902): what the peer says about a status that is no success."""
 
@@ -96,14 +100,14 @@ class Retrieved:
     @property
     def answer(self) -> str:
         """The status with the peer's comment on it."""
-        return f"{self.status} ({self.comment})" if self.comment else str(self.status)
+        return f"{self.status} ({_printable(self.comment)})" if self.comment else str(self.status)
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
     """What became of one instance: answered with `status`, or not sent or not answered because of `error`."""
 
-    path: Any
+    path: InstanceSource
     """The path, data set or bytes that was given."""
     status: Status | None
     error: DulcetError | None = None
@@ -113,6 +117,30 @@ class Sent:
     """The one it travelled in; it differs from the file's when it was converted."""
     size: int = 0
     """Bytes of the encoded data set."""
+    error_comment: str = ""
+    """Error Comment (0000,0902): what the peer says about a status that is no success."""
+    offending_elements: tuple[int, ...] = ()
+    """Offending Element (0000,0901): the tags that the peer says it is about."""
+
+    @classmethod
+    def answered(
+        cls,
+        path: InstanceSource,
+        command: Command,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        transfer_syntax: str,
+        size: int,
+    ) -> Sent:
+        """What a C-STORE-RSP says; one without a status is a failure."""
+        status = command.status
+        if status == 0:
+            return cls(path, Status.SUCCESS, None, sop_class_uid, sop_instance_uid, transfer_syntax, size)
+        return cls(
+            path, Status(Status.PROCESSING_FAILURE if status is None else status), None,
+            sop_class_uid, sop_instance_uid, transfer_syntax, size,
+            command.error_comment or "", command.offending_element or (),
+        )  # fmt: skip
 
     @property
     def ok(self) -> bool:
@@ -125,5 +153,25 @@ class Sent:
             raise self.error
         if not self.ok:
             assert self.status is not None
-            raise StatusError(f"C-STORE of {self.path}: {self.status}", int(self.status))
+            raise StatusError(f"C-STORE of {self._named}: {self.answer}", int(self.status))
         return self
+
+    @property
+    def answer(self) -> str:
+        """The status with what the peer says on it; empty where it did not answer."""
+        if self.status is None:
+            return ""
+        tags = (f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in self.offending_elements)
+        said = "; ".join(filter(None, (_printable(self.error_comment), " ".join(tags))))
+        return f"{self.status} ({said})" if said else str(self.status)
+
+    @property
+    def _named(self) -> str:
+        """The file, or the instance where it is none: a data set is not for a message."""
+        is_path = isinstance(self.path, str) or hasattr(self.path, "__fspath__")
+        return str(self.path) if is_path else self.sop_instance_uid or "a data set"
+
+
+def _printable(text: str) -> str:
+    """A peer's words, with what is no character to be seen as its escape."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

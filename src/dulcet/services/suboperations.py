@@ -132,4 +132,4 @@ def unanswered(begun: Iterable[str], given: Iterable[str]) -> Iterator[Sent]:
     """What was sent and is not known to have arrived, as it is told after a cancel."""
     error = DimseTimeout("cancelled before it was answered")
     for uid in (Counter(begun) - Counter(given)).elements():
-        yield Sent(None, None, error, "", uid)
+        yield Sent(uid, None, error, "", uid)

@@ -179,7 +179,7 @@ def create(dataset: Dataset, existing: Dataset | None, uid: str, *, now: str, st
     _go("create", existing)
     check(dataset, CREATION, strict=strict)
     if state_of(dataset) != SCHEDULED:
-        raise Refused(Status.UPS_NOT_SCHEDULED)
+        raise Refused(Status.UPS_NOT_SCHEDULED, "ProcedureStepState must be SCHEDULED in an N-CREATE")
     step = merge(build_identifier({}), dataset)
     left_out = [keyword for keyword in EMPTY_AT_FIRST if not is_empty(step.get(keyword))]
     own = {**dict.fromkeys(EMPTY_AT_FIRST), "SOPClassUID": PUSH, "SOPInstanceUID": uid, "TransactionUID": None}
@@ -312,7 +312,7 @@ def _go(request: str, step: Dataset | None) -> str | Status:
     status = Status(int(cell, 16))
     if status.is_warning:
         return status
-    raise Refused(status)
+    raise Refused(status, status.meaning("ups"))
 
 
 def _cancellation(step: Dataset, information: Dataset, now: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from dulcet.dimse.reasons import FAILED
 from dulcet.dimse.status import Status
 from dulcet.errors import ReceiveError
 from dulcet.io.one_file import OneFile
@@ -81,7 +82,7 @@ class Keeper:
         """Receive and answer one C-STORE-RQ."""
         path: Any = None
         status = Status.SUCCESS
-        elements: dict[str, Any] = {}
+        why: dict[str, Any] = {}
         try:
             path = self.on_store_setup(request)
             if path is not None and path != "":
@@ -96,19 +97,19 @@ class Keeper:
                 "%s: refused %s with %04XH: %s", request.association.peer, request.name, error.status, error,
                 extra=coded("DUL202"),
             )  # fmt: skip
-            status, elements = Status(error.status), error.elements
+            status, why = Status(error.status), error.elements
         except Exception:
             if request.association.ending is not None:
                 raise
             log.exception("%s: on_store_setup failed", request.association.peer, extra=coded("DUL203"))
-            status = Status.PROCESSING_FAILURE
+            status, why = Status.PROCESSING_FAILURE, {"ErrorComment": FAILED}
         try:
             verdict = self.on_store_done(path, status == Status.SUCCESS)
         except Exception:
             log.exception("%s: on_store_done failed", request.association.peer, extra=coded("DUL203"))
-            verdict = int(Status.PROCESSING_FAILURE)
-        answer = self._verdict(status, verdict)
-        request.respond(answer, **(elements if answer == status else {}))
+            verdict, why = int(Status.PROCESSING_FAILURE), why or {"ErrorComment": FAILED}
+        said = self._verdict(status, verdict)
+        request.respond(said, **(why if said.is_failure else {}))
 
     def _verdict(self, status: Status, verdict: bool | int | None) -> Status:
         """What is answered: what happened, unless that was well and somebody knows better."""
@@ -140,7 +141,11 @@ class Keeper:
 
     def _directory(self) -> StoreDirectory:
         if self.store_directory is None:
-            raise ReceiveError("no place to keep it: set store_directory, in_memory or on_store_setup", 0x0110)
+            raise ReceiveError(
+                "no place to keep it: set store_directory, in_memory or on_store_setup",
+                Status.PROCESSING_FAILURE,
+                comment="the listener has no place to keep it, see its log",
+            )
         with self._lock:
             if self._folder is None or os.fspath(self._folder.path) != os.fspath(self.store_directory):
                 self._close_folder()

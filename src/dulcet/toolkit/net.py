@@ -21,6 +21,7 @@ from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
+from dulcet.dimse.reasons import not_provided
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationClosed, DulcetError, LocalProtocolError, PeerUnreachable
 from dulcet.io.instances import Instance
@@ -278,7 +279,8 @@ class Net(Callbacks):
             if request is not None:
                 status = Status.SUCCESS if request.field == CommandField.C_ECHO_RQ else Status.SOP_CLASS_NOT_SUPPORTED
                 known = request.command.definition is not None
-                core.respond_status(request, status if known else Status.UNRECOGNIZED_OPERATION)
+                why = {} if status.is_success else {"ErrorComment": not_provided(request.command)}
+                core.respond_status(request, status if known else Status.UNRECOGNIZED_OPERATION, **why)
         link.schedule()
 
     # ------------------------------------------------------------------ state

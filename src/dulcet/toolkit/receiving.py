@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from dulcet.dimse import reasons
 from dulcet.dimse.association import Association
 from dulcet.dimse.command import Command
 from dulcet.dimse.events import (
@@ -30,7 +31,7 @@ from dulcet.io.one_file import OneFile
 from dulcet.log_codes import coded
 from dulcet.services.acceptance import CALLING_NOT_RECOGNIZED
 from dulcet.services.endings import ENDINGS, ending
-from dulcet.services.incoming import log_refusal, response_to
+from dulcet.services.incoming import log_refusal
 from dulcet.toolkit.associate import Associate
 from dulcet.toolkit.messages import BY_FIELD, DataSet
 from dulcet.toolkit.storing import Memory, Storing
@@ -144,7 +145,8 @@ def _request_received(net: Net, event: RequestReceived) -> None:
         return
     path = net._call("on_store_setup", request.context.context_id, request.command)
     if path is FAILED:
-        net._storing = Storing(None, ReceiveError("on_store_setup failed", Status.PROCESSING_FAILURE))
+        failed = ReceiveError("on_store_setup failed", Status.PROCESSING_FAILURE, comment=reasons.FAILED)
+        net._storing = Storing(None, failed)
     elif path is None or path == "":
         net._storing = Storing(Memory(net.memory_limit))
     else:
@@ -158,7 +160,7 @@ def _request_received(net: Net, event: RequestReceived) -> None:
             net._storing = Storing(None, error)
         except (TypeError, ValueError) as error:  # what was given is no path
             why = f"on_store_setup gave {path!r}: {error}"
-            net._storing = Storing(None, ReceiveError(why, Status.PROCESSING_FAILURE))
+            net._storing = Storing(None, ReceiveError(why, Status.PROCESSING_FAILURE, comment=reasons.FAILED))
 
 
 def _request_refused(net: Net, event: RequestRefused) -> None:
@@ -178,8 +180,7 @@ def _data_received(net: Net, event: DataReceived) -> None:
         log.error(
             "%s: refused %s with %04XH: %s", net.peer, request.command.name, error.status, error, extra=coded("DUL202")
         )
-        refusal = response_to(request, error.status, error.elements)
-        net._do(partial(Association.respond, request=request, command=refusal))
+        net._do(partial(Association.respond_status, request=request, status=error.status, **error.elements))
         return
     syntax = request.context.transfer_syntax
     _serve(net, request, DataSet(kept, syntax) if isinstance(kept, bytes) else DataSet(None, syntax, kept))
@@ -188,7 +189,7 @@ def _data_received(net: Net, event: DataReceived) -> None:
 def _serve(net: Net, request: Request, data_set: DataSet | None) -> None:
     told = _tell(net, request.context.context_id, request.command, None, data_set)
     if not told and not request.answered and net.is_associated:
-        net._do(lambda core: core.respond_status(request, Status.PROCESSING_FAILURE))
+        net._do(lambda core: core.respond_status(request, Status.PROCESSING_FAILURE, ErrorComment=reasons.FAILED))
 
 
 def _tell(net: Net, context_id: int, command: Command, asked: Command | None, data_set: DataSet | None) -> bool:

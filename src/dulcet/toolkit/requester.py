@@ -14,6 +14,7 @@ from dulcet.blocking.requests import IncomingRequest
 from dulcet.blocking.sending import StoreMany
 from dulcet.config import AssociationConfig
 from dulcet.dimse.messages import CommandField
+from dulcet.dimse.reasons import not_provided
 from dulcet.dimse.status import Status
 from dulcet.services.commitment import COMMITMENT_PROPOSALS, CommitmentResult
 from dulcet.services.proposals import proposals
@@ -177,8 +178,10 @@ class Requester(Keeper):
     def _take(self, request: IncomingRequest) -> None:
         if request.field == CommandField.C_STORE_RQ:
             self._store(request)
+        elif request.field == CommandField.C_ECHO_RQ:
+            request.respond(Status.SUCCESS)
         else:
-            request.respond(Status.SUCCESS if request.field == CommandField.C_ECHO_RQ else 0x0122)
+            request.respond(Status.SOP_CLASS_NOT_SUPPORTED, ErrorComment=not_provided(request.command))
 
     def _moved(self, result: Retrieved) -> None:
         self.on_move_response(*_counters(result))

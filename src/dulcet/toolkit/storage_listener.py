@@ -28,13 +28,15 @@ from dulcet.blocking.requests import IncomingRequest
 from dulcet.blocking.serving import serve_until
 from dulcet.config import AssociationConfig
 from dulcet.dimse.messages import CommandField
+from dulcet.dimse.reasons import FAILED, not_provided
 from dulcet.dimse.status import Status
-from dulcet.errors import AssociationError, DimseTimeout, StatusError
+from dulcet.errors import AssociationError, DimseTimeout, ReceiveError, StatusError
 from dulcet.log_codes import coded
 from dulcet.services.acceptance import AcceptancePolicy
 from dulcet.services.commitment import CommitmentResult, Reference, check_request, read_report
 from dulcet.services.identifiers import encode_dataset
 from dulcet.services.models import MODELS
+from dulcet.services.refusals import Refused
 from dulcet.toolkit.keeping import Keeper
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.pdu import AssociateRQ
@@ -249,8 +251,15 @@ class StorageListener(Keeper):
         self._served = True
         try:
             self._serve(request)
+        except ReceiveError as error:
+            log.error("%s: %s: %s", request.association.peer, request.name, error, extra=coded("DUL210"))
+            find = request.field == CommandField.C_FIND_RQ
+            request.respond(error.status if find else Status.PROCESSING_FAILURE, **error.elements)
         except StatusError as refusal:
-            request.respond(refusal.status)
+            log.warning(
+                "%s: %s was refused: %s", request.association.peer, request.name, refusal, extra=coded("DUL208")
+            )
+            request.respond(refusal.status, **(refusal.elements if isinstance(refusal, Refused) else {}))
         except Exception:
             if request.association.ending is not None:
                 raise
@@ -258,10 +267,11 @@ class StorageListener(Keeper):
                 "%s: the callback of %s failed", request.association.peer, request.name, extra=coded("DUL203")
             )
             if not request.answered:
-                request.respond(Status.PROCESSING_FAILURE)
+                request.respond(Status.PROCESSING_FAILURE, ErrorComment=FAILED)
 
     def _serve(self, request: IncomingRequest) -> None:
-        verdict: bool | int | None = int(Status.SOP_CLASS_NOT_SUPPORTED)
+        verdict: bool | int | None = None
+        why: dict[str, Any] = {}
         command, uid = request.command, request.sop_instance_uid
         commitment = request.sop_class_uid == uids.STORAGE_COMMITMENT_PUSH_MODEL
         match request.field:
@@ -282,10 +292,12 @@ class StorageListener(Keeper):
                 verdict = self.on_mpps_create(request, uid, request.dataset())
             case CommandField.N_SET_RQ if self._provides("on_mpps_set"):
                 verdict = self.on_mpps_set(request, uid, request.dataset())
+            case _:
+                verdict, why = int(Status.SOP_CLASS_NOT_SUPPORTED), {"ErrorComment": not_provided(command)}
         if verdict is None or isinstance(verdict, bool):
             verdict = Status.PROCESSING_FAILURE if verdict is False else Status.SUCCESS
         if not request.answered:
-            request.respond(verdict)
+            request.respond(verdict, **why)
 
     def _find(self, request: IncomingRequest) -> None:
         answers = self.on_find(request, request.dataset())

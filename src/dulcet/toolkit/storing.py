@@ -21,7 +21,8 @@ class Memory:
     def write(self, data: memoryview) -> None:
         if len(self._data) + len(data) > self._limit:
             self.discard()
-            raise ReceiveError(f"a data set of more than {self._limit} bytes", Status.OUT_OF_RESOURCES)
+            what = f"a data set of more than {self._limit} bytes"
+            raise ReceiveError(what, Status.OUT_OF_RESOURCES, comment=what)
         self._data += data
 
     def commit(self) -> bytes:
@@ -48,7 +49,7 @@ class Storing:
 
     def commit(self) -> Any:
         if self._failure is not None or self._place is None:
-            raise self._failure or ReceiveError("nothing was kept")
+            raise self._failure or ReceiveError("nothing was kept", comment="nothing was kept")
         return self._place.commit()
 
     def discard(self) -> None:
