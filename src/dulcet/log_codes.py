@@ -208,6 +208,11 @@ CODES: Final[dict[str, LogCode]] = {
         "than `Limits.identifier`, C000H a C-STORE without a data set",
         "tell the peer's vendor; for 0213H raise the limit",
     ),
+    "DUL231": LogCode(
+        "WARNING",
+        "a match of a C-FIND is no data set, or nests deeper than any real one; the others are given",
+        "the find ends with ReceiveError; tell the peer's vendor, `dulcet trace --datasets` shows what came",
+    ),
     # 3xx: what we began at a peer and could not end
     "DUL301": LogCode(
         "WARNING",

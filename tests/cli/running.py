@@ -60,8 +60,8 @@ def dulcet(*arguments: object, env: Mapping[str, str] = {}, cwd: Path = ROOT) ->
     return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def on_a_terminal(*arguments: object, env: Mapping[str, str] = {}) -> Outcome:
-    """Run a command with standard error on a terminal of 80 columns."""
+def on_a_terminal(*arguments: object, env: Mapping[str, str] = {}, output: bool = False) -> Outcome:
+    """Run a command with standard error on a terminal of 80 columns; with `output` its output as well."""
     near, far = pty.openpty()
     shown: list[bytes] = []
 
@@ -77,14 +77,14 @@ def on_a_terminal(*arguments: object, env: Mapping[str, str] = {}) -> Outcome:
     looking.start()
     try:
         done = subprocess.run(
-            command(*arguments), stdout=subprocess.PIPE, stderr=far, timeout=PATIENCE,
+            command(*arguments), stdout=far if output else subprocess.PIPE, stderr=far, timeout=PATIENCE,
             env=environment({"COLUMNS": "80", **env}), check=False,
         )  # fmt: skip
     finally:
         os.close(far)
         looking.join(PATIENCE)
         os.close(near)
-    return Outcome(done.returncode, done.stdout.decode(), b"".join(shown).decode())
+    return Outcome(done.returncode, (done.stdout or b"").decode(), b"".join(shown).decode())
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from dulcet.dimse.command import MEDIUM
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
 from dulcet.errors import TLSError
+from dulcet.io.answers import Answers
 from dulcet.io.instances import InstanceSource, examine
 from dulcet.io.store_directory import StoreDirectory
 from dulcet.services import invocations
@@ -214,6 +215,7 @@ class Association(Operations):
         level: str | None = None,
         model: str | None = None,
         priority: int = MEDIUM,
+        limit: int | None = None,
         **keys: Any,
     ) -> AsyncIterator[Dataset]:
         """C-FIND (PS3.4 C.4.1): the matches, one by one as they come; leaving early cancels.
@@ -221,13 +223,15 @@ class Association(Operations):
         `keys` are keywords with values to match, None or "" to be returned; `identifier` adds to them or stands alone.
         Dates and times may be objects of `datetime`, a pair of them is a range: `StudyDate=(date(2026, 1, 1), None)`.
         `level` is PATIENT, STUDY, SERIES or IMAGE, STUDY where nothing says it; `model` a name of
-        `dulcet.services.models.MODELS`.  Raises StatusError when it ends with anything but success.
+        `dulcet.services.models.MODELS`; `limit` is how many are taken before the rest is cancelled.
+        Raises StatusError when it ends with anything but success, and ReceiveError at the end, behind all others, when
+        there were matches that do not decode.
         """
 
         def invocation() -> Invocation:
             return invocations.find(self._core, identifier, keys, level=level, model=model, priority=priority)
 
-        return Matches(Conversation(self, invocation))
+        return Matches(Conversation(self, invocation), Answers(self.peer, limit))
 
     async def get(
         self,

@@ -13,6 +13,7 @@ from dulcet.dimse.messages import CommandField
 from dulcet.dimse.operations import Operation
 from dulcet.dimse.reasons import not_provided
 from dulcet.dimse.status import Status
+from dulcet.io.answers import Answers
 from dulcet.io.store_directory import StoreDirectory
 from dulcet.services.invocations import Invocation
 from dulcet.services.results import Response
@@ -72,18 +73,25 @@ class Conversation(AsyncIterator[Response]):
 class Matches(AsyncIterator["Dataset"]):
     """The data sets of the pending responses of a C-FIND."""
 
-    def __init__(self, conversation: Conversation) -> None:
+    def __init__(self, conversation: Conversation, answers: Answers) -> None:
         self._conversation = conversation
+        self._answers = answers
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Dataset:
-        async for response in self._conversation:
-            if not response.status.is_pending:
-                response.check()
-            elif (match := response.dataset()) is not None:
+        answers = self._answers
+        while not answers.enough:
+            try:
+                response = await anext(self._conversation)
+            except StopAsyncIteration:
+                break
+            if (match := answers.take(response)) is not None:
                 return match
+        if answers.enough:
+            await self._conversation.aclose()
+        answers.check()
         raise StopAsyncIteration
 
     async def aclose(self) -> None:

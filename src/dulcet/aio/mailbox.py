@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from dulcet.dimse.events import ResponseReceived
+from dulcet.services.invocations import KEPT_BYTES, RESPONSE_COST
 
 if TYPE_CHECKING:
     from dulcet.aio.operations import Operations
@@ -18,11 +19,6 @@ __all__ = ["Mailbox"]
 
 KEPT: Final = 64
 """Responses that wait for their consumer before the peer has to: some loop turns' worth of a fast C-FIND."""
-
-KEPT_BYTES: Final = 64 * 1024 * 1024
-"""What may pile up where another operation waits behind them, data and about 1 KB for each response."""
-
-RESPONSE_COST: Final = 1024
 
 
 class Mailbox:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.blocking.channel import Channel
@@ -28,7 +29,8 @@ from dulcet.dimse.operations import Operation
 from dulcet.dimse.reasons import FAILED, UNANSWERED, not_provided
 from dulcet.dimse.source import Source
 from dulcet.dimse.status import Status
-from dulcet.errors import AssociationClosed, DulcetError, ReceiveError
+from dulcet.errors import AssociationClosed, DimseTimeout, DulcetError, ReceiveError
+from dulcet.io.answers import Answers
 from dulcet.io.sockets import connect
 from dulcet.log_codes import coded
 from dulcet.services import invocations
@@ -36,7 +38,7 @@ from dulcet.services.endings import ENDINGS
 from dulcet.services.extended import Extended
 from dulcet.services.identity import check_confirmed
 from dulcet.services.incoming import log_refusal, log_stray
-from dulcet.services.invocations import Invocation
+from dulcet.services.invocations import KEPT_BYTES, RESPONSE_COST, Invocation
 from dulcet.services.proposals import association_request
 from dulcet.services.results import Response, Retrieved, Sent
 from dulcet.uids import VERIFICATION
@@ -132,6 +134,7 @@ class Association(Channel):
         self.look_again: float = 0.0
         """Monotonic time before which whoever gives many answers need not look for what came."""
         self._inbox: dict[Operation, deque[ResponseReceived]] = {}
+        self._kept = 0  # bytes of them
         self._requests: deque[IncomingRequest] = deque()
         self._arriving: IncomingRequest | None = None  # whose data set came last, or is coming
 
@@ -196,6 +199,7 @@ class Association(Channel):
         level: str | None = None,
         model: str | None = None,
         priority: int = MEDIUM,
+        limit: int | None = None,
         **keys: Any,
     ) -> Iterator[Dataset]:
         """C-FIND (PS3.4 C.4.1): the matches, one by one as they come; leaving early cancels.
@@ -203,14 +207,19 @@ class Association(Channel):
         `keys` are keywords with values to match, None or "" to be returned; `identifier` adds to them or stands alone.
         Dates and times may be objects of `datetime`, a pair of them is a range: `StudyDate=(date(2026, 1, 1), None)`.
         `level` is PATIENT, STUDY, SERIES or IMAGE, STUDY where nothing says it; `model` a name of
-        `dulcet.services.models.MODELS`.  Raises StatusError when it ends with anything but success.
+        `dulcet.services.models.MODELS`; `limit` is how many are taken before the rest is cancelled.
+        Raises StatusError when it ends with anything but success, and ReceiveError at the end, behind all others, when
+        there were matches that do not decode.
         """
         invocation = invocations.find(self._core, identifier, keys, level=level, model=model, priority=priority)
-        for response in self._converse(invocation):
-            if not response.status.is_pending:
-                response.check()
-            elif (match := response.dataset()) is not None:
-                yield match
+        answers = Answers(self.peer, limit)
+        with closing(self._converse(invocation)) as responses:
+            for response in responses:
+                if (match := answers.take(response)) is not None:
+                    yield match
+                if answers.enough:
+                    break
+        answers.check()
 
     def get(
         self,
@@ -332,7 +341,7 @@ class Association(Channel):
         operation = self._invoke(invocation)
         return _response(operation, self._response_to(operation))
 
-    def _converse(self, invocation: Invocation) -> Iterator[Response]:
+    def _converse(self, invocation: Invocation) -> Generator[Response, None, None]:
         """All responses of an operation; leaving early cancels it and waits for its end."""
         operation = self._invoke(invocation)
         try:
@@ -372,19 +381,29 @@ class Association(Channel):
                 response = kept.popleft()
                 if not kept:
                     del self._inbox[operation]
+                self._kept -= _cost(response)
                 return response
             event = self._next_event()
             if type(event) is ResponseReceived:
                 if event.operation is operation:
                     return event
-                self._inbox.setdefault(event.operation, deque()).append(event)
+                self._keep(event)
             else:
                 self._set_aside(event)
+
+    def _keep(self, event: ResponseReceived) -> None:
+        """A response that whoever asked takes later; so many of them and no more."""
+        self._inbox.setdefault(event.operation, deque()).append(event)
+        self._kept += _cost(event)
+        if self._kept > KEPT_BYTES:
+            self._end_here(DimseTimeout(f"{self.peer}: nobody takes what came before the response that is waited for"))
+            self._finish()
+            self._check_usable()
 
     def _abandon(self, operation: Operation) -> None:
         """Cancel what was left early, and wait for its end; a peer that goes on and on is aborted."""
         core = self._core
-        self._inbox.pop(operation, None)
+        self._kept -= sum(map(_cost, self._inbox.pop(operation, ())))
         if core.outstanding.get(operation.message_id) is not operation or not self.is_established:
             return
         deadline = time.monotonic() + DRAIN
@@ -398,7 +417,7 @@ class Association(Channel):
                 if type(event) is not ResponseReceived:
                     self._set_aside(event)
                 elif event.operation is not operation:
-                    self._inbox.setdefault(event.operation, deque()).append(event)
+                    self._keep(event)
         except DulcetError:
             log.debug("%s: the association ended while an operation was being cancelled", self.peer)
 
@@ -495,7 +514,7 @@ class Association(Channel):
             if self._arriving is not None:
                 self._arriving._lose(event.is_last)
         elif type(event) is ResponseReceived:
-            self._inbox.setdefault(event.operation, deque()).append(event)
+            self._keep(event)
         elif isinstance(event, StrayResponse):
             log_stray(event, self.peer)
         elif isinstance(event, RequestRefused):
@@ -573,6 +592,11 @@ class _Keeper:
     def close(self) -> None:
         if self._own and self._directory is not None:
             self._directory.close()
+
+
+def _cost(event: ResponseReceived) -> int:
+    """Bytes of memory, about."""
+    return RESPONSE_COST + len(event.data or b"")
 
 
 def _status(event: ResponseReceived) -> Status:

@@ -122,6 +122,8 @@ class IncomingRequest(Incoming):
             association._transport.wake()
         if not self.answered:
             association._await_room(here=not self._deferred)
+            if association._transport.broken and not self._deferred:
+                association._look()  # the peer has gone: who gives answers on and on hears of it here
 
     def _settle(self, why: str = UNANSWERED) -> None:
         """Whoever had it is done with it: what was not answered, and not deferred, failed."""

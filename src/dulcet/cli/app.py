@@ -11,7 +11,7 @@ import click
 
 from dulcet._version import __version__
 from dulcet.cli.command import HELP_ALL, Misuse, Option, Verb, option
-from dulcet.cli.output import INTERRUPTED, USAGE, complain, start_logging
+from dulcet.cli.output import INTERRUPTED, USAGE, complain, show_traceback, start_logging
 
 __all__ = ["EXIT_CODES", "VERBS", "app", "commands", "run"]
 
@@ -148,13 +148,12 @@ def run(arguments: list[str]) -> NoReturn:
         sys.exit(USAGE)
     if "--debug" in arguments:  # it may stand anywhere
         arguments = ["--debug", *(argument for argument in arguments if argument != "--debug")]
+    sys.excepthook = show_traceback
     try:
         code: Any = app.main(arguments, prog_name="dulcet", standalone_mode=False)
     except click.ClickException as error:
         if "--debug" in arguments:
-            import traceback
-
-            traceback.print_exc()
+            show_traceback(*sys.exc_info())  # there is one
         complain(_sentence(error))
         code = USAGE
     except click.Abort:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import signal
+import sys
 from collections.abc import Callable
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from dulcet.cli.nicknames import named_like
-from dulcet.cli.output import FAILED, INTERRUPTED, NO_ASSOCIATION, TERMINATED, USAGE, complain
+from dulcet.cli.output import FAILED, INTERRUPTED, NO_ASSOCIATION, TERMINATED, USAGE, complain, show_traceback
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -265,9 +266,7 @@ def _show_traceback() -> None:
     import logging
 
     if logging.getLogger().isEnabledFor(logging.DEBUG):
-        import traceback
-
-        traceback.print_exc()
+        show_traceback(*sys.exc_info())  # there is one
 
 
 def _terminate(*_: object) -> None:

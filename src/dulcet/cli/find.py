@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv as csvlib
-import json as jsonlib
-import sys
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from dulcet.cli.command import CALLING, JSON, PEER, Misuse, option, verb
-from dulcet.cli.keys import KEYS, LEVEL, MODEL, check_model, headings, parse_keys, shown
-from dulcet.cli.output import FAILED, complain, printable, say
+from dulcet.cli.deadline import DEADLINE, TimeIsUp, deadline
+from dulcet.cli.keys import KEYS, LEVEL, MODEL, check_model, parse_keys
+from dulcet.cli.output import FAILED, complain
 from dulcet.cli.tls_options import calls_with_tls
 
 if TYPE_CHECKING:
+    from dulcet.cli.answers import Troubles
+    from dulcet.cli.writers import Writer
     from dulcet.io.tls import TLSConfig
 
 __all__ = ["find"]
@@ -26,8 +25,8 @@ DEFAULT_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "SERIES": ("StudyInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "SeriesInstanceUID"),
     "IMAGE": ("StudyInstanceUID", "SeriesInstanceUID", "InstanceNumber", "SOPClassUID", "SOPInstanceUID"),
 }
-WIDEST: Final = 64
-"""Characters of a column."""
+NAMED: Final = 5
+"""Elements of an answer that a warning names."""
 
 
 @verb("find")
@@ -36,9 +35,10 @@ WIDEST: Final = 64
 @LEVEL
 @MODEL
 @CALLING
-@option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N answers.")
+@option("--limit", type=click.IntRange(1), metavar="N", help="Cancel after N answers.")
 @option("--timeout", type=click.FloatRange(0.1), metavar="SECONDS", default=120.0, help="To wait for each answer.")
-@option("--csv", is_flag=True, help="Comma-separated values.")
+@DEADLINE
+@option("--csv", is_flag=True, help="Comma-separated values; no cell is a formula.")
 @JSON
 @calls_with_tls
 def find(
@@ -49,6 +49,7 @@ def find(
     aet: str,
     limit: int | None,
     timeout: float,
+    seconds: float | None,
     csv: bool,
     json: bool,
     tls: TLSConfig | None,
@@ -62,8 +63,9 @@ def find(
         -k ScheduledProcedureStepSequence.Modality=CT
     """
     from dulcet.blocking.association import associate
+    from dulcet.cli.writers import writer_of
     from dulcet.config import AssociationConfig, Timers
-    from dulcet.errors import StatusError
+    from dulcet.errors import ReceiveError, StatusError
     from dulcet.services.models import find_model, retrieve_levels
     from dulcet.services.proposals import proposals
 
@@ -82,38 +84,39 @@ def find(
     else:
         classes = [model if model[:1].isdigit() else str(find_model(model).find)]
     config = AssociationConfig(timers=Timers(response=timeout))
-    answers: list[Any] = []
+    writer = writer_of(keys, as_csv=csv, json=json)
     count = 0
     failure = ""
-    writer = csvlib.writer(sys.stdout)
-    if csv:
-        writer.writerow(headings(keys))
-    with associate(peer, calling_ae_title=aet, contexts=proposals(classes), config=config, tls=tls) as association:
-        try:
-            for answer in association.find(level=wanted, model=model, **keys):
+    try:
+        with (
+            deadline(seconds) as when_time_is_up,
+            associate(peer, calling_ae_title=aet, contexts=proposals(classes), config=config, tls=tls) as association,
+        ):
+            when_time_is_up.append(association.interrupt)
+            writer.begin()
+            for answer in association.find(level=wanted, model=model, limit=limit, **keys):
                 count += 1
-                if json:
-                    say(jsonlib.dumps(answer.to_json_dict()))
-                elif csv:
-                    writer.writerow(shown(answer, keys))
-                else:
-                    answers.append(shown(answer, keys))
-                if limit is not None and count >= limit:
-                    break
-        except StatusError as error:
-            failure = str(error)
-    if not json and not csv:
-        _table(headings(keys), answers)
+                _show(peer, count, answer, writer)
+    except TimeIsUp as error:
+        failure = f"{peer}: {error}, after {count} {'answer' if count == 1 else 'answers'}; there may be more"
+    except StatusError as error:
+        failure = f"{peer}: {error}"
+    except ReceiveError as error:
+        failure = str(error)
+    finally:
+        writer.close()
     if failure:
-        complain(f"{peer}: {failure}")
+        complain(failure)
         return FAILED
+    if count == limit:
+        complain(f"{peer}: stopped at --limit {limit}; there may be more")
     return 0
 
 
-def _table(names: list[str], rows: Iterable[list[str]]) -> None:
-    """Aligned columns."""
-    rows = [[printable(value)[:WIDEST] for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
-    for row in (names, *rows) if rows else ():
-        say("  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
-    say(f"{len(rows)} {'answer' if len(rows) == 1 else 'answers'}")
+def _show(peer: str, number: int, answer: Any, writer: Writer) -> None:
+    """One answer, and a warning where not all of it is what it should be."""
+    troubles: Troubles = []
+    writer.add(answer, troubles)
+    if troubles:
+        more = f" and {len(troubles) - NAMED} more" if len(troubles) > NAMED else ""
+        complain(f"{peer}: answer {number}: {', '.join(troubles[:NAMED])}{more}; shown as it came")

@@ -13,7 +13,7 @@ from dulcet.cli.command import Misuse, option
 if TYPE_CHECKING:
     from dulcet.services.models import InformationModel
 
-__all__ = ["KEYS", "LEVEL", "LEVELS", "MODEL", "check_model", "headings", "parse_keys", "shown"]
+__all__ = ["KEYS", "LEVEL", "LEVELS", "MODEL", "check_model", "headings", "parse_keys"]
 
 LEVELS: Final = ("patient", "study", "series", "image")
 
@@ -83,23 +83,8 @@ def _value(text: str) -> str | list[str]:
     return text.split("\\") if "\\" in text else text
 
 
-def shown(dataset: Any, keys: Mapping[str, Any]) -> list[str]:
-    """The values of an answer in the order of the keys, sequences entered as the keys do."""
-    row: list[str] = []
-    for keyword, inner in keys.items():
-        element = dataset.get(keyword) if dataset is not None else None
-        if isinstance(inner, Mapping):
-            row += shown(element[0] if element else None, inner)
-        elif element is None:
-            row.append("")
-        else:
-            values = element if isinstance(element, list | tuple) or hasattr(element, "insert") else [element]
-            row.append("\\".join(str(value) for value in values))
-    return row
-
-
 def headings(keys: Mapping[str, Any]) -> list[str]:
-    """The names of the columns of `shown`."""
+    """The names of the columns that show them."""
     names: list[str] = []
     for keyword, inner in keys.items():
         names += headings(inner) if isinstance(inner, Mapping) else [keyword]

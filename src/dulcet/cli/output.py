@@ -9,6 +9,8 @@ import logging
 import sys
 import threading
 import warnings
+from io import TextIOWrapper
+from types import TracebackType
 from typing import Any, Final, TextIO
 
 __all__ = [
@@ -21,7 +23,9 @@ __all__ = [
     "printable",
     "say",
     "say_json",
+    "say_raw",
     "show_below",
+    "show_traceback",
     "start_logging",
 ]
 
@@ -39,27 +43,50 @@ _below = ""
 
 
 def printable(text: str) -> str:
-    """The text with `?` for what a terminal would obey or cannot show."""
+    """The text with `?` for what a terminal would obey or cannot show: control, direction, half a surrogate pair."""
     if text.isprintable():
         return text
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return "".join(character if character.isprintable() or _is_space(character) else "?" for character in text)
+
+
+def _is_space(character: str) -> bool:
+    """Spaces of other widths, as Japanese names have them, and the joiners that Persian and Indian words need."""
+    from unicodedata import category
+
+    return category(character) == "Zs" or character in "\u200c\u200d"
 
 
 def say(sentence: str) -> None:
     """A line on standard output, at once."""
-    _write(printable(sentence), sys.stdout)
+    _write(f"{printable(sentence)}\n", sys.stdout)
+
+
+def say_raw(line: str) -> None:
+    """A line on standard output with its end, as it is; whoever calls has looked for control characters."""
+    _write(line, sys.stdout)
 
 
 def say_json(**values: Any) -> None:
     """One JSON object on a line of its own; ASCII, for a file name need not be text in any encoding."""
     from json import dumps
 
-    _write(dumps(values), sys.stdout)
+    _write(f"{dumps(values, allow_nan=False)}\n", sys.stdout)
 
 
 def complain(sentence: str) -> None:
     """An error, on standard error."""
-    _write(f"dulcet: {printable(sentence)}", sys.stderr)
+    _write(f"dulcet: {printable(sentence)}\n", sys.stderr)
+
+
+def show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """As Python shows one, on standard error, without control characters: the error may quote a peer."""
+    from traceback import format_exception
+
+    _write(_clean("".join(format_exception(kind, error, trace))), sys.stderr)
+
+
+def _clean(lines: str) -> str:
+    return "\n".join(map(printable, lines.split("\n")))
 
 
 def show_below(line: str) -> None:
@@ -76,7 +103,7 @@ def _write(line: str, stream: TextIO) -> None:
         if _below:
             sys.stderr.write(OVER)
             sys.stderr.flush()
-        stream.write(line + "\n")
+        stream.write(line)
         stream.flush()
         if _below:
             sys.stderr.write(_below)
@@ -85,6 +112,8 @@ def _write(line: str, stream: TextIO) -> None:
 
 def start_logging(level: int, *, times: bool = False) -> None:
     """Log to standard error; `times` is for what runs for long."""
+    if isinstance(sys.stdout, TextIOWrapper):  # as standard error has it: a name that its encoding lacks is no crash
+        sys.stdout.reconfigure(errors="backslashreplace")
     handler = _ToStandardError()
     handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s" if times else "%(levelname)s %(message)s"))
     root = logging.getLogger()
@@ -101,7 +130,7 @@ class _ToStandardError(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            _write(self.format(record), sys.stderr)
+            _write(f"{self.format(record)}\n", sys.stderr)
         except Exception:
             self.handleError(record)
 
@@ -116,3 +145,6 @@ class _Printable(logging.Formatter):
         record.message = printable(record.message)
         code = getattr(record, "code", None)
         return super().formatMessage(record) + (f" [{code}]" if code else "")
+
+    def formatException(self, ei: Any) -> str:
+        return _clean(super().formatException(ei))

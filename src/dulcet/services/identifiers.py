@@ -85,6 +85,8 @@ def decode_dataset(data: bytes, transfer_syntax: str) -> Dataset:
             is_implicit_VR=transfer_syntax in uids.IMPLICIT_VR,
             is_little_endian=transfer_syntax not in uids.BIG_ENDIAN,
         )
+    except RecursionError:
+        raise ReceiveError("the data set does not decode: its sequences are nested too deep") from None
     except Exception as error:  # pydicom raises many kinds for bytes that are no data set
         # Its words may repeat what the data set holds, and whoever logs this shall not.
         raise ReceiveError(f"the data set does not decode: {type(error).__name__}", comment=UNDECODABLE) from None

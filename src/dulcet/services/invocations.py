@@ -22,7 +22,13 @@ from dulcet.upper_layer.negotiation import PresentationContext
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["Invocation", "echo", "find", "get", "move", "normalized"]
+__all__ = ["KEPT_BYTES", "RESPONSE_COST", "Invocation", "echo", "find", "get", "move", "normalized"]
+
+KEPT_BYTES: Final = 64 * 1024 * 1024
+"""Responses that may pile up where another operation waits behind them, data and RESPONSE_COST for each."""
+
+RESPONSE_COST: Final = 1024
+"""Bytes of memory, about, that a response takes beside its data."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,66 @@
+"""What the responses of a C-FIND bring: its matches, as many as are wanted (PS3.4 C.4.1).
+
+Rule: a match that does not decode costs nobody the others.  It is said when it comes, and the find ends with an error.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from dulcet.errors import InstanceError, ReceiveError
+from dulcet.log_codes import coded
+from dulcet.part10.scanner import ScanLimits, walk_elements
+from dulcet.part10.sources import MemorySource
+from dulcet.services.results import Response
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["Answers"]
+
+log: Final = logging.getLogger("dulcet.association")
+
+LIMITS: Final = ScanLimits()
+"""Depth, elements and time of one answer; its bytes are the core's to limit."""
+
+
+class Answers:
+    """The matches of one C-FIND; `limit` is how many are wanted, None for all."""
+
+    def __init__(self, peer: str, limit: int | None = None) -> None:
+        self._peer = peer
+        self._left = limit
+        self._count = 0
+        self._unreadable = 0
+        self._reason = ""
+
+    @property
+    def enough(self) -> bool:
+        """True once as many came as are wanted."""
+        return self._left is not None and self._count >= self._left
+
+    def take(self, response: Response) -> Dataset | None:
+        """The match that a response brings, if any; StatusError when it ends with anything but success."""
+        if not response.status.is_pending:
+            response.check()
+            return None
+        if response.data is None:
+            return None
+        self._count += 1
+        try:
+            # The bounded scanner goes first: pydicom calls itself for every level, and takes noise for an empty set.
+            walk_elements(MemorySource(response.data), response.transfer_syntax, LIMITS)
+            return response.dataset()
+        except (InstanceError, ReceiveError) as error:
+            self._unreadable += 1
+            self._reason = self._reason or str(error)
+            log.warning("%s: answer %d does not decode: %s", self._peer, self._count, error, extra=coded("DUL231"))
+            return None
+
+    def check(self) -> None:
+        """ReceiveError when there were some that do not decode."""
+        if self._unreadable:
+            raise ReceiveError(
+                f"{self._peer}: {self._unreadable} of {self._count} answers do not decode: {self._reason}"
+            )
