@@ -369,7 +369,13 @@ Objects are kept and sent as they are, whatever their Specific Character Set. Fo
     alone = [f"`{name}`" for name in STAND_ALONE if name]
     yield from (", ".join([*defined, "`ISO_IR 192`", *alone]) + ".", "")
     yield from (
-        "Answers to queries are in the character set of the query where that holds them, else in `ISO_IR 192` (UTF-8).",
+        "An answer to a query is in the character set of the query, or with ISO 2022 code extensions in those of the query,",
+        "where they hold all of that answer, else in `ISO_IR 192` (UTF-8); one of plain ASCII names none. `ISO_IR 13` is JIS X",
+        "0201 there, romaji and half-width katakana, without `\\` and `~`. Not held is a character of GB18030 or GBK with a byte",
+        "that a receiver could take for a delimiter of the VR (`\\`, in names `^` and `=` as well). Code extensions are switched",
+        "back to the first set before delimiters, at line ends and at the end of a value (PS3.5 section 6.1.2.5.3). A query that",
+        "names what is no defined term is answered in `ISO_IR 192`. Values of VRs without a character set of their own, as CS,",
+        "that hold other bytes than ASCII are read and answered in the same way.",
         "",
     )
     yield from (

@@ -20,7 +20,7 @@ from dulcet.archive.attributes import ATTRIBUTES, LEVELS
 from dulcet.archive.index import IndexTrouble
 from dulcet.archive.matching import read_query, read_retrieve
 from dulcet.services.extended import QueryOptions
-from dulcet.services.identifiers import build_identifier, decode_dataset
+from dulcet.services.identifiers import build_identifier, decode_dataset, encode_dataset
 from dulcet.services.models import MODELS
 from dulcet.services.refusals import Refused
 
@@ -405,6 +405,16 @@ def test_answers_are_encoded_in_every_syntax(archive: Parts, syntax: str) -> Non
         ("ISO_IR 144", "1.2.2", "ISO_IR 192"),
         ("ISO_IR 192", "1.2.2", "ISO_IR 192"),
         ("ISO 2022 IR 87", "1.2.2", "ISO_IR 192"),
+        ("ISO 2022 IR 100", "1.2.2", "ISO 2022 IR 100"),
+        ("ISO 2022 IR 144\\ISO 2022 IR 100", "1.2.2", "ISO 2022 IR 144\\ISO 2022 IR 100"),
+        ("ISO_IR 13", "1.2.3", "ISO_IR 192"),
+        ("ISO 2022 IR 13\\ISO 2022 IR 87", "1.2.3", "ISO 2022 IR 13\\ISO 2022 IR 87"),
+        ("\\ISO 2022 IR 87", "1.2.3", "\\ISO 2022 IR 87"),
+        ("\\ISO 2022 IR 58", "1.2.3", "\\ISO 2022 IR 58"),
+        ("\\ISO 2022 IR 149", "1.2.2", "ISO_IR 192"),
+        ("GB18030", "1.2.3", "GB18030"),
+        ("GBK", "1.2.2", "ISO_IR 192"),
+        ("NO SUCH SET", "1.2.2", "ISO_IR 192"),
         ("ISO_IR 100", "1.2.3", "ISO_IR 192"),
         ("ISO_IR 100", "1.2.1", None),
     ],
@@ -416,11 +426,70 @@ def test_text_is_in_the_characters_of_the_query_where_they_do(
     keys = {"StudyInstanceUID": study, "PatientName": "", "RequestAttributesSequence": ""}
     identifier = build_identifier(keys, level=level)
     if asked:
-        identifier.SpecificCharacterSet = asked
+        identifier.SpecificCharacterSet = asked.split("\\")
     answer = find(archive, level, identifier=identifier)[0]
-    assert answer.get("SpecificCharacterSet") == answered
+    said = answer.get("SpecificCharacterSet")
+    assert (None if said is None else said if isinstance(said, str) else "\\".join(said)) == answered
     names = {"1.2.1": "Doe^John", "1.2.2": "Müller^Jörg^Xaver", "1.2.3": "Yamada^Tarou=山田^太郎=やまだ^たろう"}
-    assert answer.PatientName == names[study]
+    # pydicom leaves the escape of ISO 2022 IR 58 where it is.
+    assert str(answer.PatientName).replace("\x1b$)A", "") == names[study]
+
+
+def test_one_answer_in_another_character_set_leaves_the_rest_in_the_querys(archive: Parts) -> None:
+    identifier = build_identifier({"PatientName": ""}, level="STUDY")
+    identifier.SpecificCharacterSet = "ISO_IR 100"
+    answers = find(archive, "STUDY", identifier=identifier)
+    assert [answer.get("SpecificCharacterSet") for answer in answers] == [None, "ISO_IR 100", "ISO_IR 192", None]
+
+
+SYLLABLES = "\u8868\u5c71"  # in Shift-JIS the second byte of the first one is a backslash
+
+
+@pytest.mark.parametrize("asked", ["ISO_IR 13", "ISO 2022 IR 13", "GB18030", "", "ISO 2022 IR 13\\ISO 2022 IR 87"])
+def test_no_answer_holds_a_byte_that_reads_as_a_delimiter(tmp_path: Path, asked: str) -> None:
+    with parts(tmp_path) as archive:
+        name = f"Omote^Taro={SYLLABLES}^\u4fd3"
+        send(archive.ingest, data_set(1, PatientName=name, SpecificCharacterSet="ISO_IR 192"))
+        identifier = build_identifier({"PatientName": ""}, level="STUDY")
+        identifier.SpecificCharacterSet = asked.split("\\")
+        query = read_query(identifier, MODELS["study"], RELATIONAL)
+        (data,) = [data for page in archive.index.find(query) for data in Answers(query, EXPLICIT, "A").encode(page)]
+        answer = decode_dataset(data, EXPLICIT)
+        assert answer.SpecificCharacterSet == "ISO_IR 192"
+        assert answer.PatientName == name
+        assert b"\\" not in data
+
+
+def test_a_code_string_beyond_ascii_is_found_and_answered_as_it_came(tmp_path: Path) -> None:
+    with parts(tmp_path) as archive:
+        for number, (sets, codec) in enumerate((("GB18030", "gb18030"), ("ISO_IR 192", "utf_8"))):
+            made = data_set(number, study=f"1.{number}", series=f"1.{number}.1", SpecificCharacterSet=sets)
+            encoded = encode_dataset(made, EXPLICIT)[0]
+            part = "头部".encode(codec)
+            element = b"\x18\x00\x15\x00CS" + len(part).to_bytes(2, "little") + part
+            at = encoded.index(b"\x20\x00\x0d\x00")
+            send(
+                archive.ingest, encoded[:at] + element + encoded[at:],
+                sop_class_uid=CT, sop_instance_uid=f"1.2.9.{number}",
+            )  # fmt: skip
+        for sets, codec in (("GB18030", "gb18030"), ("ISO_IR 192", "utf_8"), ("ISO_IR 100", "utf_8")):
+            identifier = build_identifier({"BodyPartExamined": ""}, level="SERIES")
+            identifier.SpecificCharacterSet = sets
+            if sets != "ISO_IR 100":
+                identifier.BodyPartExamined = "头部".encode(codec).decode("latin-1")
+            query = read_query(identifier, MODELS["study"], RELATIONAL)
+            data = [data for page in archive.index.find(query) for data in Answers(query, EXPLICIT, "A").encode(page)]
+            assert len(data) == 2
+            assert all("头部".encode(codec) in one for one in data)
+            assert all(decode_dataset(one, EXPLICIT).SpecificCharacterSet in (sets, "ISO_IR 192") for one in data)
+
+
+def test_a_key_in_the_chinese_of_iso_2022_is_read(tmp_path: Path) -> None:
+    with parts(tmp_path) as archive:
+        send(archive.ingest, data_set(1, PatientName="Zhang=张^小东", SpecificCharacterSet="GB18030"))
+        identifier = build_identifier({"SpecificCharacterSet": ["", "ISO 2022 IR 58"]}, level="STUDY")
+        encoded = encode_dataset(identifier, EXPLICIT)[0] + b"\x10\x00\x10\x00PN\x08\x00\x1b$)A\xd5\xc5* "
+        assert len(find(archive, "STUDY", identifier=decode_dataset(encoded, EXPLICIT))) == 1
 
 
 def test_where_and_whether_it_is_there_is_answered_when_asked(archive: Parts) -> None:

@@ -1,7 +1,7 @@
 """Answers to queries, from rows straight to bytes (PS3.4 section C.4.1.1.3, PS3.5 section 7.1).
 
 Rules: what a page has in common is encoded once; a value that comes again is not encoded again; text is in the
-character set of the query where that holds it, else in UTF-8, and an answer of plain ASCII names none.
+character sets of the query where those hold all of an answer, else in UTF-8; an answer of plain ASCII names none.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dulcet import uids
 from dulcet.archive.attributes import LEVELS, REQUEST_KEYS, Attribute
 from dulcet.archive.index import Page
 from dulcet.archive.matching import Query
-from dulcet.part10.charset import CODECS
+from dulcet.part10.character_sets import UTF_8, CharacterSets, NotHeld, character_sets
 from dulcet.part10.convert import convert
 from dulcet.part10.location import Location
 
 __all__ = ["Answers"]
 
-TEXT_VRS: Final = frozenset("LO LT PN SH ST UC UT".split())
-"""Those that the Specific Character Set is for (PS3.5 section 6.1.2.3)."""
+DELIMITERS: Final = {"PN": "\\^=", "LT": "", "ST": "", "UT": ""}
+"""What means more than itself in a value (PS3.5 section 6.1.2.3); the backslash alone in other VRs."""
 SHORT: Final = Struct("<HH2sH")
 LONG: Final = Struct("<HH2s2xL")
 IMPLICIT: Final = Struct("<HHL")
@@ -32,7 +32,6 @@ CHARACTER_SET: Final = 0x00080005
 LEVEL: Final = 0x00080052
 RETRIEVE_AE_TITLE: Final = 0x00080054
 AVAILABILITY: Final = 0x00080056
-UTF_8: Final = "ISO_IR 192"
 REMEMBERED: Final = 1024
 """Values of an attribute whose encoding is kept."""
 
@@ -45,9 +44,10 @@ class Answers:
         self._implicit = transfer_syntax in uids.IMPLICIT_VR
         self._query = query
         self._title = retrieve_ae_title
-        self._character_set, self._codec = _chosen(query.character_sets)
+        self._sets: CharacterSets = character_sets(query.character_sets) or CharacterSets(UTF_8, "utf_8")
+        self._in_utf_8: Answers | None = None
         self._plain = transfer_syntax in (uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN)
-        self._memories: dict[tuple[int, str], dict[Any, bytes]] = {}
+        self._memories: dict[int, dict[Any, bytes]] = {}
 
     def encode(self, page: Page) -> Iterator[bytes]:
         """A data set for each row."""
@@ -55,19 +55,30 @@ class Answers:
             yield data if self._plain else self._converted(data)
 
     def _encoded(self, page: Page) -> Iterator[bytes]:
-        parts, slots, foreign = self._frame(page)
-        texts = [index for _, index, attribute, _ in slots if attribute.vr in TEXT_VRS or attribute.vr == "SQ"]
+        try:
+            parts, slots, foreign = self._frame(page)
+        except NotHeld:
+            yield from self._other(page, page.rows)
+            return
+        texts = [index for _, index, attribute, _ in slots if _is_text(attribute)]
         row_slots = [(place, index, encode) for place, index, _, encode in slots]
-        names = (b"", self._element(CHARACTER_SET, "CS", self._character_set.encode()))
+        names = (b"", self._element(CHARACTER_SET, "CS", self._sets.value.encode()))
         for row in page.rows:
-            foreign_here = foreign or not all((row[index] or "").isascii() for index in texts)
-            if foreign_here and not self._holds(page, [row[index] or "" for index in texts]):
-                yield from self._in_utf_8(Page(page.above, [row]))
-                continue
-            parts[0] = names[foreign_here]
-            for place, index, encode in row_slots:
-                parts[place] = encode(row[index])
-            yield b"".join(parts)
+            parts[0] = names[foreign or not all((row[index] or "").isascii() for index in texts)]
+            try:
+                for place, index, encode in row_slots:
+                    parts[place] = encode(row[index])
+            except NotHeld:
+                yield from self._other(page, [row])
+            else:
+                yield b"".join(parts)
+
+    def _other(self, page: Page, rows: Sequence[Sequence[Any]]) -> Iterator[bytes]:
+        """Those that the character sets of the query do not hold."""
+        if self._in_utf_8 is None:
+            self._in_utf_8 = Answers(self._query, self._syntax, self._title)
+            self._in_utf_8._sets = CharacterSets(UTF_8, "utf_8")
+        return self._in_utf_8._encoded(Page(page.above, rows))
 
     def _frame(self, page: Page) -> tuple[list[bytes], list[tuple[int, int, Attribute, Callable[[Any], bytes]]], bool]:
         """The pieces of every answer of a page, the character set's place first and those of row values empty."""
@@ -85,7 +96,7 @@ class Answers:
                 pieces.append((attribute.tag, b"", columns.index(attribute), attribute))
                 continue
             value = page.above.get(attribute.keyword) or ""
-            foreign = foreign or (attribute.vr in TEXT_VRS and not value.isascii())
+            foreign = foreign or (_is_text(attribute) and not value.isascii())
             pieces.append((attribute.tag, self._encoder(attribute)(value), -1, None))
         parts: list[bytes] = [b""]
         slots = []
@@ -99,23 +110,6 @@ class Answers:
                 parts.append(data)
         return parts, slots, foreign
 
-    def _holds(self, page: Page, texts: Sequence[str]) -> bool:
-        """Does the chosen character set have all these characters?"""
-        if self._codec == "utf_8":
-            return True
-        above = [page.above.get(found.keyword) or "" for found in self._query.above if found.vr in TEXT_VRS]
-        try:
-            for text in (*above, *texts):
-                text.encode(self._codec)
-        except UnicodeEncodeError:
-            return False
-        return True
-
-    def _in_utf_8(self, page: Page) -> Iterator[bytes]:
-        other = Answers(self._query, self._syntax, self._title)
-        other._character_set, other._codec = UTF_8, "utf_8"
-        return other._encoded(page)
-
     def _converted(self, data: bytes) -> bytes:
         """For the peers that chose big endian or deflate."""
         location = Location(uids.EXPLICIT_VR_LITTLE_ENDIAN, "", "", 0, len(data))
@@ -126,7 +120,7 @@ class Answers:
     def _encoder(self, attribute: Attribute) -> Callable[[Any], bytes]:
         """Encodes the values of one attribute, the same one once."""
         make = self._maker(attribute)
-        memory = self._memories.setdefault((attribute.tag, self._codec), {})
+        memory = self._memories.setdefault(attribute.tag, {})
 
         def encode(value: Any) -> bytes:
             found = memory.get(value)
@@ -144,8 +138,9 @@ class Answers:
             return lambda value: self._sequence(tag, value)
         if vr == "US":
             return lambda value: self._element(tag, vr, UNSIGNED.pack(int(value) & 0xFFFF) if value else b"")
-        codec = self._codec if vr in TEXT_VRS else "latin_1"
-        return lambda value: self._element(tag, vr, str("" if value is None else value).encode(codec, "replace"))
+        # Of any VR: a code string in Chinese breaks its rule, but a question mark would be something else.
+        encode, delimiters = self._sets.encode, DELIMITERS.get(vr, "\\")
+        return lambda value: self._element(tag, vr, encode("" if value is None else str(value), delimiters))
 
     def _element(self, tag: int, vr: str, value: bytes) -> bytes:
         if len(value) & 1:
@@ -163,7 +158,7 @@ class Answers:
             elements = [
                 self._element(
                     key, "UI" if keyword.endswith("UID") else "LO" if keyword.endswith("Description") else "SH",
-                    item.get(keyword, "").encode(self._codec, "replace"),
+                    self._sets.encode(item.get(keyword, "")),
                 )
                 for keyword, key in REQUEST_KEYS.items()
             ]  # fmt: skip
@@ -172,8 +167,6 @@ class Answers:
         return self._element(tag, "SQ", b"".join(items))
 
 
-def _chosen(character_sets: str) -> tuple[str, str]:
-    """The query's own character set where it is one without code extensions, else UTF-8; and Python's name for it."""
-    term = character_sets.strip().upper()
-    codec = CODECS.get(term.removeprefix("ISO_IR ")) if term.startswith("ISO_IR ") else None
-    return (UTF_8, "utf_8") if codec is None else (term, codec)
+def _is_text(attribute: Attribute) -> bool:
+    """What may have characters beyond ASCII, by its rules or against them; UIDs and numbers of our own have none."""
+    return attribute.vr not in ("US", "UI") and not (attribute.computed and attribute.vr == "IS")

@@ -6,16 +6,18 @@ attributes, never values; keys that are not supported are told, for the answers 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.archive.attributes import ATTRIBUTES, BY_TAG, LEVELS, PATIENT, REQUEST_KEYS, STUDY, UNIQUE, Attribute
 from dulcet.archive.records import READERS
 from dulcet.dimse.status import Status
+from dulcet.part10.charset import decode_text
 from dulcet.services.attributes import is_empty
 from dulcet.services.extended import QueryOptions
-from dulcet.services.matching import WILDCARD_VRS, is_universal, single_values
+from dulcet.services.matching import WILDCARD_VRS, is_universal, plain_text, single_values
 from dulcet.services.names import NameKey, fold_name, name_key
 from dulcet.services.periods import Period
 from dulcet.services.refusals import Refused
@@ -42,6 +44,8 @@ NOT_KEYS: Final = frozenset((0x00080005, 0x00080052, 0x00080053))
 ZONE: Final = 0x00080201
 RETRIEVE_AE_TITLE: Final = 0x00080054
 INSTANCE_AVAILABILITY: Final = 0x00080056
+DECODED_VRS: Final = frozenset("LO LT PN SH ST UC UT".split())
+"""Those that pydicom decodes by the Specific Character Set (PS3.5 section 6.1.2.3); others are Latin-1 to it."""
 MAX_NAMES: Final = 64
 """Names of a key, or words of one: each is a condition of its own, and SQLite has limits."""
 PAIRS: Final = {
@@ -166,7 +170,7 @@ def read_query(
     for moment in moments:
         del keys[moment.date]
         keys.pop(moment.time, None)
-    query.conditions += _conditions(keys.items(), fuzzy=options.fuzzy)
+    query.conditions += _conditions(keys, query.character_sets, fuzzy=options.fuzzy)
     return query
 
 
@@ -240,20 +244,23 @@ def _check_hierarchy(keys: dict[str, Any], level: int, top: int) -> None:
             raise _refused(f"{UNIQUE[above]} has no value", ATTRIBUTES[UNIQUE[above]].tag)
 
 
-def _conditions(keys: Iterable[tuple[str, Any]], *, fuzzy: bool = False) -> list[Condition]:
+def _conditions(keys: dict[str, Any], character_sets: str, *, fuzzy: bool = False) -> list[Condition]:
     found = []
-    for keyword, element in keys:
-        condition = _condition(keyword, str(element.VR), element.value, fuzzy=fuzzy)
+    for keyword, element in keys.items():
+        condition = _condition(keyword, element, character_sets, fuzzy=fuzzy)
         if condition is not None:
             found.append(condition)
     return found
 
 
-def _condition(keyword: str, vr: str, value: Any, *, fuzzy: bool = False) -> Condition | None:
+def _condition(keyword: str, element: Any, character_sets: str, *, fuzzy: bool = False) -> Condition | None:
     """The condition of one key; None for universal matching."""
+    vr = str(element.VR)
     if vr == "SQ":
-        return _items(keyword, value)
-    values = _texts(value)
+        return _items(keyword, element.value, character_sets)
+    values = _texts(element.value)
+    if vr not in DECODED_VRS:
+        values = tuple(map(partial(_decoded, character_sets=character_sets), values))
     if vr in READERS:
         periods = [_period(keyword, vr, text) for text in values]
         return Between(keyword, tuple((period.first, period.last) for period in periods))
@@ -266,12 +273,12 @@ def _condition(keyword: str, vr: str, value: Any, *, fuzzy: bool = False) -> Con
     return OneOf(keyword, values)
 
 
-def _items(keyword: str, value: Sequence[Any]) -> Items | None:
+def _items(keyword: str, value: Sequence[Any], character_sets: str) -> Items | None:
     """Sequence matching (section C.2.2.2.6): the first item's keys."""
     conditions: list[Condition] = []
     for element in value[0] if len(value) else ():
         if element.keyword in REQUEST_KEYS and not _is_universal(element):
-            condition = _condition(element.keyword, str(element.VR), element.value)
+            condition = _condition(element.keyword, element, character_sets)
             if condition is not None:
                 conditions.append(condition)
     return Items(keyword, tuple(conditions)) if conditions else None
@@ -339,8 +346,13 @@ def _character_sets(identifier: Any) -> str:
 def _texts(value: Any) -> tuple[str, ...]:
     """The values of an element as text without padding."""
     return tuple(
-        (one.decode("latin-1") if isinstance(one, bytes) else str(one)).strip(" \0") for one in single_values(value)
+        plain_text(one.decode("latin-1") if isinstance(one, bytes) else one) for one in single_values(value)
     )
+
+
+def _decoded(text: str, character_sets: str) -> str:
+    """A code string in Chinese breaks its rule, but it shall be found: by the index's way of reading such bytes."""
+    return text if text.isascii() else decode_text(text.encode("latin-1", "replace"), character_sets)
 
 
 def _number(text: str) -> str:

@@ -21,7 +21,7 @@ from dulcet.services.refusals import Refused
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["WILDCARD_VRS", "Matcher", "is_universal", "single_values"]
+__all__ = ["WILDCARD_VRS", "Matcher", "is_universal", "plain_text", "single_values"]
 
 WILDCARD_VRS: Final = frozenset("AE CS LO LT PN SH ST UC UR UT".split())
 """PS3.4 section C.2.2.2.4."""
@@ -55,7 +55,7 @@ def is_universal(vr: str, value: Any) -> bool:
         return is_empty(value) or value == 0
     if isinstance(value, bytes):
         return not value
-    return not _trimmed("" if value is None else value).strip("*")
+    return not plain_text("" if value is None else value).strip("*")
 
 
 class Matcher:
@@ -194,12 +194,12 @@ def _test(vr: str, key: Any, fold_names: bool, element: Any) -> Test | None:
         return lambda found: number is not None and _number(found) == number
     if isinstance(key, bytes):
         return lambda found: found == key
-    text = _trimmed(key)
+    text = plain_text(key)
     if vr == "PN":
         return _name_test(text, fold_names)
     if vr in WILDCARD_VRS and ("*" in text or "?" in text):
-        return lambda found: _glob(text, _trimmed(found))
-    return lambda found: _trimmed(found) == text
+        return lambda found: _glob(text, plain_text(found))
+    return lambda found: plain_text(found) == text
 
 
 def _name_test(text: str, fold: bool) -> Test | None:
@@ -209,7 +209,7 @@ def _name_test(text: str, fold: bool) -> Test | None:
     groups = key.groups
 
     def test(found: Any) -> bool:
-        names = fold_groups(str(found), fold=fold)
+        names = fold_groups(plain_text(found), fold=fold)
         return all(
             any(
                 representation in (None, number) and any(_fits(pattern, whole, components) for pattern in patterns)
@@ -303,8 +303,9 @@ def single_values(value: Any) -> Sequence[Any]:
     return value
 
 
-def _trimmed(value: Any) -> str:
-    return str(value).strip(" \0")
+def plain_text(value: Any) -> str:
+    """The value without padding, and without the escape of ISO 2022 IR 58 that pydicom leaves in decoded text."""
+    return str(value).replace("\x1b$)A", "").strip(" \0")
 
 
 def _number(value: Any) -> float | None:
