@@ -21,6 +21,7 @@ from dulcet.archive.application import QUERY_OPTIONS, RETRIEVE_OPTIONS, Archive
 from dulcet.archive.attributes import ATTRIBUTES, LEVELS
 from dulcet.archive.configuration import Configuration
 from dulcet.archive.identity import LONGEST, SENDABLE
+from dulcet.archive.of_no_patient import NAMES
 from dulcet.config import AssociationConfig, Timers
 from dulcet.io.tls import PROFILES
 from dulcet.part10.charset import CODECS, STAND_ALONE
@@ -270,6 +271,13 @@ def archive() -> Iterator[str]:
         f"UIDs of up to {SENDABLE} characters; `--strict` refuses them. `--promiscuous` takes the storage classes that no",
         "table knows as well, in the same transfer syntaxes.",
         "",
+        "**Objects of no patient** have neither study nor series, and information models of their own without levels, which",
+        "C-FIND, C-MOVE and C-GET work on. Every attribute of the object that a C-FIND names is matched and returned, items of",
+        "sequences too; C-MOVE and C-GET take SOP Instance UIDs:",
+        "",
+        *table(("model", "storage classes"), [
+            (f"`{name}`", ", ".join(uids.name_of(uid) for uid in MODELS[name].objects)) for name in NAMES
+        ]),
         "**Query.** Hierarchical and relational queries are both answered, whatever was negotiated: a query that lacks unique",
         "keys of the levels above matches over all of them. `[query] strict = true` (`--strict-queries`) refuses such a query,",
         "and such a retrieve, with A900H where relational ones were not negotiated. Extended negotiation of C-FIND:",

@@ -271,6 +271,11 @@ CODES: Final[dict[str, LogCode]] = {
         "a study came with UIDs that the standard does not allow; it was taken, and is found and sent, as it is",
         "tell the maker of the device; `strict = true` in [storage] refuses them",
     ),
+    "DUL414": LogCode(
+        "ERROR",
+        "an object of no patient, such as a hanging protocol, could not be read for a query; the others were answered",
+        "look at it with `dulcet index check`; have it sent again",
+    ),
     # 5xx: reports and storage commitment
     "DUL501": LogCode(
         "INFO", "the result of a commitment cannot go on the association that asked, and goes on another", NOTHING

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
-from tests.archive.making import data_set
+from tests.archive.making import EXPLICIT, data_set
 from tests.interop import peers
 from tests.interop.peers import Server, announced, dulcet
 
 import dulcet as library
+from dulcet import uids
 from dulcet.archive.application import Archive
+from dulcet.part10.file_meta import encode_file_meta
 from dulcet.services.identifiers import encode_dataset
 
 MARKER = "Planted"
@@ -242,3 +245,41 @@ def test_a_backup_of_index_then_objects_is_whole(filled: Path, tmp_path: Path) -
     assert dulcet("index", "check", "--data", backup).returncode == 1
     (backup / "objects" / "odd").write_text("x")
     assert dulcet("index", "rebuild", "--data", backup).returncode == 1
+
+
+def test_objects_of_no_patient_are_found_checked_and_exported(tmp_path: Path) -> None:
+    data, file = tmp_path / "data", tmp_path / "palette.dcm"
+    palette = Dataset()
+    palette.SOPClassUID, palette.SOPInstanceUID, palette.ContentLabel = uids.COLOR_PALETTE_STORAGE, "1.2.8.1", "HOT"
+    file.write_bytes(encode_file_meta(palette.SOPClassUID, "1.2.8.1", EXPLICIT) + encode_dataset(palette, EXPLICIT)[0])
+    with serve(data) as server:
+        dulcet("store", server.address, file).check()
+        asked = ("--model", "color-palette", "-k", "ContentLabel=HOT", "-k", "SOPInstanceUID", "--json")
+        (found,) = dulcet("find", server.address, *asked).check().json_lines()
+        assert "1.2.8.1" in json.dumps(found)
+    checked = dulcet("index", "check", "--data", data).check()
+    assert checked.output == "1 objects, 0 without row, 0 rows without object\n"
+    assert dulcet("index", "rebuild", "--data", data).check().output == "1 indexed, 0 unreadable\n"
+    medium = tmp_path / "medium"
+    ended = dulcet("export", "1.2.8.1", "--to", medium, "--data", data)
+    assert (ended.returncode, ended.output) == (0, "1 exported, 0 failed\n")
+    (record,) = dcmread(medium / "DICOMDIR").DirectoryRecordSequence
+    assert record.DirectoryRecordType == "PALETTE"
+
+
+def test_private_classes_and_odd_uids_are_the_configuration_s_to_allow(tmp_path: Path) -> None:
+    private = data_set(1, SOPClassUID="1.3.46.670589.11.0.0.12.1", StudyInstanceUID="1.2.old-device")
+    made = encode_dataset(private, EXPLICIT)[0]
+    file = tmp_path / "private.dcm"
+    file.write_bytes(encode_file_meta(private.SOPClassUID, "1.2.9.1", EXPLICIT) + made)
+    with serve(tmp_path / "a") as server:
+        assert dulcet("store", server.address, file).returncode == 1
+    with serve(tmp_path / "b", "--promiscuous") as server:
+        dulcet("store", server.address, file).check()
+        asked = ("-k", "StudyInstanceUID=1.2.old-device", "--json")
+        (found,) = dulcet("find", server.address, *asked).check().json_lines()
+        assert "1.2.old-device" in json.dumps(found)
+    with serve(tmp_path / "c", "--promiscuous", "--strict") as server:
+        assert dulcet("store", server.address, file).returncode == 1
+        stopped = server.stop()
+    assert stopped.output.splitlines()[-1] == "stopped: 0 stored, 0 again, 0 beside, 1 refused"

@@ -16,10 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
+from dulcet.archive import of_no_patient
 from dulcet.archive.answers import Answers
 from dulcet.archive.attributes import LEVELS
 from dulcet.archive.events import IDLE, Events, Handler
-from dulcet.archive.index import INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE, Counts, IndexTrouble, Watch
+from dulcet.archive.index import INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE, Counts, IndexTrouble, Selection, Watch
 from dulcet.archive.ingest import Ingest
 from dulcet.archive.matching import Query, read_query, read_retrieve
 from dulcet.archive.objects import FileObjects
@@ -188,6 +189,9 @@ class Archive:
         node.on_find(self._find, models=QUERIED)
         node.on_get(self._retrieve, models=QUERIED)
         node.on_move(self._retrieve, models=QUERIED)
+        node.on_find(self._find_objects, models=of_no_patient.NAMES)
+        node.on_get(self._retrieve_objects, models=of_no_patient.NAMES)
+        node.on_move(self._retrieve_objects, models=of_no_patient.NAMES)
         for name in QUERIED:
             model = MODELS[name]
             node.extended[model.find or ""] = QUERY_OPTIONS
@@ -239,7 +243,24 @@ class Archive:
         options = request.requestor.extended(request.sop_class_uid)
         relational = isinstance(options, RetrieveOptions) and options.relational
         query = read_retrieve(request.identifier, model, strict=self.strict_queries and not relational)
-        shipment = Shipment(self.index.select(query), self.objects)
+        return self._shipment(request, self.index.select(query))
+
+    def _find_objects(self, request: FindRequest) -> Iterator[Any]:
+        self._check(request, "find")
+        model = request.model
+        assert model is not None
+        log.info("%s: C-FIND of %s", request.requestor.peer, model.name, extra=coded("DUL411"))
+        title = request.requestor.called_ae_title
+        return of_no_patient.find_objects(request.identifier, model, self.index, self.objects, title)
+
+    def _retrieve_objects(self, request: RetrieveRequest) -> Shipment:
+        self._check(request, "get" if request.destination is None else "move")
+        model = request.model
+        assert model is not None
+        return self._shipment(request, of_no_patient.select_objects(request.identifier, model, self.index))
+
+    def _shipment(self, request: RetrieveRequest, selection: Selection) -> Shipment:
+        shipment = Shipment(selection, self.objects)
         log.info(
             "%s: %s of %d instances", request.requestor.peer, request.command.name, len(shipment), extra=coded("DUL412")
         )

@@ -24,6 +24,7 @@ from dulcet.errors import InstanceError
 from dulcet.part10.header import Header
 from dulcet.part10.scanner import scan
 from dulcet.part10.sources import FileSource
+from dulcet.services.models import OBJECT_CLASSES
 
 __all__ = ["Exported", "export", "study"]
 
@@ -44,9 +45,10 @@ class Exported:
     """Values that the DICOMDIR had to have and the objects lack, by keyword; the objects are as they were."""
 
 
-def study(index: Index, study_instance_uid: str) -> Iterator[Kept]:
-    """The instances of a study."""
-    return iter(index.select(Query(STUDY, [OneOf("StudyInstanceUID", (study_instance_uid,))])))
+def study(index: Index, uid: str) -> Iterator[Kept]:
+    """The instances of the study that has this UID; or the object of no patient whose SOP Instance UID it is."""
+    yield from index.select(Query(STUDY, [OneOf("StudyInstanceUID", (uid,))]))
+    yield from index.of_no_patient(OBJECT_CLASSES, (uid,))
 
 
 def export(chosen: Iterable[Kept], objects: Objects, to: Path, *, directory: bool = True) -> Exported:

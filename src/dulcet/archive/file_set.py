@@ -15,9 +15,11 @@ from uuid import uuid4
 
 from dulcet import uids
 from dulcet.archive.directory_records import KEYS, SINGLE_LEVEL, record_type
+from dulcet.errors import InstanceError
 from dulcet.part10.encoding import EXPLICIT_LE, LONG_VRS
 from dulcet.part10.file_meta import encode_file_meta
 from dulcet.part10.header import CHARACTER_SET, Header
+from dulcet.services.models import model_of_object
 
 __all__ = ["DirectoryWriter"]
 
@@ -108,6 +110,8 @@ class DirectoryWriter:
             path: tuple[str, ...] = (f"{kind[0]}{number:07d}",)
             self._top.below[sop_instance_uid] = self._leaf(kind, header, number, path, reference)
             return path
+        if model_of_object(sop_class_uid) is not None:
+            raise InstanceError("no directory record is there for this class of no patient; export it with --plain")
         above = [self._record(self._top, self._patient(header), "PATIENT", header)]
         for level, tag in (("STUDY", 0x0020000D), ("SERIES", 0x0020000E)):
             above.append(self._record(above[-1], header.raw(tag), level, header))

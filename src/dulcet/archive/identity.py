@@ -14,6 +14,7 @@ from dulcet.dimse.status import Status
 from dulcet.errors import ReceiveError
 from dulcet.part10.file_meta import is_valid_uid
 from dulcet.part10.header import Header
+from dulcet.services.models import InformationModel, model_of_object
 
 __all__ = ["Identity", "identify"]
 
@@ -43,12 +44,18 @@ class Identity:
     sop_class_uid: str
     sop_instance_uid: str
     study_instance_uid: str
+    """Empty, as that of the series, for an object of no patient (PS3.4 annex GG)."""
     series_instance_uid: str
+
+    @property
+    def model(self) -> InformationModel | None:
+        """The information model of an object of no patient."""
+        return model_of_object(self.sop_class_uid)
 
     def odd(self) -> list[str]:
         """The names of those that PS3.5 section 9.1 does not allow."""
         values = (self.sop_class_uid, self.sop_instance_uid, self.study_instance_uid, self.series_instance_uid)
-        return [name for (_, name), value in zip(UIDS, values) if not is_valid_uid(value, strict=True)]
+        return [name for (_, name), value in zip(UIDS, values) if value and not is_valid_uid(value, strict=True)]
 
 
 def identify(header: Header, sop_class_uid: str, sop_instance_uid: str, *, strict: bool = False) -> Identity:
@@ -56,15 +63,16 @@ def identify(header: Header, sop_class_uid: str, sop_instance_uid: str, *, stric
 
     ReceiveError, its comment and tag for the peer: A900H when the data set says another class or instance than was
     announced; C000H when a UID is absent, empty, or cannot be asked for or sent again, under `strict` one that PS3.5
-    section 9.1 does not allow.
+    section 9.1 does not allow.  Objects of no patient have neither study nor series, whatever their data set says.
     """
+    of_patient = model_of_object(sop_class_uid) is None
     values = [header.uid(tag) for tag, _ in UIDS]
     for (tag, name), value, announced in zip(UIDS, values, (sop_class_uid, sop_instance_uid)):
         if value and value != announced:
             comment = f"{name} of the data set is not that of the request"
             message = f"{name} {_shown(value)} in the data set, {_shown(announced)} in the request"
             raise ReceiveError(message, Status.DATA_SET_MISMATCH, comment=comment, offending=(tag,))
-    for (tag, name), value in zip(UIDS, values):
+    for (tag, name), value in zip(UIDS if of_patient else UIDS[:2], values):
         if not value:
             _refuse(tag, name, value, "the data set has none")
         if is_valid_uid(value, strict=strict):
@@ -76,7 +84,7 @@ def identify(header: Header, sop_class_uid: str, sop_instance_uid: str, *, stric
             _refuse(tag, name, value, f"more than {longest} characters")
         if TAKEN.fullmatch(value) is None:
             _refuse(tag, name, value, "several values" if "\\" in value else "characters that no UID has")
-    return Identity(*values)
+    return Identity(*values) if of_patient else Identity(values[0], values[1], "", "")
 
 
 def _refuse(tag: int, name: str, value: str, why: str) -> NoReturn:

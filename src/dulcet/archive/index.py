@@ -5,7 +5,7 @@ Rule: neither SQL nor files: an index in another data base is another class with
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -128,6 +128,9 @@ class Index(Protocol):
 
     def select(self, query: Query) -> Selection:
         """The instances of a query's matches."""
+
+    def of_no_patient(self, sop_classes: Iterable[str], sop_instance_uids: Iterable[str] | None = None) -> Selection:
+        """The objects of these classes that are of no patient; with UIDs those of them alone."""
 
     def counts(self) -> Counts:
         """How much there is."""

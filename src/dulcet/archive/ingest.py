@@ -123,14 +123,14 @@ class Ingest:
         identity = identify(header, sop_class_uid, sop_instance_uid, strict=self._strict)
         if odd := identity.odd():
             with self._guard:
-                study = identity.study_instance_uid
+                study = identity.study_instance_uid or identity.sop_instance_uid
                 told = study in self._odd
                 self._odd[study] = None
                 if len(self._odd) > TOLD:
                     self._odd.popitem(last=False)
             if not told:
                 log.warning(
-                    "study %s: no UID as PS3.5 9.1 has them: %s; taken as it is", ascii(study), ", ".join(odd),
+                    "%s: no UID as PS3.5 9.1 has them: %s; taken as it is", ascii(study), ", ".join(odd),
                     extra=coded("DUL413"),
                 )  # fmt: skip
         return identity

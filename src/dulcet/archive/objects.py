@@ -1,6 +1,7 @@
 """Where the objects lie: files in folders named by study and series, which a human can read.
 
     objects/<Study Instance UID>/<Series Instance UID>/<SOP Instance UID>.dcm
+    objects/non-patient/<information model>/<SOP Instance UID>.dcm
 
 Rules: an object bears its name once it is whole and on stable storage, and never another object's; names are made here,
 of valid UIDs or digests; until its row is committed an object keeps a second name among the unfinished ones, so that
@@ -34,6 +35,8 @@ NEW_FILE: Final = (
     | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 )  # fmt: skip
 SUFFIX: Final = ".dcm"
+OF_NO_PATIENT: Final = "non-patient"
+"""No name that `safe_name` gives."""
 REMEMBERED: Final = 4096
 """Folders known to exist; one that was forgotten is made sure of again."""
 TRIES: Final = 100
@@ -42,10 +45,11 @@ TRIES: Final = 100
 
 def key_of(identity: Identity, mark: str = "") -> str:
     """The key of an instance; with a `mark` that of another data set of its UID."""
-    return (
-        f"{safe_name(identity.study_instance_uid)}/{safe_name(identity.series_instance_uid)}/"
-        f"{safe_name(identity.sop_instance_uid)}{'~' if mark else ''}{mark}{SUFFIX}"
-    )
+    if identity.model is not None:
+        parent = f"{OF_NO_PATIENT}/{identity.model.name}"
+    else:
+        parent = f"{safe_name(identity.study_instance_uid)}/{safe_name(identity.series_instance_uid)}"
+    return f"{parent}/{safe_name(identity.sop_instance_uid)}{'~' if mark else ''}{mark}{SUFFIX}"
 
 
 def mark_of(digest: bytes) -> str:

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from importlib import resources
 from itertools import groupby
@@ -25,7 +25,7 @@ from dulcet.archive.index import Counts, Event, IndexDamaged, IndexTrouble, Kept
 from dulcet.archive.matching import Query
 from dulcet.archive.records import Record
 from dulcet.archive.statements import TABLES, Where, column, fits, one_fits, sounds_like, wheres
-from dulcet.archive.writing import Writer
+from dulcet.archive.writing import NO_SERIES, Writer
 from dulcet.services.names import fold_groups
 
 __all__ = ["SqliteIndex"]
@@ -258,6 +258,17 @@ class SqliteIndex:
                 )
                 found.extend(row[0] for row in rows)
         return _Selection(self, found)
+
+    def of_no_patient(self, sop_classes: Iterable[str], sop_instance_uids: Iterable[str] | None = None) -> _Selection:
+        """The objects of these classes that are of no patient; with UIDs those of them alone."""
+        conditions: list[Where] = [
+            ("series = ?", [NO_SERIES]),
+            ("SOPClassUID IN (SELECT value FROM json_each(?))", [json.dumps(list(sop_classes))]),
+        ]
+        if sop_instance_uids is not None:
+            uids = json.dumps(list(sop_instance_uids))
+            conditions.append(("SOPInstanceUID IN (SELECT value FROM json_each(?))", [uids]))
+        return _Selection(self, self._ids("instance", conditions))
 
     def _ids(self, table: str, conditions: list[Where]) -> array[int]:
         where, values = _joined(conditions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,7 @@ from dulcet.archive.objects import FileObjects
 from dulcet.errors import DulcetError, InstanceError, NotDicom
 from dulcet.part10.location import locate, locate_path
 from dulcet.part10.regular import open_regular
+from dulcet.services.models import OBJECT_CLASSES
 
 if TYPE_CHECKING:
     from dulcet.archive.ingest import Ingest
@@ -40,7 +42,7 @@ def check(folder: Path, index: Index) -> Checked:
     objects = FileObjects(folder, durable=False)
     found = Checked()
     rows = set()
-    for kept in index.select(Query(IMAGE)):
+    for kept in chain(index.select(Query(IMAGE)), index.of_no_patient(OBJECT_CLASSES)):
         rows.add(kept.object)
         try:
             size = objects.path(kept.object).stat().st_size

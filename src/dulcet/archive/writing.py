@@ -16,8 +16,10 @@ from dulcet.archive.index import INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE
 from dulcet.archive.records import Record
 from dulcet.services.names import fold_groups
 
-__all__ = ["Writer"]
+__all__ = ["NO_SERIES", "Writer"]
 
+NO_SERIES: Final = 0
+"""What stands for the series of an object of no patient: no row has this number, so no query of patients meets it."""
 TABLES: Final = ("patient", "study", "series", "instance")
 
 REMEMBERED: Final = 4096
@@ -94,6 +96,10 @@ class Writer:
             now = max(now, record.received)
             if record.beside:
                 self._add_beside(record)
+                continue
+            if record.identity.model is not None:
+                self._new_instance(record, NO_SERIES)
+                self._note(INSTANCE_STORED, record.received, self._told(record))
                 continue
             study = self._studies.get(record.identity.study_instance_uid) or self._find_study(record)
             if study is None:

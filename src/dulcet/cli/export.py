@@ -14,7 +14,7 @@ DATA: Final = option("--data", type=PATH, metavar="DIR", default="dulcet-data", 
 
 
 @verb("export")
-@argument("study", metavar="UID...", nargs=-1, required=True, help="Study Instance UIDs.")
+@argument("study", metavar="UID...", nargs=-1, required=True, help="Studies, or objects of no patient.")
 @option("--to", type=PATH, metavar="DIR", required=True, help="An empty folder, or one to be made.")
 @DATA
 @option("--plain", is_flag=True, help="The files under their UIDs, without a DICOMDIR.")
@@ -58,7 +58,7 @@ def export(study: tuple[str, ...], to: Path, data: Path, plain: bool, json: bool
         values = ", ".join(f"{keyword} in {records}" for keyword, records in sorted(exported.invented.items()))
         complain(f"the DICOMDIR has values that the objects lack (the objects stay as they are): {values} records")
     if not count and not failed:
-        complain(f"{data} has no study {' or '.join(study)}")
+        complain(f"{data} has neither a study nor an object of no patient {' or '.join(study)}")
     return _ended(count, failed)
 
 

@@ -10,7 +10,15 @@ from typing import Final, Literal
 
 from dulcet import uids
 
-__all__ = ["MODELS", "InformationModel", "find_model", "model_of", "retrieve_levels"]
+__all__ = [
+    "MODELS",
+    "OBJECT_CLASSES",
+    "InformationModel",
+    "find_model",
+    "model_of",
+    "model_of_object",
+    "retrieve_levels",
+]
 
 Verb = Literal["find", "move", "get"]
 
@@ -25,6 +33,8 @@ class InformationModel:
     get: str | None
     levels: tuple[tuple[str, str], ...] = ()
     """(Query/Retrieve Level, keyword of the unique key), top first; empty for models without levels."""
+    objects: tuple[str, ...] = ()
+    """Storage classes of its objects, where these are of no patient (PS3.4 annex GG); their key is SOP Instance UID."""
 
     def sop_class(self, verb: Verb) -> str | None:
         """The SOP class for C-FIND, C-MOVE or C-GET."""
@@ -38,10 +48,10 @@ _SERIES: Final = ("SERIES", "SeriesInstanceUID")
 _IMAGE: Final = ("IMAGE", "SOPInstanceUID")
 
 
-def _model(name: str, stem: str, *levels: tuple[str, str]) -> InformationModel:
+def _model(name: str, stem: str, *levels: tuple[str, str], objects: tuple[str, ...] = ()) -> InformationModel:
     """A row from the stem that the keywords of its SOP classes share."""
     found = {verb: uids.KEYWORDS.get(stem + verb.capitalize()) for verb in ("find", "move", "get")}
-    return InformationModel(name, found["find"], found["move"], found["get"], levels)
+    return InformationModel(name, found["find"], found["move"], found["get"], levels, objects)
 
 
 _QR: Final = "QueryRetrieveInformationModel"
@@ -62,14 +72,22 @@ _ROWS: Final = (
     InformationModel("relevant-patient-cardiac", uids.CARDIAC_RELEVANT_PATIENT_INFORMATION_QUERY, None, None),
     InformationModel("product-characteristics", uids.PRODUCT_CHARACTERISTICS_QUERY, None, None),
     InformationModel("substance-approval", uids.SUBSTANCE_APPROVAL_QUERY, None, None),
-    _model("hanging-protocol", "HangingProtocolInformationModel"),
-    _model("color-palette", f"ColorPalette{_QR}"),
-    _model("generic-implant", "GenericImplantTemplateInformationModel"),
-    _model("implant-assembly", "ImplantAssemblyTemplateInformationModel"),
-    _model("implant-group", "ImplantTemplateGroupInformationModel"),
-    _model("defined-procedure", "DefinedProcedureProtocolInformationModel"),
-    _model("protocol-approval", "ProtocolApprovalInformationModel"),
-    _model("inventory", "Inventory"),
+    _model("hanging-protocol", "HangingProtocolInformationModel", objects=(uids.HANGING_PROTOCOL_STORAGE,)),
+    _model("color-palette", f"ColorPalette{_QR}", objects=(uids.COLOR_PALETTE_STORAGE,)),
+    _model(
+        "generic-implant", "GenericImplantTemplateInformationModel", objects=(uids.GENERIC_IMPLANT_TEMPLATE_STORAGE,)
+    ),
+    _model(
+        "implant-assembly", "ImplantAssemblyTemplateInformationModel", objects=(uids.IMPLANT_ASSEMBLY_TEMPLATE_STORAGE,)
+    ),
+    _model("implant-group", "ImplantTemplateGroupInformationModel", objects=(uids.IMPLANT_TEMPLATE_GROUP_STORAGE,)),
+    _model(
+        "defined-procedure",
+        "DefinedProcedureProtocolInformationModel",
+        objects=(uids.CT_DEFINED_PROCEDURE_PROTOCOL_STORAGE, uids.XA_DEFINED_PROCEDURE_PROTOCOL_STORAGE),
+    ),
+    _model("protocol-approval", "ProtocolApprovalInformationModel", objects=(uids.PROTOCOL_APPROVAL_STORAGE,)),
+    _model("inventory", "Inventory", objects=(uids.INVENTORY_STORAGE,)),
     InformationModel("repository", uids.REPOSITORY_QUERY, None, None),
 )
 
@@ -79,6 +97,15 @@ MODELS: Final[dict[str, InformationModel]] = {row.name: row for row in _ROWS}
 _BY_CLASS: Final[dict[str, tuple[InformationModel, str]]] = {
     _uid: (row, verb) for row in _ROWS for verb in ("find", "move", "get") if (_uid := getattr(row, verb)) is not None
 }
+
+_BY_OBJECT: Final = {uid: row for row in _ROWS for uid in row.objects}
+OBJECT_CLASSES: Final = tuple(_BY_OBJECT)
+"""Storage classes of objects that are of no patient."""
+
+
+def model_of_object(sop_class_uid: str) -> InformationModel | None:
+    """The model that objects of a storage class belong to; None for those of patients and for classes not known."""
+    return _BY_OBJECT.get(sop_class_uid)
 
 
 def model_of(sop_class_uid: str) -> InformationModel | None:
