@@ -95,6 +95,10 @@ CURES: Final[dict[str, tuple[str, str]]] = {
     "Refused": ("raised by handlers, to answer with this status", "it is yours to raise; the peer gets its status"),
     "FolderInUse": ("another process serves this data folder", "stop that one, or use another folder"),
     "ConfigurationError": ("the TOML file has a wrong line", "the message names the line and what is allowed"),
+    "HookFailed": (
+        "the program of `[events]` is not there, did not end in time, or ended with a failure",
+        "the message has its exit code and what it said last; mend it, and try it by hand",
+    ),
     "IndexTrouble": (
         "the index cannot be written or read now: disk full, locked",
         "free the disk; senders are told A700H and send again",

@@ -261,8 +261,8 @@ CODES: Final[dict[str, LogCode]] = {
     "DUL409": LogCode("ERROR", "events wait, for the index cannot be read or written", "free or mend the disk"),
     "DUL410": LogCode(
         "WARNING",
-        "the program's listener to events raised an exception; it is told again later",
-        "mend the listener; events are told until it takes them",
+        "a hook or the program's listener to events failed; the line says how, and it is told again later",
+        "mend the hook or listener; events are told until it takes them",
     ),
     "DUL411": LogCode("INFO", "the archive was queried", NOTHING),
     "DUL412": LogCode("INFO", "the archive sends instances for a C-GET or C-MOVE", NOTHING),

@@ -98,7 +98,9 @@ def test_a_file_that_is_not_text_is_told(tmp_path: Path) -> None:
 
 
 def test_an_archive_is_opened_as_configured(tmp_path: Path) -> None:
-    configuration = parse(FULL)
+    tell = tmp_path / "tell"
+    tell.touch(0o755)
+    configuration = parse(FULL.replace("/usr/bin/tell", str(tell)))
     configuration.server.data = str(tmp_path)
     assert configuration.association_config().maximum_length == 0
     with open_archive(configuration) as archive:
@@ -111,4 +113,4 @@ def test_an_archive_is_opened_as_configured(tmp_path: Path) -> None:
         assert archive.index.watch.kinds == {"study stable"}
         (hook,) = archive.events._handlers
         assert isinstance(hook, Hook)
-        assert hook.arguments == ["/usr/bin/tell", "--json"]
+        assert hook.arguments == [str(tell), "--json"]

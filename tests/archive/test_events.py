@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.archive.making import data_set, parts, send
 
-from dulcet.archive.events import AT_ONCE, Events, Hook
+from dulcet.archive.events import AT_ONCE, LAST_WORDS, Events, Hook, HookFailed
 from dulcet.archive.index import INSTANCE_STORED, Event, IndexTrouble, Watch
 
 STORED = Watch(frozenset((INSTANCE_STORED,)))
@@ -24,10 +25,66 @@ def test_a_program_gets_json_on_its_standard_input_and_no_shell(tmp_path: Path) 
     assert json.loads(told.read_text()) == {"id": 7, "event": INSTANCE_STORED, "sop_instance_uid": "1.2"}
 
 
-@pytest.mark.parametrize("script", ["import sys; sys.exit(3)", "import time; time.sleep(30)"])
-def test_a_program_that_fails_or_hangs_is_a_failure(script: str) -> None:
-    with pytest.raises(Exception, match=r"ended with 3|timed out"):
-        Hook([sys.executable, "-c", script], seconds=0.5)(Event(1, INSTANCE_STORED, {}))
+@pytest.mark.parametrize(
+    ("script", "seconds", "how"),
+    [
+        ("import sys; sys.exit(3)", 30, "ended with exit code 3, and said nothing on standard error"),
+        ("import sys; sys.exit('no queue')", 30, "ended with exit code 1; it said: no queue"),
+        ("import os; os.kill(os.getpid(), 9)", 30, "was ended by SIGKILL, and said nothing on standard error"),
+        ("import sys; sys.stderr.write('a\\n'*9 + ' \\n\x1b[2Jb\\nc'); sys.exit(2)", 30, r"it said: a | \x1b[2Jb | c"),
+        ("import sys; sys.stderr.write('x' * 10_000_000 + 'end'); sys.exit(2)", 30, "xxend"),
+        ("import time; time.sleep(30)", 0.5, "had not ended after 0.5 s, and was killed, and said nothing"),
+    ],
+)
+def test_a_program_that_fails_or_hangs_is_a_failure_that_says_how(script: str, seconds: float, how: str) -> None:
+    with pytest.raises(HookFailed) as caught:
+        Hook([sys.executable, "-c", script], seconds=seconds)(Event(1, INSTANCE_STORED, {"uids": "1.2 " * 50_000}))
+    assert str(caught.value).startswith(f"the hook {sys.executable!a} ")
+    assert how in str(caught.value)
+    assert len(str(caught.value)) < LAST_WORDS + 300
+    assert str(caught.value).isprintable()
+
+
+def test_a_program_that_leaves_a_child_behind_holds_up_nobody() -> None:
+    child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(20)'])"
+    script = f"import subprocess, sys; {child}; sys.exit(4)"
+    start = time.monotonic()
+    with pytest.raises(HookFailed, match="exit code 4"):
+        Hook([sys.executable, "-c", script], seconds=15)(Event(1, INSTANCE_STORED, {}))
+    assert time.monotonic() - start < 15
+
+
+def test_a_program_that_cannot_be_run_is_found_before_the_first_event(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("#!/bin/sh\n")
+    Hook([sys.executable]).check()
+    for arguments, why in (
+        ([str(plain)], r"cannot be executed; give it the permission \(chmod \+x\)"),
+        ([str(tmp_path / "away")], "does not exist; give the path of a program"),
+        (["no-such-program-anywhere"], "is in none of the folders of PATH"),
+    ):
+        with pytest.raises(HookFailed, match=why):
+            Hook(arguments).check()
+        with pytest.raises(HookFailed, match="cannot be run: "):
+            Hook(arguments)(Event(1, INSTANCE_STORED, {}))
+
+
+def test_the_log_says_which_hook_failed_and_how_and_of_a_function_where(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handler(event: Event) -> None:
+        raise RuntimeError("DOE^JOHN")
+
+    hook = Hook([sys.executable, "-c", "import sys; sys.exit('the queue is full')"])
+    with parts(tmp_path, watch=STORED) as archive:
+        send(archive.ingest, data_set(1))
+        Events(archive.index, [hook]).work()
+        Events(archive.index, [handler], clock=lambda: time.time() + 60).work()
+    first, second = (record.getMessage() for record in caplog.records if record.name == "dulcet.events")
+    assert first.startswith("event 1 (instance stored) could not be told, attempt 1: the hook ")
+    assert "ended with exit code 1; it said: the queue is full; it is told again in " in first
+    assert f"attempt 2: RuntimeError at {__file__}, line " in second
+    assert "DOE" not in second
 
 
 @pytest.mark.parametrize("arguments", [[], "rm -rf /"])

@@ -188,12 +188,12 @@ def _is_refused_soon(address: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_running_store_finishes_first(tmp_path: Path, data: bytes, number: signal.Signals) -> None:
     with listening(tmp_path / "kept") as (running, address):
         slow = Slow(address, data)
         running.send(number)
-        running.until("stopping")
+        assert f"{number.name}: stopping" in running.until("stopping")
         assert _is_refused_soon(address)
         assert slow.finish() == 0
         slow.release()
@@ -363,3 +363,18 @@ def test_the_lines_of_json_are_whole_whatever_comes_at_once(tmp_path: Path) -> N
         assert dulcet("store", address, tmp_path / "files", "-j", 8).code == 0
         done = running.stop()
     assert len([json.loads(line) for line in done.output.splitlines()]) == 202
+
+
+def test_who_ignores_sighup_for_us_has_it_ignored(tmp_path: Path) -> None:
+    """As nohup does: the terminal goes, we stay."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with listening(tmp_path / "kept") as (running, address):
+            running.send(signal.SIGHUP)
+            with library.associate(address) as association:
+                assert association.echo().status == 0
+            done = running.stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert done.code == 0
+    assert "SIGTERM: stopping" in done.errors

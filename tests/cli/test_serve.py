@@ -123,6 +123,10 @@ def test_a_configuration_says_who_may_do_what(tmp_path: Path) -> None:
     [
         (["--config", "{folder}/bad.toml"], "bad.toml, line 2: port is a whole number"),
         (["--config", "{folder}/missing.toml"], "cannot read"),
+        (
+            ["--config", "{folder}/hook.toml", "--data", "{folder}/data"],
+            "[events] the hook '/nowhere/tell' does not exist",
+        ),
         (["--aet", "LONGER THAN SIXTEEN CHARACTERS"], "16"),
         (["--durability", "maybe"], "'maybe' is not one of 'fsync', 'none'"),
         (["--data", "{folder}/bad.toml"], "cannot keep data"),
@@ -131,6 +135,7 @@ def test_a_configuration_says_who_may_do_what(tmp_path: Path) -> None:
 )
 def test_what_it_cannot_do_is_a_sentence(tmp_path: Path, arguments: list[str], words: str) -> None:
     (tmp_path / "bad.toml").write_text("[server]\nport = '104'\n")
+    (tmp_path / "hook.toml").write_text("[events]\nhook = ['/nowhere/tell']\n")
     ended = dulcet("serve", *(argument.format(folder=tmp_path) for argument in arguments))
     assert ended.returncode == 2
     assert words in ended.errors
@@ -141,6 +146,19 @@ def test_a_second_server_of_a_folder_is_told(tmp_path: Path) -> None:
     with serve(tmp_path):
         ended = dulcet("serve", "--port", "0", "--data", tmp_path)
         assert (ended.returncode, "in use by another process" in ended.errors) == (1, True)
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+def test_a_terminal_that_goes_away_lets_those_finish_who_are_at_it(tmp_path: Path, workers: list[str]) -> None:
+    """SIGHUP comes twice then, from the shell and from the system, and neither is in a hurry."""
+    with serve(tmp_path, "--drain", "60", *workers) as server:
+        association = library.associate(server.address)
+        server.process.popen.send_signal(signal.SIGHUP)
+        peers.wait_until(lambda: "SIGHUP: stopping" in server.output(), 15, "the signal is noticed")
+        server.process.popen.send_signal(signal.SIGHUP)
+        assert association.echo().status == 0
+        association.release()
+        assert server.process.wait(20).returncode == 0
 
 
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:

@@ -227,11 +227,12 @@ def test_a_shared_port_counts_across_processes() -> None:
 # ---------------------------------------------------------------------- stopping
 
 
-def test_a_signal_drains_all_workers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_drains_all_workers(tmp_path: Path, number: signal.Signals) -> None:
     data = data_set(uid="1.2.3", bulk=2000)
     with crew(tmp_path / "kept") as (running, address, pids):
         slow, other = one_at_each(address, pids, lambda: Slow(address, data), lambda slow: slow.wire.sock.close())
-        running.send(signal.SIGTERM)
+        running.send(number)
         running.until("stopping")
         until(lambda: is_refused(address), "nobody new is let in")
         assert slow.finish() == other.finish() == 0

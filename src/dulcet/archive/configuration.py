@@ -273,9 +273,12 @@ def open_archive(
     configuration: Configuration, tls: TLSConfig | None = None, member: Member | None = None
 ) -> Archive:
     """The archive that a configuration describes, its peers called with `tls` where they want it; FolderInUse,
-    IndexDamaged, OSError.
+    IndexDamaged, OSError; HookFailed for a hook that cannot be run.
     """
     events = configuration.events
+    hooks = [Hook(events.hook, seconds=events.seconds)] if events.hook else []
+    for hook in hooks:
+        hook.check()
     peers = {
         title: Peer(_address(title, table, "the configuration", {}, tls), frozenset(table.operations))
         for title, table in configuration.peers.items()
@@ -288,7 +291,7 @@ def open_archive(
         peers=peers,
         allow_any=configuration.server.allow_any,
         strict_queries=configuration.query.strict,
-        handlers=[Hook(events.hook, seconds=events.seconds)] if events.hook else [],
+        handlers=hooks,
         watch=Watch(frozenset(events.kinds if events.hook else ()), events.series_quiet, events.study_quiet),
         member=member,
     )

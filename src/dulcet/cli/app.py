@@ -41,7 +41,8 @@ COMPLETE: Final = "_DULCET_COMPLETE"
 EXAMPLES: Final = ("dulcet echo ARCHIVE@127.0.0.1:11112", "dulcet store ARCHIVE@127.0.0.1:11112 study/")
 EXIT_CODES: Final = (
     ("0", "all good"), ("1", "some operation failed"), ("2", "asked in a wrong way"), ("3", "no association"),
-    ("130", "interrupted"), ("143", "ended by SIGTERM"),
+    ("130", "interrupted"), ("129", "ended by SIGHUP"),
+    ("143", "ended by SIGTERM"),
 )  # fmt: skip
 """Exit codes of every command."""
 

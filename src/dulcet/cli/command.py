@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from dulcet.cli.nicknames import named_like
-from dulcet.cli.output import FAILED, INTERRUPTED, NO_ASSOCIATION, TERMINATED, USAGE, complain, show_traceback
+from dulcet.cli.output import FAILED, INTERRUPTED, NO_ASSOCIATION, SIGNALED, USAGE, complain, show_traceback
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -231,7 +231,11 @@ WORKERS: Final = option(
 
 def carry_out(command: Callable[[], int]) -> int:
     """Its exit code; what it raises becomes one sentence and a code, with --debug a traceback before it."""
-    signal.signal(signal.SIGTERM, _terminate)  # as Ctrl-C: peers are told
+    from dulcet.io.signals import stopping
+
+    for number in stopping():
+        if number != signal.SIGINT:
+            signal.signal(number, _terminate)  # as Ctrl-C: peers are told
     try:
         return command()
     except KeyboardInterrupt:
@@ -269,5 +273,5 @@ def _show_traceback() -> None:
         show_traceback(*sys.exc_info())  # there is one
 
 
-def _terminate(*_: object) -> None:
-    raise SystemExit(TERMINATED)
+def _terminate(number: int, _: object) -> None:
+    raise SystemExit(SIGNALED + number)

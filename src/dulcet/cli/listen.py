@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -76,7 +75,7 @@ def listen(
 ) -> int:  # fmt: skip
     """Receive DICOM objects into a folder, bit for bit.
 
-    Stops on SIGTERM or Ctrl-C, once those who send have finished; a second one does not wait for them.
+    Stops on SIGTERM, Ctrl-C or SIGHUP, once those who send have finished; a second one does not wait for them.
 
     \b
     dulcet listen --dir incoming
@@ -88,7 +87,7 @@ def listen(
     from dulcet.cli.taking import Taker
     from dulcet.cli.workers import Seat
     from dulcet.errors import LocalProtocolError
-    from dulcet.io.signals import Signals
+    from dulcet.io.signals import Signals, named, stopping
     from dulcet.io.store_directory import StoreDirectory
     from dulcet.services.acceptance import AcceptancePolicy
     from dulcet.upper_layer.address import Address
@@ -114,7 +113,7 @@ def listen(
         taker = Taker(directory, json)
         policy = AcceptancePolicy.storage(None if any_aet else title, promiscuous=promiscuous)
         # From before anybody is told that we listen.
-        with Signals(signal.SIGTERM, signal.SIGINT) if seat is None else seat.orders() as signals:
+        with Signals(*stopping()) if seat is None else seat.orders() as signals:
             try:
                 receiver = Receiver(address, taker, policy=policy, shared=None if seat is None else seat.port)
             except OSError as error:
@@ -124,9 +123,9 @@ def listen(
                 _announce(receiver.address, directory, json)
             else:
                 seat.ready()
-            signals.wait()
+            number = signals.wait()
             if seat is None:  # else the parent has said so
-                log.info("stopping; associations that stand have %g s", drain, extra=coded("DUL118"))
+                log.info("%s: stopping; associations that stand have %g s", named(number), drain, extra=coded("DUL118"))
             _finish(receiver, drain, signals)
         if seat is None:
             _summarize(taker.counts, json)
@@ -139,7 +138,7 @@ def _run_workers(workers: int, address: Address, directory: StoreDirectory, drai
     """The parent of the processes that receive; it has made sure of all that is the same for them."""
     from dulcet.cli.workers import Crew, can_share
     from dulcet.io.sharing import SharedPort
-    from dulcet.io.signals import Signals
+    from dulcet.io.signals import Signals, stopping
 
     if not can_share():
         complain("--workers: processes cannot share a port on this system; start it without")
@@ -148,7 +147,7 @@ def _run_workers(workers: int, address: Address, directory: StoreDirectory, drai
         from dulcet.io.tls import server_context
 
         server_context(address.tls)  # what cannot be used shows now
-    with Signals(signal.SIGTERM, signal.SIGINT) as signals:
+    with Signals(*stopping()) as signals:
         try:
             port = SharedPort.open(address.host, address.port, members=workers, slots=MAXIMUM_ASSOCIATIONS)
         except OSError as error:

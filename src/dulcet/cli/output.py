@@ -17,7 +17,7 @@ __all__ = [
     "FAILED",
     "INTERRUPTED",
     "NO_ASSOCIATION",
-    "TERMINATED",
+    "SIGNALED",
     "USAGE",
     "complain",
     "printable",
@@ -33,7 +33,7 @@ FAILED: Final = 1
 USAGE: Final = 2
 NO_ASSOCIATION: Final = 3
 INTERRUPTED: Final = 130
-TERMINATED: Final = 143
+SIGNALED: Final = 128
 
 OVER: Final = "\r\x1b[K"
 """Back to the start of a line, and the line away."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from collections import Counter
 from pathlib import Path
@@ -78,7 +77,7 @@ def serve(
 ) -> int:  # fmt: skip
     """Receive, keep, find and hand on: an archive in a folder.
 
-    Stops on SIGTERM or Ctrl-C, once those who are at it have finished; a second one does not wait for them.
+    Stops on SIGTERM, Ctrl-C or SIGHUP, once those who are at it have finished; a second one does not wait for them.
 
     \b
     dulcet serve --data ./dulcet-data --allow-any
@@ -94,7 +93,8 @@ def serve(
         render,
         tls_config,
     )
-    from dulcet.io.signals import Signals
+    from dulcet.archive.events import HookFailed
+    from dulcet.io.signals import Signals, named, stopping
 
     try:
         configuration = load(config) if config is not None else Configuration()
@@ -121,6 +121,9 @@ def serve(
     seat = _seat()
     try:
         archive = open_archive(configuration, tls, None if seat is None else Member(seat.number, seat.given["lock"]))
+    except HookFailed as error:
+        complain(f"[events] {error}")
+        return USAGE
     except OSError as error:
         complain(f"cannot keep data in {server.data}: {error.strerror or error}; name a folder that can be written to")
         return USAGE
@@ -128,7 +131,7 @@ def serve(
         if seat is None and server.workers > 1:
             return _run_workers(archive, configuration, tls, json)
         # From before anybody is told that we listen.
-        with Signals(signal.SIGTERM, signal.SIGINT) if seat is None else seat.orders() as signals:
+        with Signals(*stopping()) if seat is None else seat.orders() as signals:
             try:
                 running = _begin(archive, configuration, tls, seat)
             except OSError as error:
@@ -138,9 +141,12 @@ def serve(
                 _announce(archive, running.address.port, configuration, json)
             else:
                 seat.ready()
-            signals.wait()
+            number = signals.wait()
             if seat is None:  # else the parent has said so
-                log.info("stopping; associations that stand have %g s", server.drain, extra=coded("DUL118"))
+                log.info(
+                    "%s: stopping; associations that stand have %g s", named(number), server.drain,
+                    extra=coded("DUL118"),
+                )  # fmt: skip
             _finish(running, signals, server.drain)
     counts = archive.ingest.counts
     if seat is None:
@@ -177,7 +183,7 @@ def _run_workers(archive: Archive, configuration: Configuration, tls: TLSConfig 
     """The parent of the processes that serve: it has put right what a crash left, and keeps the folder for them."""
     from dulcet.cli.workers import Crew, can_share
     from dulcet.io.sharing import SharedPort
-    from dulcet.io.signals import Signals
+    from dulcet.io.signals import Signals, stopping
 
     server = configuration.server
     if not can_share():
@@ -187,7 +193,7 @@ def _run_workers(archive: Archive, configuration: Configuration, tls: TLSConfig 
         from dulcet.io.tls import server_context
 
         server_context(tls)  # what cannot be used shows now
-    with Signals(signal.SIGTERM, signal.SIGINT) as signals:
+    with Signals(*stopping()) as signals:
         try:
             lock = archive.lend()
             slots = configuration.limits.associations

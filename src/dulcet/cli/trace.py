@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +47,7 @@ def trace(
     dulcet trace 127.0.0.1:11112 --port 11114 --record session.jsonl
     dulcet trace session.jsonl --datasets
     """
-    from dulcet.io.signals import Signals
+    from dulcet.io.signals import Signals, stopping
     from dulcet.trace.proxy import Fault, Proxy
     from dulcet.trace.recording import Recorder, play, read_capture, read_recording
 
@@ -85,7 +84,7 @@ def trace(
         printer(connection, direction, data)
 
     with (
-        Signals(signal.SIGTERM, signal.SIGINT) as signals,
+        Signals(*stopping()) as signals,
         Proxy((host, number), host=bind, port=port, faults=faults, watch=watch) as proxy,
     ):
         say(f"listening on {bind}:{proxy.port}, passing on to {what}")

@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 
 from dulcet.cli.output import FAILED, say_json
 from dulcet.io.sharing import SharedPort
-from dulcet.io.signals import Signals
+from dulcet.io.signals import Signals, named, stopping
 from dulcet.log_codes import coded
 
 __all__ = ["Crew", "Seat", "can_share"]
@@ -67,7 +67,7 @@ class Seat:
         if text is None:
             return None
         found = json.loads(text)
-        for number in (signal.SIGTERM, signal.SIGINT):  # those of a whole group; the parent has them too, and tells
+        for number in stopping():  # those of a whole group; the parent has them too, and tells
             signal.signal(number, lambda *_: None)
         control = socket.socket(fileno=found["control"])
         control.set_inheritable(False)
@@ -147,8 +147,8 @@ class Crew:
         for number in range(self.port.members):
             self._start(number)
         while self._workers or not self._stopping:
-            if self.signals.wait():
-                self._stop(drain)
+            if number := self.signals.wait():
+                self._stop(drain, named(number))
             with suppress(queue.Empty):
                 while True:
                     self._hear(*self._news.get_nowait(), drain)
@@ -215,7 +215,7 @@ class Crew:
             return
         if not self.served:  # it has said why
             self._code = code if code > 0 else FAILED
-            self._stop(0.0)
+            self._stop(0.0, "a worker failed")
             return
         self.lost += 1
         if worker.ready is not None and time.monotonic() - worker.ready > LASTING:
@@ -233,13 +233,13 @@ class Crew:
         timer.daemon = True
         timer.start()
 
-    def _stop(self, drain: float) -> None:
+    def _stop(self, drain: float, why: str) -> None:
         """Tell all of them to stop; the second time, not to wait."""
         if not self._stopping:
             self._stopping = True
             self.port.close()
             if self.served:
-                log.info("stopping; associations that stand have %g s", drain, extra=coded("DUL118"))
+                log.info("%s: stopping; associations that stand have %g s", why, drain, extra=coded("DUL118"))
             timer = threading.Timer(drain + CLEANING_UP, self._kill)
             timer.daemon = True
             timer.start()

@@ -1,4 +1,4 @@
-"""Waiting for SIGTERM or Ctrl-C without losing one.
+"""Waiting for SIGTERM, Ctrl-C or SIGHUP without losing one.
 
 A thread that waits on a lock misses a signal that comes just before it begins to wait: Python runs handlers only when
 the main thread runs.  So the handler in C writes to a socket, and waiting is reading from it.
@@ -11,9 +11,25 @@ import signal
 import socket
 import threading
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
-__all__ = ["Signals"]
+__all__ = ["Signals", "named", "stopping"]
+
+HANG_UP: Final[int] = getattr(signal, "SIGHUP", 0)  # Windows has none
+
+
+def stopping() -> tuple[int, ...]:
+    """The signals that end what serves: SIGTERM, Ctrl-C, and SIGHUP where it is not ignored, as under nohup.
+
+    SIGHUP comes when the terminal goes away; untreated it would end the process in the middle of what it takes in.
+    """
+    hang_up = HANG_UP and signal.getsignal(HANG_UP) != signal.SIG_IGN
+    return (signal.SIGTERM, signal.SIGINT, *((HANG_UP,) if hang_up else ()))
+
+
+def named(number: int) -> str:
+    """`SIGTERM` for 15; for 0 that we ourselves said so."""
+    return signal.Signals(number).name if number else "asked to"
 
 
 class Signals:
@@ -27,17 +43,24 @@ class Signals:
         self._writer.setblocking(False)
         self._before: dict[int, Any] = {}
         self._wakeup: int | None = None
+        self._heard = False
         if threading.current_thread() is threading.main_thread():
             self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
             for number in numbers:
                 self._before[number] = signal.signal(number, lambda *_: None)
 
     def wait(self) -> int:
-        """The number of the next signal, or what `wake` was given."""
+        """The number of the next signal, or what `wake` was given.
+
+        SIGHUP counts as the first one alone: shell and system both send it, and neither is in a hurry.
+        """
         while True:
             number = self._reader.recv(1)[0]
+            if number == HANG_UP and self._heard:
+                continue
             # The socket hears of every signal that has a handler, of others' as well.
             if number in self._before or number >= WOKEN:
+                self._heard = self._heard or number in self._before
                 return number if number < WOKEN else number - WOKEN
 
     def wake(self, number: int = 0) -> None:

@@ -316,7 +316,7 @@ class Node:
         drain: float = 10.0,
         tls: TLSConfig | SSLContext | None = None,
     ) -> bool:
-        """Serve until SIGTERM or Ctrl-C; those who are at it then have `drain` seconds.  True when none was aborted.
+        """Serve until SIGTERM, Ctrl-C or SIGHUP; who is at it then has `drain` seconds.  True when none was aborted.
 
         With threads where every handler is a plain function, else in an event loop (uvloop's where it is installed).
         """

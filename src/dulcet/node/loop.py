@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import signal
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -25,6 +24,7 @@ from dulcet.aio.serving import report_in_turn
 from dulcet.aio.threads import handlers
 from dulcet.dimse.status import Status
 from dulcet.errors import ReceiveError
+from dulcet.io.signals import stopping
 from dulcet.node.actions import (
     END,
     Action,
@@ -291,7 +291,7 @@ def serve_loop(node: Node, host: str, port: int, drain: float, tls: TLSConfig | 
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows; a thread that is not the main one
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in stopping():
                 loop.add_signal_handler(number, stop.set)
         server = await node.start(host, port, tls=tls)
         try:

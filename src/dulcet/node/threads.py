@@ -8,7 +8,6 @@ their answers back through the association's lock; whatever happens, a request i
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -22,7 +21,7 @@ from dulcet.blocking.serving import report_in_turn
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
 from dulcet.errors import DulcetError, ReceiveError
-from dulcet.io.signals import Signals
+from dulcet.io.signals import Signals, stopping
 from dulcet.log_codes import coded
 from dulcet.node.actions import END, Action, Call, Close, Forward, Next, Receive, ReportHere, Respond, SendHere
 from dulcet.node.forwarding import Forwarding
@@ -284,7 +283,7 @@ def _sync(items: Any) -> Iterable[Any] | Iterator[Any]:
 
 def serve_threads(node: Node, host: str, port: int, drain: float, tls: TLSConfig | SSLContext | None) -> bool:
     """`Node.serve` with threads."""
-    with Signals(signal.SIGTERM, signal.SIGINT) as signals:
+    with Signals(*stopping()) as signals:
         server = node.threads(host, port, tls=tls)
         signals.wait()
         return server.stop(drain)
