@@ -11,11 +11,12 @@ MINUTES ?= 10
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test check docs bench bench-quick bench-check bench-growth crash fuzz soak types versions clean dcmtk orthanc
+.PHONY: help serve test test-fast check docs bench bench-quick bench-check bench-growth crash fuzz soak types versions clean dcmtk orthanc
 
 help:
 	@echo "make serve        the archive: AE title ARCHIVE on 127.0.0.1:11112, everything in ./dulcet-data"
 	@echo "make test         all checks and tests, with DCMTK and pynetdicom as peers, and the coverage report"
+	@echo "make test-fast    the tests of the core alone: no sockets, no processes, no peers; less than a minute"
 	@echo "make versions     the tests on the other Pythons that are here, 3.11 to 3.14; make test does it too"
 	@echo "make types        pyright: has every public name a type?"
 	@echo "make check        ruff, mypy --strict, generated files, import law"
@@ -40,6 +41,14 @@ check: $(VENV)/.dev
 test: dcmtk orthanc check
 	DULCET_REQUIRE_INTEROP=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --cov --cov-report=term
 	@$(BIN)/python tools/other_pythons.py
+
+# What decides, without what moves bytes: to be run after every change.
+CORE_TESTS := tests/upper_layer tests/dimse tests/services tests/part10 tests/node/test_scripts.py \
+  tests/node/test_find_scripts.py tests/node/test_retrieve_scripts.py tests/io/test_layout.py tests/io/test_train.py \
+  tests/test_import_law.py
+
+test-fast: $(VENV)/.dev
+	@DULCET_NO_SOCKETS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m "not interop and not outside" $(CORE_TESTS)
 
 # The tests on every other Python from 3.11 to 3.14 that is here; VERSIONS="3.12 3.13" names those that must be.
 versions: $(VENV)/.dev

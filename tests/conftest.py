@@ -1,9 +1,12 @@
 """What every test shares: Hypothesis's profile; an interop test that is skipped where it is required fails; every
-response with a failure that a core of ours sends, in whichever test, has to say why (PS3.7 Annex C)."""
+response with a failure that a core of ours sends, in whichever test, has to say why (PS3.7 Annex C); with
+DULCET_NO_SOCKETS=1, as `make test-fast` has it, a test that makes a socket or a process fails.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,15 @@ SKIPPED = "an interop test was skipped, but DULCET_REQUIRE_INTEROP=1 asks for it
 # No deadline: the machines that run this are shared and slow at times.  In CI the same examples each time.
 settings.register_profile("dulcet", deadline=None, derandomize=os.environ.get("CI", "") not in ("", "0", "false"))
 settings.load_profile("dulcet")
+
+
+if os.environ.get("DULCET_NO_SOCKETS") == "1":
+
+    def _refuse(event: str, _arguments: tuple[object, ...]) -> None:
+        if event in ("socket.__new__", "subprocess.Popen") and os.environ.get("PYTEST_CURRENT_TEST"):
+            raise RuntimeError(f"{event}: tests of the core use neither sockets nor processes")
+
+    sys.addaudithook(_refuse)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -265,6 +265,7 @@ def _loaded_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.outside
 def test_import_dulcet_loads_nothing_heavy():
     loaded = _loaded_after("import dulcet")
     assert "dulcet" in loaded

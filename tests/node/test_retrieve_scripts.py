@@ -365,6 +365,7 @@ def test_failures_are_logged_with_their_reason(caplog: pytest.LogCaptureFixture)
     assert failed_uids(responses[-1]) == ["1.2"], "what has no UID cannot be listed"
 
 
+@pytest.mark.outside  # an event loop has a pair of sockets
 def test_an_async_generator_is_handed_on_as_one() -> None:
     """A face with an event loop iterates it; it ends on a cancel and keeps what was raised, as the plain one does."""
     for count, error, cancelled, expected in (
