@@ -156,7 +156,9 @@ def test_the_size_of_an_identifier(face: str, tmp_path: Path, caplog: pytest.Log
             peer.read()
         assert peer.got[1:] == ["C-FIND-RSP 0000H", "C-FIND-RSP 0213H", "C-FIND-RSP 0213H", "C-FIND-RSP 0000H"]
         told = [record.getMessage().partition(": ")[2] for record in caplog.records if record.levelno >= 30]
-        assert told == ["refused C-FIND-RQ, message 7: 0213H resource limitation"] * 2
+        assert told == [
+            "refused C-FIND-RQ, message 7: 0213H resource limitation (the data set has more than 1000 bytes)"
+        ] * 2
 
 
 # ---------------------------------------------------------------------- numbers

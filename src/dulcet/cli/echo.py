@@ -34,10 +34,11 @@ def echo(peer: str, aet: str, count: int, timeout: float, json: bool, tls: TLSCo
     """
     from dulcet import uids
     from dulcet.blocking.association import associate
-    from dulcet.config import AssociationConfig, Timers
+    from dulcet.cli.waiting import timers
+    from dulcet.config import AssociationConfig
     from dulcet.services.proposals import proposals
 
-    config = AssociationConfig(timers=Timers(connect=timeout, associate=timeout, response=timeout))
+    config = AssociationConfig(timers=timers(timeout, "connect", "associate", "response"))
     good = True
     contexts = proposals([uids.VERIFICATION])
     with associate(peer, calling_ae_title=aet, contexts=contexts, config=config, tls=tls) as association:

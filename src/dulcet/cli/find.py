@@ -63,8 +63,9 @@ def find(
         -k ScheduledProcedureStepSequence.Modality=CT
     """
     from dulcet.blocking.association import associate
+    from dulcet.cli.waiting import timers
     from dulcet.cli.writers import writer_of
-    from dulcet.config import AssociationConfig, Timers
+    from dulcet.config import AssociationConfig
     from dulcet.errors import ReceiveError, StatusError
     from dulcet.services.models import find_model, retrieve_levels
     from dulcet.services.proposals import proposals
@@ -83,7 +84,7 @@ def find(
         classes = [uid for name in retrieve_levels(wanted) if (uid := find_model(name).find)]
     else:
         classes = [model if model[:1].isdigit() else str(find_model(model).find)]
-    config = AssociationConfig(timers=Timers(response=timeout))
+    config = AssociationConfig(timers=timers(timeout, "response"))
     writer = writer_of(keys, as_csv=csv, json=json)
     count = 0
     failure = ""

@@ -13,6 +13,8 @@ from io import TextIOWrapper
 from types import TracebackType
 from typing import Any, Final, TextIO
 
+from dulcet.cli.waiting import in_our_words
+
 __all__ = [
     "FAILED",
     "INTERRUPTED",
@@ -75,7 +77,7 @@ def say_json(**values: Any) -> None:
 
 def complain(sentence: str) -> None:
     """An error, on standard error."""
-    _write(f"dulcet: {printable(sentence)}\n", sys.stderr)
+    _write(f"dulcet: {printable(in_our_words(sentence))}\n", sys.stderr)
 
 
 def show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -142,7 +144,7 @@ class _Printable(logging.Formatter):
     default_msec_format = ""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = printable(record.message)
+        record.message = printable(in_our_words(record.message))
         code = getattr(record, "code", None)
         return super().formatMessage(record) + (f" [{code}]" if code else "")
 

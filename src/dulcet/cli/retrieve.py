@@ -139,7 +139,8 @@ def move(
 def _prepared(
     key: Iterable[str], level: str | None, model: str | None, timeout: float
 ) -> tuple[dict[str, Any], AssociationConfig]:
-    from dulcet.config import AssociationConfig, Timers
+    from dulcet.cli.waiting import timers
+    from dulcet.config import AssociationConfig
     from dulcet.services.models import find_model, model_of
 
     row = check_model(model) or (find_model("patient") if model is None else model_of(model))
@@ -152,7 +153,7 @@ def _prepared(
             raise Misuse(f"-k {keyword}: a retrieve goes by {', '.join(unique.values())} alone; use find for the rest")
         if level is not None and (wanted := unique.get(level.upper())) is not None and not keys.get(wanted):
             raise Misuse(f"--level {level} needs -k {wanted}=VALUE")
-    return keys, AssociationConfig(timers=Timers(response=timeout))
+    return keys, AssociationConfig(timers=timers(timeout, "response"))
 
 
 def _progress(json: bool) -> Callable[[Retrieved], None] | None:

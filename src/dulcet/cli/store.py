@@ -136,9 +136,10 @@ def _unreadable(folders: Iterable[OSError]) -> Iterator[Sent]:
 
 def _send(peer: Address, files: Iterable[Seen], aet: str, jobs: int, timeout: float) -> Generator[Sent]:
     from dulcet.blocking.sending import StoreMany
-    from dulcet.config import AssociationConfig, Timers
+    from dulcet.cli.waiting import timers
+    from dulcet.config import AssociationConfig
 
-    config = AssociationConfig(timers=Timers(response=timeout))
+    config = AssociationConfig(timers=timers(timeout, "response"))
     job = StoreMany(peer, calling_ae_title=aet, config=config, associations=jobs)
     return cast("Generator[Sent]", job.run(files))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from dulcet.cli.output import complain, say, say_json
+from dulcet.cli.waiting import in_our_words
 from dulcet.errors import (
     AssociationError,
     CannotConvert,
@@ -59,7 +60,7 @@ class Tally:
 
     def note(self, sent: Sent) -> None:
         """Count one, and say what has to be said about it."""
-        path, reason = str(sent.path), str(sent.error or "")
+        path, reason = str(sent.path), in_our_words(str(sent.error or ""))
         if sent.ok:
             result = "would send" if self.dry_run else "sent"
             self.sent += 1
