@@ -64,7 +64,7 @@ def test_the_walk_through_with_storescp(few: list[Instance], tmp_path: Path) -> 
     )
     with running(), peers.storescp(folder, "+xa") as server:
         user.connect(server.host, server.port)
-        user.wait("on_receive_release_response")
+        user.heard("on_receive_release_response")
     answers = [arguments for name, arguments in user.calls if name == "on_receive_c_store_response"]
     assert [answer[4] for answer in answers] == [0] * len(few)
     assert differences(few, arrived(folder)) == []
@@ -104,7 +104,7 @@ def test_the_walk_through_with_storescu(provider: tuple[Recorded, list[Recorded]
     path = make_instance(tmp_path / "one.dcm", 300_000)
     port = server.listen("127.0.0.1")
     peers.storescu(port, [path]).check()
-    assert server.wait("on_close") == (None, clients[0])
+    assert server.heard("on_close") == (None, clients[0])
     names = clients[0].names(sends=False)
     pdus = names.count("on_receive")
     assert [name for name in names if name != "on_receive"] == [
@@ -125,7 +125,7 @@ def test_the_walk_through_with_storescu(provider: tuple[Recorded, list[Recorded]
 def test_storescu_aborts_and_that_is_told(provider: tuple[Recorded, list[Recorded]], tmp_path: Path) -> None:
     server, clients = provider
     peers.storescu(server.listen("127.0.0.1"), [make_instance(tmp_path / "one.dcm", 2048)], "--abort")
-    server.wait("on_close")
+    server.heard("on_close")
     assert clients[0].names()[-1] == "on_receive_abort"
 
 
@@ -134,7 +134,7 @@ def test_storescu_is_told_of_each_reject(tmp_path: Path) -> None:
     server = Recorded(on_accept=lambda net, error: net.accept(client))
     with running():
         refused = peers.storescu(server.listen("127.0.0.1"), [make_instance(tmp_path / "one.dcm", 2048)])
-        server.wait("on_close")
+        server.heard("on_close")
     assert "Called AE Title Not Recognized" in refused.errors + refused.output
 
 
@@ -143,7 +143,7 @@ def test_echoscu_and_pynetdicom_find_a_net_alive(provider: tuple[Recorded, list[
     port = server.listen("127.0.0.1")
     peers.echoscu(port).check()
     peers.pynetdicom_scu(port, []).check()
-    server.wait("on_close", 2)
+    server.heard("on_close", 2)
     assert all("on_receive_c_echo_request" in client.names() for client in clients)
 
 

@@ -70,7 +70,7 @@ def test_peers_that_reset_before_they_are_accepted_are_told_and_gone() -> None:
     for peer in peers:
         reset(peer)
     held.release()
-    server.wait("on_close", 5)
+    server.heard("on_close", 5)
     closed = [arguments for name, arguments in server.calls if name == "on_close"]
     assert len(closed) == 5
     assert {client.peer_info for _, client in closed} == names
@@ -88,8 +88,8 @@ def test_a_peer_that_resets_before_on_connect_is_told() -> None:
         held.release()
         for user in users:
             # Either it was gone before anything could be said, or it went right after that.
-            if user.wait("on_connect") == (None,):
-                assert isinstance(user.wait("on_close")[0], AssociationClosed)
+            if user.heard("on_connect") == (None,):
+                assert isinstance(user.heard("on_close")[0], AssociationClosed)
                 assert user.peer_info == listening.getsockname()
             user.close()
             assert not user.is_activated
@@ -100,7 +100,7 @@ def test_a_peer_that_resets_before_on_connect_is_told() -> None:
 def test_a_store_setup_that_gives_no_path_is_a_failure_and_the_association_lives(given: Any) -> None:
     parties = associated(on_store_setup=lambda *_: given)
     parties.user.send_c_store_request(3, None, CT, INSTANCE, data_set=DATA_SET)
-    assert parties.user.wait("on_receive_c_store_response")[4] == Status.PROCESSING_FAILURE
+    assert parties.user.heard("on_receive_c_store_response")[4] == Status.PROCESSING_FAILURE
     assert parties.user.is_associated
     assert "on_receive_c_store_request" not in parties.client.names()
 
@@ -114,7 +114,7 @@ def test_an_empty_path_is_memory_and_bytes_are_a_path(tmp_path: Path) -> None:
     )
     for times in (1, 2):
         parties.user.send_c_store_request(3, None, CT, INSTANCE, data_set=DATA_SET)
-        assert parties.user.wait("on_receive_c_store_response", times)[4] == 0
+        assert parties.user.heard("on_receive_c_store_response", times)[4] == 0
     received = [arguments[-1] for name, arguments in parties.client.calls if name == "on_receive_c_store_request"]
     assert [(one.data, one.path) for one in received] == [(DATA_SET, None), (None, path)]
 
@@ -132,7 +132,7 @@ def test_what_nobody_foresaw_aborts_as_provider_and_is_told_once(caplog: pytest.
     with socket.create_connection(("127.0.0.1", server.listen("127.0.0.1")), timeout=10) as peer:
         peer.sendall(asking().to_pdu().encode())
         assert decode(peer.recv(10)) == Abort(2, 0)
-        error, _ = server.wait("on_close")
+        error, _ = server.heard("on_close")
         assert isinstance(error, AssociationAborted)
         assert (error.source, error.by_us) == (2, True)
         assert "RuntimeError here: planned" in str(error)
@@ -147,9 +147,9 @@ def test_a_posted_call_that_raises_ends_its_connection(monkeypatch: pytest.Monke
     assert parties.client._link is not None
     monkeypatch.setattr(parties.client._link, "_flush", lambda: 1 / 0)
     parties.client.send_abort()
-    error, _ = parties.server.wait("on_close")
+    error, _ = parties.server.heard("on_close")
     assert "ZeroDivisionError" in str(error)
-    parties.user.wait("on_close")
+    parties.user.heard("on_close")
     assert parties.server.clients == []
 
 
@@ -162,7 +162,7 @@ def test_what_cannot_be_let_go_does_not_hide_the_end(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(parties.client, "_storing", Stuck())
     parties.user.close()
-    assert parties.server.wait("on_close")[1] is parties.client
+    assert parties.server.heard("on_close")[1] is parties.client
 
 
 def test_an_abort_of_what_is_over_is_nothing() -> None:
@@ -179,7 +179,7 @@ def test_a_server_with_a_context_for_clients_keeps_nobody_waiting() -> None:
     server = Recorded(tls=ssl.create_default_context(), on_accept=lambda net, error: net.accept(Recorded()))
     port = server.listen("127.0.0.1")
     peers = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(5)]
-    server.wait("on_close", 5)
+    server.heard("on_close", 5)
     for peer in peers:
         with peer:
             assert select.select([peer], [], [], DEADLINE)[0]
@@ -193,7 +193,7 @@ def test_a_user_with_a_context_for_servers_is_told() -> None:
     server = Recorded(on_accept=lambda net, error: net.accept(Recorded()))
     user = Recorded(tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     user.connect("127.0.0.1", server.listen("127.0.0.1"))
-    error, _ = user.wait("on_close")
+    error, _ = user.heard("on_close")
     assert isinstance(error, TLSError)
     assert "made for a server" in str(error)
     user.close()
@@ -223,9 +223,9 @@ def test_a_tls_config_secures_both_sides_and_its_table_counts(authority: Authori
     client_tls = TLSConfig(ca_file=authority.file, **theirs)
     client = Recorded(on_receive_associate_request=accept_all)
     parties: Parties = connected(Recorded(tls=client_tls), Recorded(tls=server_tls), client)
-    parties.user.wait("on_secure_link_ready")
+    parties.user.heard("on_secure_link_ready")
     parties.user.send_associate_request(asking())
-    parties.user.wait("on_receive_associate_accept")
+    parties.user.heard("on_receive_associate_accept")
 
     parties.server.scripts["on_accept"] = lambda net, error: net.accept(
         Recorded(on_receive_associate_request=accept_all)
@@ -233,11 +233,11 @@ def test_a_tls_config_secures_both_sides_and_its_table_counts(authority: Authori
     other = Recorded(tls=client_tls)
     assert parties.server.host_info is not None
     other.connect(*parties.server.host_info)
-    other.wait("on_connect")
+    other.heard("on_connect")
     request = asking()
     request.calling = "SOMEBODY"
     other.send_associate_request(request)
-    assert other.wait("on_receive_associate_reject") == (1, 1, 3)
+    assert other.heard("on_receive_associate_reject") == (1, 1, 3)
 
 
 def test_an_expected_name_is_what_the_certificate_must_have(authority: Authority) -> None:
@@ -246,7 +246,7 @@ def test_an_expected_name_is_what_the_certificate_must_have(authority: Authority
     port = server.listen("127.0.0.1")
     good = Recorded(tls=TLSConfig(ca_file=authority.file, expected_name="pacs.example.org"))
     good.connect("127.0.0.1", port)
-    good.wait("on_secure_link_ready")
+    good.heard("on_secure_link_ready")
     bad = Recorded(config=AssociationConfig(), tls=TLSConfig(ca_file=authority.file))
     bad.connect("127.0.0.1", port)
-    assert "TLS handshake failed" in str(bad.wait("on_close")[0])
+    assert "TLS handshake failed" in str(bad.heard("on_close")[0])

@@ -14,6 +14,7 @@ import pydicom
 import pytest
 from tests.corpus import CT_IMAGE, EXPLICIT, make_instance
 from tests.interop.peers import free_port
+from tests.node.printer import Printer
 from tests.toolkit.recording import (
     CLASSES,
     DATA_SET,
@@ -31,6 +32,7 @@ import dulcet
 from dulcet import toolkit, uids
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
+from dulcet.services.print_management import grayscale_image
 from dulcet.toolkit import Associate, Net, Requester, StorageListener
 from dulcet.toolkit.messages import ALL
 
@@ -49,18 +51,25 @@ IsAsyncOperations GetInvokedOperations GetPerformedOperations SetRoleSelect IsRo
 SetUserInfo AddUserInfo DelUserInfo GetUserInfoCount GetTypeUserInfo GetLengthUserInfo GetDataUserInfo SetExtended
 GetLengthExtended GetExtended SendAssociateRequest SendAssociateAccept SendAssociateReject SendData
 SendReleaseRequest SendReleaseResponse SendAbort SetCallback Listen
+StartUp ShutDown CreateNet FreeNet Connect Accept Close CloseForced IsActivated IsConnected IsAssociated GetAssociate
+GetClientCount GetClient GetServer GetHostInfo GetPeerInfo SetTlsClientCertificate SetTlsCACertificate
+SetTlsCipherSuite SetTlsCipherSuiteByIndex
 """.split()
 COMMANDS = "CStore CFind CMove CGet CEcho NEventReport NReport NGet NSet NAction NCreate NDelete".split()
 MESSAGES = [f"{command}{kind}" for command in COMMANDS for kind in ("Request", "Response")] + ["CCancelRequest"]
 CALLBACKS = """
 RECEIVEASSOCIATEREQUESTCALLBACK RECEIVEASSOCIATEACCEPTCALLBACK RECEIVEASSOCIATEREJECTCALLBACK
-RECEIVERELEASEREQUESTCALLBACK RECEIVERELEASERESPONSECALLBACK RECEIVEABORTCALLBACK SENDCALLBACK
+RECEIVERELEASEREQUESTCALLBACK RECEIVERELEASERESPONSECALLBACK RECEIVEABORTCALLBACK SENDCALLBACK ACCEPTCALLBACK
+CONNECTCALLBACK CLOSECALLBACK RECEIVECALLBACK RECEIVEDATACALLBACK RECEIVEUNKNOWNCALLBACK SECURELINKREADYCALLBACK
+PRIVATEKEYPASSWORDCALLBACK
 """.split()
 CLASS = """
 Startup Shutdown DicomNet Listen Connect Accept Close OnAccept OnConnect OnClose OnReceive OnReceiveData
 OnReceiveAssociateRequest OnReceiveAssociateAccept OnReceiveAssociateReject OnReceiveReleaseRequest
 OnReceiveReleaseResponse OnReceiveAbort SendAssociateRequest SendAssociateAccept SendAssociateReject
-SendReleaseRequest SendReleaseResponse SendAbort
+SendReleaseRequest SendReleaseResponse SendAbort SendData CloseForced IsActivated IsConnected IsAssociated GetAssociate
+GetClientCount GetClient Server GetHostInfo GetPeerInfo OnReceiveUnknown OnSend OnSecureLinkReady OnPrivateKeyPassword
+SetTlsClientCertificate SetTlsCACertificate SetTlsCipherSuiteByIndex
 """.split()
 OTHERS = """
 on_secure_link_ready on_receive_unknown is_activated is_connected is_associated queued_bytes server clients host_info
@@ -71,6 +80,7 @@ OnEcho OnFind OnStorageCommitRequest OnCommitResult OnMPPSCreate OnMPPSSet NextS
 COMMAND TIMEOUT ENDED ABORTED
 echo send query move move_and_store get commit mpps_create mpps_set n_create
 on_file_sent on_query_response on_move_response on_get_response association_timeout command_timeout
+DCXSEC StartLogging CommitFiles MovePatient MoveStudy MoveSeries AssociationRequestTimeout n_get n_action print
 """.split()
 CONTRACT = [
     *(f"{prefix}{function}" for prefix in ("", "L_Dicom") for function in FUNCTIONS),
@@ -86,7 +96,7 @@ CONTRACT = [
 def test_no_name_of_the_contract_is_missing() -> None:
     listed = {name for names, _, _ in ROWS for name in names.split(", ")}
     assert set(CONTRACT) - listed == set()
-    assert len(set(CONTRACT)) > 290
+    assert len(set(CONTRACT)) > 380
 
 
 def test_the_page_has_the_order_of_every_message() -> None:
@@ -113,7 +123,7 @@ def test_every_method_of_the_face_is_on_the_page() -> None:
     beside = {
         # convenience beside the contract, told in docstrings
         "Associate.accepting", "Associate.check", "Associate.presentation_ids", "Net.peer",
-        "StorageListener.port", "StorageListener.association", "StorageListener.close", "Requester.close",
+        "StorageListener.port", "StorageListener.association", "Requester.close",
         "Requester.config", "Requester.on_store_setup", "Requester.take_stored_object",
     }  # fmt: skip
     assert public - mapped == beside
@@ -144,10 +154,13 @@ class Lines:
         mpps = uids.MODALITY_PERFORMED_PROCEDURE_STEP
         self.node.on_n_create(lambda request: None, classes=(mpps,))
         self.node.on_n_set(lambda request: None, classes=(mpps,))
-        self.node.on_n_action(lambda request: None, classes=(uids.STORAGE_COMMITMENT_PUSH_MODEL,))
+        self.node.on_n_action(lambda request: None, classes=(uids.STORAGE_COMMITMENT_PUSH_MODEL, mpps))
         both = (uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN)
         self.node.extra_syntaxes.update({mpps: both, uids.STORAGE_COMMITMENT_PUSH_MODEL: both})
+        for register in (self.node.on_n_get, self.node.on_n_delete):
+            register(lambda request: None, classes=(mpps,))
         self.serving = self.node.threads()
+        self.printing = Printer().node.threads()
         self.folder = folder
 
     def namespace(self) -> dict[str, Any]:
@@ -155,18 +168,18 @@ class Lines:
         client = Recorded(on_receive_associate_request=accept_all)
         parties = connected(Recorded(), Recorded(), client)
         parties.user.send_associate_request(asking())
-        parties.user.wait("on_receive_associate_accept")
+        parties.user.heard("on_receive_associate_accept")
         waiting = Recorded(on_receive_associate_request=lambda *_: None)
         parties.server.scripts["on_accept"] = lambda net, error: net.accept(waiting)
         asking_user, connected_user = Recorded(), Recorded()
         assert parties.server.host_info is not None
         asking_user.connect(*parties.server.host_info)
-        asking_user.wait("on_connect")
+        asking_user.heard("on_connect")
         asking_user.send_associate_request(asking())
-        waiting.wait("on_receive_associate_request")
+        waiting.heard("on_receive_associate_request")
         parties.server.scripts["on_accept"] = lambda net, error: net.accept(Recorded())
         connected_user.connect(*parties.server.host_info)
-        connected_user.wait("on_connect")
+        connected_user.heard("on_connect")
         asker, answering = owing()
         associate = asking()
         associate.add_user_info(0x5A, b"some")
@@ -177,6 +190,9 @@ class Lines:
             **{name: getattr(toolkit, name) for name in toolkit.__all__},
             **dict(zip(names, CLASSES)),
             "logging": logging,
+            "TLSConfig": dulcet.TLSConfig,
+            "printer": Requester(self.printing.address, "ME", command_timeout=20),
+            "grayscale": grayscale_image(bytes(64), rows=8, columns=8),
             "ssl": ssl,
             "associate": associate,
             "accept": Associate.accepting(asking()),
@@ -221,13 +237,13 @@ def owing() -> tuple[Recorded, Recorded]:
     request = asking()
     request.async_operations = (16, 16)
     user.send_associate_request(request)
-    user.wait("on_receive_associate_accept")
+    user.heard("on_receive_associate_accept")
     for message_id, kind in enumerate(KINDS, 1):
         (message,) = (one for one in ALL if one.name == f"{kind}_request")
         context_id, uid = context_of(message.name)
         getattr(user, f"send_{message.name}")(context_id, message_id, *values_of(message, uid)[1:])
     for kind in KINDS:
-        client.wait(f"on_receive_{kind}_request")
+        client.heard(f"on_receive_{kind}_request")
     return user, client
 
 
@@ -247,7 +263,7 @@ def refused(call: Any) -> None:
 def lines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lines]:
     with running():
         made = Lines(tmp_path_factory.mktemp("map"))
-        with made.serving:
+        with made.serving, made.printing:
             yield made
 
 

@@ -79,9 +79,9 @@ def test_every_message_goes_there_and_back_with_all_it_carries(message: Message)
         }
     )
     assert getattr(parties.user, f"send_{message.name}")(context_id, *values_of(message, uid)) == 4711
-    received = parties.client.wait(f"on_receive_{message.name}")
+    received = parties.client.heard(f"on_receive_{message.name}")
     assert plain(received) == [context_id, *values_of(message, uid)]
-    answered = parties.user.wait(f"on_receive_{answer.name}")
+    answered = parties.user.heard(f"on_receive_{answer.name}")
     assert plain(answered) == [context_id, *values_of(answer, uid)]
     status = answered[1 + list(answer.keywords).index("status")]
     assert isinstance(status, Status)
@@ -96,11 +96,11 @@ def test_a_cancel_reaches_its_request() -> None:
         ),
     )
     message_id = parties.user.send_c_find_request(5, None, FIND, data_set=DATA_SET)
-    parties.client.wait("on_receive_c_find_request")
+    parties.client.heard("on_receive_c_find_request")
     parties.user.send_c_cancel_request(5, message_id)
-    assert parties.client.wait("on_receive_c_cancel_request") == (5, message_id)
+    assert parties.client.heard("on_receive_c_cancel_request") == (5, message_id)
     assert parties.client.names(sends=False)[-3:] == ["on_receive", "on_receive_data", "on_receive_c_cancel_request"]
-    assert parties.user.wait("on_receive_c_find_response")[3] == Status.CANCEL
+    assert parties.user.heard("on_receive_c_find_response")[3] == Status.CANCEL
 
 
 def test_pending_responses_come_one_by_one() -> None:
@@ -115,7 +115,7 @@ def test_pending_responses_come_one_by_one() -> None:
     query = pydicom.Dataset()
     query.PatientID = ""
     parties.user.send_c_find_request(5, None, FIND, data_set=query)
-    parties.user.wait("on_receive_c_find_response", 4)
+    parties.user.heard("on_receive_c_find_response", 4)
     answers = [arguments for name, arguments in parties.user.calls if name == "on_receive_c_find_response"]
     assert [answer[3] for answer in answers] == [0xFF00, 0xFF00, 0xFF00, 0]
     assert [answer[4].dataset().PatientID for answer in answers[:3]] == ["0", "1", "2"]
@@ -129,7 +129,7 @@ def test_what_a_response_leaves_out_is_filled_from_its_request() -> None:
 
     parties = associated(on_receive_c_store_request=bare)
     parties.user.send_c_store_request(3, 12, CT, INSTANCE, data_set=DATA_SET)
-    assert parties.user.wait("on_receive_c_store_response") == (3, 12, CT, INSTANCE, 0xA700)
+    assert parties.user.heard("on_receive_c_store_response") == (3, 12, CT, INSTANCE, 0xA700)
     assert parties.user.arguments("on_receive_data")[1].affected_sop_class_uid is None
 
 
@@ -143,7 +143,7 @@ def test_a_command_set_can_be_edited_before_it_leaves() -> None:
     )
     parties.user.scripts["on_send_command_set"] = edit
     parties.user.send_c_store_request(3, None, CT, INSTANCE, data_set=DATA_SET)
-    parties.user.wait("on_receive_c_store_response")
+    parties.user.heard("on_receive_c_store_response")
     assert parties.client.arguments("on_receive_c_store_request")[6] == 321
     assert parties.client.arguments("on_receive_data")[1].elements[0x9999] == b"private\0"
 
@@ -152,9 +152,9 @@ def test_a_command_that_nobody_knows_is_told_and_answered() -> None:
     parties = associated()
     command = Command.make(0x0ABC, validate=False, data_set=True, AffectedSOPClassUID=CT)
     message_id = parties.user.send_data(3, command, b"what is it")
-    presentation_id, received, data_set = parties.client.wait("on_receive_unknown")
+    presentation_id, received, data_set = parties.client.heard("on_receive_unknown")
     assert (presentation_id, received.field, bytes(data_set)) == (3, 0x0ABC, b"what is it")
-    told = parties.user.wait("on_receive_unknown")
+    told = parties.user.heard("on_receive_unknown")
     assert (told[1].message_id_being_responded_to, told[1].status) == (message_id, Status.UNRECOGNIZED_OPERATION)
     assert parties.user.names()[-2:] == ["on_receive_data", "on_receive_unknown"]
     assert parties.user.is_associated
@@ -164,16 +164,16 @@ def test_a_response_to_nothing_is_unknown() -> None:
     parties = associated()
     stray = Command.make(CommandField.C_ECHO_RSP, MessageIDBeingRespondedTo=99, Status=0)
     parties.client.send_data(1, stray)
-    assert parties.user.wait("on_receive_unknown")[1].message_id_being_responded_to == 99
+    assert parties.user.heard("on_receive_unknown")[1].message_id_being_responded_to == 99
     assert "on_receive_c_echo_response" not in parties.user.names()
 
 
 def test_requests_that_nobody_provides_are_answered() -> None:
     parties = associated()
     parties.user.send_c_echo_request(1, None, CLASSES[0])
-    assert parties.user.wait("on_receive_c_echo_response")[-1] == Status.SUCCESS
+    assert parties.user.heard("on_receive_c_echo_response")[-1] == Status.SUCCESS
     parties.user.send_n_delete_request(11, None, MPPS, INSTANCE)
-    assert parties.user.wait("on_receive_n_delete_response")[-1] == Status.SOP_CLASS_NOT_SUPPORTED
+    assert parties.user.heard("on_receive_n_delete_response")[-1] == Status.SOP_CLASS_NOT_SUPPORTED
 
 
 def test_what_dimse_itself_refuses_is_logged(caplog: Any) -> None:
@@ -181,7 +181,7 @@ def test_what_dimse_itself_refuses_is_logged(caplog: Any) -> None:
     uids_of = {"AffectedSOPClassUID": CT, "AffectedSOPInstanceUID": INSTANCE}
     command = Command.make(CommandField.C_STORE_RQ, validate=False, **uids_of)
     parties.user.send_data(3, command)
-    assert parties.user.wait("on_receive_c_store_response")[4] == Status.CANNOT_UNDERSTAND
+    assert parties.user.heard("on_receive_c_store_response")[4] == Status.CANNOT_UNDERSTAND
     assert "refused C-STORE-RQ, message 1: C000H" in caplog.text
     assert "on_receive_c_store_request" not in parties.client.names()
 
@@ -192,7 +192,7 @@ def test_a_callback_that_raises_is_a_failure_status_and_the_association_lives(ca
 
     parties = associated(on_receive_n_get_request=fail)
     parties.user.send_n_get_request(11, None, MPPS, INSTANCE)
-    assert parties.user.wait("on_receive_n_get_response")[4] == Status.PROCESSING_FAILURE
+    assert parties.user.heard("on_receive_n_get_response")[4] == Status.PROCESSING_FAILURE
     assert parties.user.is_associated
     assert "planned" in caplog.text
 
@@ -205,7 +205,7 @@ def test_requests_beyond_the_window_wait_for_their_turn() -> None:
     ids = [parties.user.send_c_store_request(3, None, CT, f"1.2.{n}", data_set=DATA_SET) for n in range(20)]
     assert len(set(ids)) == 20
     assert parties.user.queued_bytes
-    parties.user.wait("on_receive_c_store_response", 20)
+    parties.user.heard("on_receive_c_store_response", 20)
     instances = [arguments[3] for name, arguments in parties.client.calls if name == "on_receive_c_store_request"]
     assert instances == [f"1.2.{n}" for n in range(20)]
     assert parties.user.queued_bytes == 0
@@ -221,12 +221,12 @@ def test_a_file_travels_as_it_lies_and_is_closed(tmp_path: Path) -> None:
         )
     )
     parties.user.send_c_store_request(3, None, CT, INSTANCE, data_set=path)
-    parties.user.wait("on_receive_c_store_response")
+    parties.user.heard("on_receive_c_store_response")
     assert path.read_bytes().endswith(kept[0])
     assert len(kept[0]) > 300_000
     assert not parties.user._files
     parties.user.send_c_store_request(3, None, CT, INSTANCE, data_set=parties.client.arguments("on_receive_data")[2])
-    parties.user.wait("on_receive_c_store_response", 2)
+    parties.user.heard("on_receive_c_store_response", 2)
     assert kept[1] == kept[0]
 
 
@@ -234,9 +234,9 @@ def test_a_file_that_shrinks_while_it_is_sent_aborts(tmp_path: Path) -> None:
     path = make_instance(tmp_path / "one.dcm", 40 << 20, sop_class_uid=CT)
     parties = associated(on_store_setup=lambda *_: os.truncate(path, 0))
     parties.user.send_c_store_request(3, None, CT, INSTANCE, data_set=path)
-    error, _ = parties.user.wait("on_close")
+    error, _ = parties.user.heard("on_close")
     assert "changed while it was sent" in str(error)
-    assert parties.client.wait("on_receive_abort") == (0, 0)
+    assert parties.client.heard("on_receive_abort") == (0, 0)
 
 
 # --- data sets that come ------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ def test_a_data_set_is_streamed_to_the_path_that_is_named(tmp_path: Path) -> Non
         on_receive_c_store_request=lambda net, cid, mid, *_: net.send_c_store_response(cid, mid, status=0),
     )
     parties.user.send_c_store_request(3, None, CT, uid, data_set=source)
-    assert parties.user.wait("on_receive_c_store_response")[4] == 0
+    assert parties.user.heard("on_receive_c_store_response")[4] == 0
     data_set = parties.client.arguments("on_receive_c_store_request")[-1]
     assert (data_set.path, data_set.data) == (target, None)
     assert bytes(data_set) == source.read_bytes()[-len(bytes(data_set)) :]
@@ -265,37 +265,37 @@ def test_what_cannot_be_kept_is_a_failure_and_no_callback(folder: str, tmp_path:
     """No such folder; and, in one that is there, a data set of another instance than announced."""
     parties = associated(on_store_setup=lambda *_: tmp_path / folder / "x.dcm")
     parties.user.send_c_store_request(3, None, CT, "1.2.3", data_set=DATA_SET)
-    status = parties.user.wait("on_receive_c_store_response")[4]
+    status = parties.user.heard("on_receive_c_store_response")[4]
     assert status == (Status.OUT_OF_RESOURCES if folder == "missing" else Status.DATA_SET_MISMATCH)
     assert "on_receive_data" not in parties.client.names()
     assert list(tmp_path.iterdir()) == []
     parties.client.scripts["on_store_setup"] = lambda *_: None
     parties.user.send_c_echo_request(1, None, CLASSES[0])
-    parties.user.wait("on_receive_c_echo_response")
+    parties.user.heard("on_receive_c_echo_response")
 
 
 def test_memory_is_bounded() -> None:
     client = Recorded(memory_limit=1000, on_receive_associate_request=accept_all)
     parties = connected(Recorded(), Recorded(), client)
     parties.user.send_associate_request(asking())
-    parties.user.wait("on_receive_associate_accept")
+    parties.user.heard("on_receive_associate_accept")
     parties.user.send_c_store_request(3, None, CT, INSTANCE, data_set=bytes(5000))
-    assert parties.user.wait("on_receive_c_store_response")[4] == Status.OUT_OF_RESOURCES
+    assert parties.user.heard("on_receive_c_store_response")[4] == Status.OUT_OF_RESOURCES
     assert "on_receive_c_store_request" not in client.names()
 
 
 def test_a_store_setup_that_raises_is_a_failure() -> None:
     parties = associated(on_store_setup=lambda *_: 1 / 0)
     parties.user.send_c_store_request(3, None, CT, INSTANCE, data_set=DATA_SET)
-    assert parties.user.wait("on_receive_c_store_response")[4] == Status.PROCESSING_FAILURE
+    assert parties.user.heard("on_receive_c_store_response")[4] == Status.PROCESSING_FAILURE
 
 
 def test_half_a_data_set_leaves_nothing(tmp_path: Path) -> None:
     parties = associated(on_store_setup=lambda *_: tmp_path / "half.dcm")
     parties.user.send_c_store_request(3, None, CT, INSTANCE, data_set=bytes(40 << 20))
-    parties.client.wait("on_store_setup")
+    parties.client.heard("on_store_setup")
     parties.user.send_abort()
-    parties.server.wait("on_close")
+    parties.server.heard("on_close")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -337,7 +337,7 @@ def test_a_request_that_may_not_be_sent_is_not_sent(wrong: str) -> None:
     assert parties.user.queued_bytes == 0
     assert everything_sent(parties) == []
     parties.user.send_associate_request(asking())
-    parties.user.wait("on_receive_associate_accept")
+    parties.user.heard("on_receive_associate_accept")
     assert [call[1][0] for call in everything_sent(parties)][:1] == [1]
 
 
@@ -368,7 +368,7 @@ def test_what_is_wrong_before_an_association_sends_nothing(wrong: str) -> None:
         BEFORE[wrong](parties)
     assert everything_sent(parties) == []
     parties.user.send_associate_request(asking())  # and what is right goes on
-    parties.user.wait("on_receive_associate_accept")
+    parties.user.heard("on_receive_associate_accept")
 
 
 DURING: dict[str, Callable[[Parties], object]] = {
@@ -392,13 +392,13 @@ DURING: dict[str, Callable[[Parties], object]] = {
 @pytest.mark.parametrize("wrong", DURING)
 def test_what_is_wrong_within_an_association_sends_nothing(wrong: str) -> None:
     parties = associated()
-    parties.client.wait("on_send")
+    parties.client.heard("on_send")
     before = everything_sent(parties)
     with pytest.raises(LocalProtocolError):
         DURING[wrong](parties)
     assert everything_sent(parties) == before
     parties.user.send_c_echo_request(1, None, CLASSES[0])
-    assert parties.user.wait("on_receive_c_echo_response")[-1] == 0
+    assert parties.user.heard("on_receive_c_echo_response")[-1] == 0
     assert len(everything_sent(parties)) == len(before) + 2
 
 
@@ -426,7 +426,7 @@ def test_reserved_rejects_are_never_sent(triple: tuple[int, int, int]) -> None:
 
     parties = connected(Recorded(), Recorded(), Recorded(on_receive_associate_request=reject))
     parties.user.send_associate_request(asking())
-    assert parties.user.wait("on_receive_associate_reject") == (1, 1, 1)
+    assert parties.user.heard("on_receive_associate_reject") == (1, 1, 1)
     assert len(refused) == 1
 
 
@@ -436,11 +436,11 @@ def test_reserved_rejects_decode() -> None:
         user.connect(*server.getsockname())
         peer, _ = server.accept()
         with peer:
-            user.wait("on_connect")
+            user.heard("on_connect")
             user.send_associate_request(asking())
             peer.recv(65536)
             peer.sendall(AssociateRJ(1, 3, 7).encode())
-            assert user.wait("on_receive_associate_reject") == (1, 3, 7)
+            assert user.heard("on_receive_associate_reject") == (1, 3, 7)
 
 
 def test_an_accept_never_says_more_than_was_proposed() -> None:
@@ -462,7 +462,7 @@ def test_an_accept_never_says_more_than_was_proposed() -> None:
 
     parties = connected(Recorded(), Recorded(), Recorded(on_receive_associate_request=accept))
     parties.user.send_associate_request(asking())
-    parties.user.wait("on_receive_associate_accept")
+    parties.user.heard("on_receive_associate_accept")
     assert len(refused) == 3
 
 
@@ -497,21 +497,21 @@ def test_iscl_is_retired() -> None:
 def test_an_association_request_that_nobody_handles_is_rejected() -> None:
     parties = connected(Recorded(), Recorded(), Recorded())
     parties.user.send_associate_request(asking())
-    assert parties.user.wait("on_receive_associate_reject") == (1, 1, 1)
+    assert parties.user.heard("on_receive_associate_reject") == (1, 1, 1)
 
 
 def test_an_association_request_that_is_not_answered_meets_a_timer() -> None:
     client = Recorded(answer_timeout=0.05, on_receive_associate_request=lambda *_: None)
     parties = connected(Recorded(), Recorded(), client)
     parties.user.send_associate_request(asking())
-    assert parties.user.wait("on_receive_associate_reject") == (2, 3, 1)
-    parties.server.wait("on_close")
+    assert parties.user.heard("on_receive_associate_reject") == (2, 3, 1)
+    parties.server.heard("on_close")
 
 
 def test_a_release_request_that_is_not_answered_meets_a_timer() -> None:
     parties = associated(on_receive_release_request=lambda *_: None, answer_timeout=0.05)
     parties.user.send_release_request()
-    parties.user.wait("on_receive_release_response")
+    parties.user.heard("on_receive_release_response")
 
 
 @pytest.mark.parametrize("callback", ["on_receive_associate_request", "on_receive_release_request"])
@@ -520,19 +520,19 @@ def test_an_answer_is_given_for_a_callback_that_raises(callback: str) -> None:
     parties = connected(Recorded(), Recorded(), Recorded(**scripts))
     parties.user.send_associate_request(asking())
     if callback == "on_receive_associate_request":
-        assert parties.user.wait("on_receive_associate_reject") == (1, 1, 1)
+        assert parties.user.heard("on_receive_associate_reject") == (1, 1, 1)
     else:
-        parties.user.wait("on_receive_associate_accept")
+        parties.user.heard("on_receive_associate_accept")
         parties.user.send_release_request()
-        parties.user.wait("on_receive_release_response")
+        parties.user.heard("on_receive_release_response")
 
 
 def test_a_peer_that_leaves_before_it_is_answered_is_no_hang() -> None:
     parties = connected(Recorded(), Recorded(), Recorded(on_receive_associate_request=lambda *_: None))
     parties.user.send_associate_request(asking())
-    parties.client.wait("on_receive_associate_request")
+    parties.client.heard("on_receive_associate_request")
     parties.user._link._sock.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
-    error, _ = parties.server.wait("on_close")
+    error, _ = parties.server.heard("on_close")
     assert isinstance(error, AssociationClosed)
 
 
@@ -541,7 +541,7 @@ def test_another_application_context_is_rejected_by_the_protocol() -> None:
     request = asking()
     request.application_context = "1.2.3"
     parties.user.send_associate_request(request)
-    assert parties.user.wait("on_receive_associate_reject") == (1, 1, 2)
+    assert parties.user.heard("on_receive_associate_reject") == (1, 1, 2)
     assert "on_receive_associate_request" not in parties.client.names()
 
 
@@ -554,9 +554,9 @@ def test_both_release_at_once() -> None:
     )
     parties.user.send_c_echo_request(1, None, CLASSES[0])
     for net in (parties.user, parties.client):
-        net.wait("on_receive_release_response")
-        net.wait("on_receive_release_request")
-    assert parties.server.wait("on_close")[0] is None
+        net.heard("on_receive_release_response")
+        net.heard("on_receive_release_request")
+    assert parties.server.heard("on_close")[0] is None
 
 
 def test_clients_beyond_the_limit_are_rejected_not_dropped() -> None:
@@ -572,14 +572,14 @@ def test_clients_beyond_the_limit_are_rejected_not_dropped() -> None:
     users = [Recorded(on_connect=lambda net, error: net.send_associate_request(asking())) for _ in range(3)]
     for user, callback in zip(users, ("accept", "accept", "reject")):
         user.connect("127.0.0.1", port)
-        user.wait(f"on_receive_associate_{callback}")
+        user.heard(f"on_receive_associate_{callback}")
     assert users[2].arguments("on_receive_associate_reject") == (2, 3, 2)
     assert "on_receive_associate_request" not in clients[2].names()
     users[0].send_release_request()
-    server.wait("on_close", 2)
+    server.heard("on_close", 2)
     again = Recorded(on_connect=lambda net, error: net.send_associate_request(asking()))
     again.connect("127.0.0.1", port)
-    again.wait("on_receive_associate_accept")
+    again.heard("on_receive_associate_accept")
 
 
 # --- connections and their ends -----------------------------------------------------------------------------------
@@ -617,7 +617,7 @@ def test_state_is_told() -> None:
         assert accept.abstract(3) == CT
         assert accept.transfer(3) == EXPLICIT
     user.close()
-    server.wait("on_close")
+    server.heard("on_close")
     assert [user.is_activated, user.is_connected, user.is_associated, client.is_activated] == [False] * 4
     assert server.clients == []
     assert user.associate.request is not None
@@ -632,8 +632,8 @@ def test_it_listens_where_it_is_told(host: str, ip: Any) -> None:
     assert server.host_info is not None
     assert server.host_info[1] == port
     with socket.create_connection(("::1" if ip == "v6" else "127.0.0.1", port), timeout=10):
-        server.wait("on_accept")
-    server.wait("on_close")
+        server.heard("on_accept")
+    server.heard("on_close")
     server.close()
     assert not server.is_activated
     with pytest.raises(OSError):
@@ -650,17 +650,17 @@ def test_out_of_descriptors_is_told_and_gets_over(monkeypatch: pytest.MonkeyPatc
         patch.setattr(socket.socket, "accept", exhausted)
         port = server.listen("127.0.0.1")
         with socket.create_connection(("127.0.0.1", port), timeout=10):
-            (error,) = server.wait("on_accept")
+            (error,) = server.heard("on_accept")
             assert error.errno == errno.EMFILE
             patch.undo()
-            assert server.wait("on_accept", 2) == (None,)
+            assert server.heard("on_accept", 2) == (None,)
 
 
 def test_a_peer_that_resets_while_it_is_sent_to_is_one_on_close() -> None:
     user, peer = stuck_user()
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1, 0, 0, 0, 0, 0, 0, 0)))
     peer.close()
-    error, net = user.wait("on_close")
+    error, net = user.heard("on_close")
     assert isinstance(error, AssociationClosed)
     assert net is user
     assert user.names().count("on_close") == 1
@@ -669,7 +669,7 @@ def test_a_peer_that_resets_while_it_is_sent_to_is_one_on_close() -> None:
 def test_an_address_that_is_none_is_told_to_on_connect() -> None:
     user = Recorded()
     user.connect("127.0.0.1", 70000)
-    assert isinstance(user.wait("on_connect")[0], PeerUnreachable)
+    assert isinstance(user.heard("on_connect")[0], PeerUnreachable)
 
 
 def test_closing_while_connecting_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -677,7 +677,7 @@ def test_closing_while_connecting_is_quiet(monkeypatch: pytest.MonkeyPatch) -> N
 
     going = threading.Event()
 
-    def slow(host: str, port: int, deadline: float) -> socket.socket:
+    def slow(host: str, port: int, deadline: float, **options: Any) -> socket.socket:
         going.wait(10)
         return socket.create_connection((host, port))
 
@@ -701,9 +701,9 @@ def test_a_file_is_converted_where_the_context_has_another_syntax(tmp_path: Path
     request = asking()
     request.set_transfer(3, 0, IMPLICIT)
     parties.user.send_associate_request(request)
-    parties.user.wait("on_receive_associate_accept")
+    parties.user.heard("on_receive_associate_accept")
     parties.user.send_c_store_request(3, None, CT, INSTANCE, data_set=path)
-    data_set = client.wait("on_receive_c_store_request")[-1]
+    data_set = client.heard("on_receive_c_store_request")[-1]
     assert data_set.transfer_syntax == IMPLICIT
     assert data_set.dataset().PatientID == pydicom.dcmread(path).PatientID
 
@@ -741,8 +741,8 @@ def test_an_aborted_association_can_be_left_without_a_word() -> None:
     parties = associated()
     parties.user.scripts["on_receive_abort"] = lambda net, *_: net.close()
     parties.client.send_abort()
-    parties.server.wait("on_close")
-    parties.user.wait("on_receive_abort")
+    parties.server.heard("on_close")
+    parties.user.heard("on_receive_abort")
     parties.user.close()
     assert "on_close" not in parties.user.names()
 
@@ -760,7 +760,7 @@ def test_nobody_there_is_told_to_on_connect() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         user.connect("127.0.0.1", closed.getsockname()[1])
-        (error,) = user.wait("on_connect")
+        (error,) = user.heard("on_connect")
     assert isinstance(error, PeerUnreachable)
     assert not user.is_activated
     assert user.names() == ["on_connect"]
@@ -769,7 +769,7 @@ def test_nobody_there_is_told_to_on_connect() -> None:
 def test_a_connection_that_nobody_accepts_is_closed() -> None:
     server, user = Recorded(on_accept=lambda *_: None), Recorded()
     user.connect("127.0.0.1", server.listen("127.0.0.1"))
-    assert user.wait("on_close")[1] is user
+    assert user.heard("on_close")[1] is user
     assert server.clients == []
 
 
@@ -780,9 +780,9 @@ def test_an_object_can_connect_again() -> None:
     again = Recorded(on_receive_associate_request=accept_all)
     parties.server.scripts["on_accept"] = lambda net, error: net.accept(again)
     parties.user.connect("127.0.0.1", parties.server.host_info[1])
-    parties.user.wait("on_connect", 2)
+    parties.user.heard("on_connect", 2)
     parties.user.send_associate_request(asking())
-    parties.user.wait("on_receive_associate_accept", 2)
+    parties.user.heard("on_receive_associate_accept", 2)
     assert parties.user.send_c_echo_request(1, None, CLASSES[0]) == 1
 
 
@@ -792,7 +792,7 @@ def test_the_crash_of_a_peer_is_one_on_close() -> None:
         peer.sendall(asking().to_pdu().encode())
         assert peer.recv(1) == b"\2"
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes((1, 0, 0, 0, 0, 0, 0, 0)))
-    error, peer_net = server.wait("on_close")
+    error, peer_net = server.heard("on_close")
     assert isinstance(error, AssociationClosed)
     assert not peer_net.is_associated
     server.close()
@@ -806,7 +806,7 @@ def test_nonsense_is_aborted_and_told_once() -> None:
         peer.sendall(b"GET / HTTP/1.1\r\n\r\n")
         pdu = decode(peer.recv(10))
         assert isinstance(pdu, Abort)
-    error, _ = server.wait("on_close")
+    error, _ = server.heard("on_close")
     assert isinstance(error, AssociationAborted)
     assert error.by_us
 
@@ -816,7 +816,7 @@ def test_a_silent_connection_meets_artim() -> None:
     server = Recorded(on_accept=lambda net, error: net.accept(client))
     with socket.create_connection(("127.0.0.1", server.listen("127.0.0.1")), timeout=10) as peer:
         assert peer.recv(10) == b""
-    server.wait("on_close")
+    server.heard("on_close")
 
 
 def test_a_callback_may_close_its_own_connection_and_others() -> None:
@@ -825,11 +825,11 @@ def test_a_callback_may_close_its_own_connection_and_others() -> None:
     )
     parties.user.scripts["on_receive_c_echo_response"] = lambda *_: parties.server.close()
     parties.user.send_c_echo_request(1, 5, CLASSES[0])
-    parties.user.wait("on_receive_c_echo_response")  # the answer left before the abort that close() means here
-    parties.user.wait("on_receive_abort")
-    error, _ = parties.user.wait("on_close")
+    parties.user.heard("on_receive_c_echo_response")  # the answer left before the abort that close() means here
+    parties.user.heard("on_receive_abort")
+    error, _ = parties.user.heard("on_close")
     assert isinstance(error, AssociationAborted)
-    parties.server.wait("on_close")
+    parties.server.heard("on_close")
     assert not parties.client.is_connected
 
 
@@ -839,7 +839,7 @@ def test_a_callback_may_send_on_other_connections() -> None:
     first = associated(on_receive_c_echo_request=lambda net, *_: onward.user.send_c_echo_request(1, 9, CLASSES[0]))
     onward.user.scripts["on_receive_c_echo_response"] = lambda *_: first.client.send_c_echo_response(1, 3, status=0)
     first.user.send_c_echo_request(1, 3, CLASSES[0])
-    assert first.user.wait("on_receive_c_echo_response")[:2] == (1, 3)
+    assert first.user.heard("on_receive_c_echo_response")[:2] == (1, 3)
 
 
 def test_close_drains_what_is_queued() -> None:
@@ -848,7 +848,7 @@ def test_close_drains_what_is_queued() -> None:
     parties.user.send_c_store_request(3, None, CT, INSTANCE, data_set=bytes(20 << 20))
     parties.user.close()
     assert parties.user.queued_bytes == 0
-    parties.client.wait("on_receive_abort")
+    parties.client.heard("on_receive_abort")
     assert kept == [20 << 20]
     assert "on_close" not in parties.user.names()
 
@@ -859,11 +859,11 @@ def stuck_user() -> tuple[Recorded, socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         user.connect(*server.getsockname())
         peer, _ = server.accept()
-    user.wait("on_connect")
+    user.heard("on_connect")
     user.send_associate_request(asking())
     request = decode(peer.recv(65536))
     peer.sendall(Associate.accepting(Associate.from_pdu(request)).to_pdu().encode())  # type: ignore[arg-type]
-    user.wait("on_receive_associate_accept")
+    user.heard("on_receive_associate_accept")
     user.send_c_store_request(3, None, CT, INSTANCE, data_set=bytes(64 << 20))
     return user, peer
 
@@ -878,7 +878,7 @@ def test_close_fails_visibly_when_the_peer_takes_nothing() -> None:
     with peer:
         with pytest.raises(AssociationClosed, match="does not take the last"):
             user.close(timeout=0.1)
-        error, net = user.wait("on_close")
+        error, net = user.heard("on_close")
         assert "does not take" in str(error)
         assert net is user
         with pytest.raises(ConnectionResetError):
@@ -889,13 +889,13 @@ def test_a_busy_thread_is_said() -> None:
     release = threading.Event()
     parties = associated(on_receive_c_echo_request=lambda *_: release.wait(20))
     parties.user.send_c_echo_request(1, None, CLASSES[0])
-    parties.client.wait("on_receive_data")
+    parties.client.heard("on_receive_data")
     try:
         with pytest.raises(TimeoutError, match="busy"):
             parties.user.close(timeout=-0.9)
     finally:
         release.set()
-    parties.server.wait("on_close")
+    parties.server.heard("on_close")
 
 
 # --- startup and shutdown -----------------------------------------------------------------------------------------
@@ -937,8 +937,8 @@ def test_the_thread_ends_though_a_peer_does_not_listen() -> None:
 def test_shutdown_within_a_callback_does_not_wait_for_itself() -> None:
     parties = associated(on_receive_c_echo_request=lambda *_: shutdown())
     parties.user.send_c_echo_request(1, None, CLASSES[0])
-    assert parties.user.wait("on_close")
-    parties.server.wait("on_close")
+    assert parties.user.heard("on_close")
+    parties.server.heard("on_close")
     startup()
 
 
@@ -947,7 +947,7 @@ def test_connecting_when_the_thread_ends_leaves_no_socket(monkeypatch: pytest.Mo
 
     going = threading.Event()
 
-    def slow(host: str, port: int, deadline: float) -> socket.socket:
+    def slow(host: str, port: int, deadline: float, **options: Any) -> socket.socket:
         going.wait(10)
         return socket.create_connection((host, port))
 
@@ -998,7 +998,7 @@ def test_observers_are_told_as_in_every_face() -> None:
     config = AssociationConfig(observers=(lambda happening, net: seen.append(type(happening).__name__),))
     parties = connected(Recorded(config=config), Recorded(), Recorded(on_receive_associate_request=accept_all))
     parties.user.send_associate_request(asking())
-    parties.user.wait("on_receive_associate_accept")
+    parties.user.heard("on_receive_associate_accept")
     assert seen[:4] == ["ConnectionOpened", "AssociationRequested", "PDUSent", "PDUReceived"]
 
 
@@ -1010,14 +1010,14 @@ def test_a_peer_that_releases_in_its_own_way_is_answered_by_default() -> None:
         peer.recv(65536)
         peer.sendall(ReleaseRQ().encode())
         assert peer.recv(10)[0] == 6
-    assert server.wait("on_close")[0] is None
+    assert server.heard("on_close")[0] is None
 
 
 def test_nothing_is_left_behind(caplog: Any) -> None:
     with caplog.at_level(logging.ERROR):
         parties = associated()
         parties.user.close()
-        parties.server.wait("on_close")
+        parties.server.heard("on_close")
         parties.server.close()
         del parties
         gc.collect()

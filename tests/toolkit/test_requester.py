@@ -11,12 +11,14 @@ import pydicom
 import pytest
 from tests.corpus import CT_IMAGE, make_folder
 from tests.interop.peers import free_port
+from tests.node.printer import Printer
 
 import dulcet
 from dulcet import uids
 from dulcet.dimse.command import Command
 from dulcet.dimse.status import Status
 from dulcet.errors import DimseTimeout, PeerUnreachable
+from dulcet.services.print_management import grayscale_image
 from dulcet.toolkit import Requester, StorageListener
 
 MPPS = uids.MODALITY_PERFORMED_PROCEDURE_STEP
@@ -235,3 +237,79 @@ def test_other_requests_in_the_meantime_are_answered(requester: Asking) -> None:
     requester._take(Request())  # type: ignore[arg-type]
     comment = "N-GET-RQ of 1.2 is not provided here"
     assert answers == [(Status.SOP_CLASS_NOT_SUPPORTED, {"ErrorComment": comment}), (Status.SUCCESS, {})]
+
+
+def test_normalized_services() -> None:
+    """N-GET, N-SET, N-ACTION and N-DELETE, each on an association of its own."""
+    asked: list[tuple[Any, ...]] = []
+    node = dulcet.Node("MODALITY")
+    step = pydicom.Dataset()
+    step.PatientID = "P"
+
+    @node.on_n_get(classes=(MPPS,))
+    def get(request: Any) -> pydicom.Dataset:
+        asked.append((request.sop_instance_uid, request.command.attribute_identifier_list))
+        return step
+
+    node.on_n_set(lambda request: None, classes=(MPPS,))
+    node.on_n_action(lambda request: asked.append((request.command.action_type_id,)), classes=(MPPS,))
+    node.on_n_delete(lambda request: asked.append((request.sop_instance_uid,)), classes=(MPPS,))
+    node.extra_syntaxes[MPPS] = (uids.IMPLICIT_VR_LITTLE_ENDIAN, uids.EXPLICIT_VR_LITTLE_ENDIAN)
+    with node.threads() as serving:
+        requester = Requester(serving.address)
+        assert requester.n_get(MPPS, "1.2.3", ["PatientID"]).check().dataset() == step
+        assert requester.n_set(MPPS, "1.2.3", step).check().status == 0
+        assert requester.n_action(MPPS, "1.2.3", 7, step).check().status == 0
+        assert requester.n_delete(MPPS, "1.2.4").check().status == 0
+    assert asked == [("1.2.3", (0x00100020,)), (7,), ("1.2.4",)]
+
+
+def test_print() -> None:
+    printer = Printer()
+    images = [grayscale_image(bytes([level]) * 64, rows=8, columns=8) for level in (10, 20, 30)]
+    with printer.node.threads() as serving:
+        requester = Requester(serving.address)
+        assert requester.printer_status().status == "NORMAL"
+        events = requester.print(images, medium="BLUE FILM", film={"orientation": "PORTRAIT"}, timeout=20)
+        requester.print(images[:1], "STANDARD\\1,1")
+    assert [event.ends_job for event in events][-1]
+    assert [[image.PixelData[0] for image in sheet] for sheet in printer.sheets] == [[10, 20, 30], [10]]  # type: ignore
+    assert len(printer.deleted) == 2
+
+
+class Parting(StorageListener):
+    """Answers everything, and takes a release badly."""
+
+    def on_echo(self) -> None:
+        """Well."""
+
+    def on_find(self, request: Any, identifier: pydicom.Dataset) -> list[pydicom.Dataset]:
+        return [identifier, identifier]
+
+
+@pytest.mark.parametrize("call", ["echo", "query"])
+def test_what_was_answered_counts_however_the_release_goes(call: str, caplog: Any) -> None:
+    with Parting("ARCHIVE") as provider:
+        requester = Requester(f"ARCHIVE@127.0.0.1:{provider.port}", association_timeout=0.3)
+        results: list[Any] = []
+
+        def ask() -> None:
+            results.append(requester.echo() if call == "echo" else requester.query(level="STUDY", PatientID="P"))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        assert provider.wait_for_connection(20)
+        assert provider.wait_for_command(20)
+        asking.join(20)  # its release is not answered: nobody waits for a command
+        assert not asking.is_alive()
+    assert results == [0] if call == "echo" else len(results[0]) == 2
+    assert "all was answered, but: " in caplog.text
+
+
+def test_an_exception_of_a_callback_aborts_and_is_the_callers(requester: Asking) -> None:
+    def fail(match: pydicom.Dataset) -> None:
+        raise RuntimeError("planned")
+
+    requester.on_query_response = fail  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="planned"):
+        requester.query(level="STUDY", PatientID="P")

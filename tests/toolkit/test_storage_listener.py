@@ -244,7 +244,7 @@ def test_several_listeners_share_a_port(tmp_path: Path, image: Path) -> None:
 
 def test_closing_ends_the_wait_of_a_user(listener: Listener) -> None:
     asking = Asking(listener, lambda association: None)
-    wait_until(lambda: not listener._open().knocks.empty(), 20, "somebody knocks")
+    wait_until(lambda: not listener._open().hall.empty(), 20, "somebody knocks")
     listener.close()
     with pytest.raises(dulcet.AssociationError):
         asking.result()

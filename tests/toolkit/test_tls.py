@@ -76,28 +76,28 @@ def test_the_link_is_secure_before_anything_of_the_association(
     server = Recorded(tls=server_side, on_accept=lambda net, error: net.accept(client))
     user = Recorded(tls=user_side, on_connect=lambda net, error: net.send_associate_request(asking()))
     user.connect("127.0.0.1", server.listen("127.0.0.1"))
-    user.wait("on_receive_associate_accept")
+    user.heard("on_receive_associate_accept")
     assert user.names()[:4] == ["on_connect", "on_secure_link_ready", "on_send", "on_receive"]
     assert client.names()[:2] == ["on_secure_link_ready", "on_receive"]
     data = bytes(range(256)) * 20_000
     user.send_c_store_request(3, None, CT, INSTANCE, data_set=data)
-    user.wait("on_receive_c_store_response")
+    user.heard("on_receive_c_store_response")
     assert kept == [data]
     user.send_c_echo_request(1, None, CLASSES[0])
-    user.wait("on_receive_c_echo_response")
+    user.heard("on_receive_c_echo_response")
     user.send_release_request()
-    user.wait("on_receive_release_response")
-    assert server.wait("on_close") == (None, client)
+    user.heard("on_receive_release_response")
+    assert server.heard("on_close") == (None, client)
 
 
 def test_a_certificate_that_nobody_vouches_for_ends_it(server_side: ssl.SSLContext) -> None:
     server = Recorded(tls=server_side, on_accept=lambda net, error: net.accept(Recorded()))
     user = Recorded(tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     user.connect("127.0.0.1", server.listen("127.0.0.1"))
-    error, _ = user.wait("on_close")
+    error, _ = user.heard("on_close")
     assert isinstance(error, PeerUnreachable)
     assert "TLS handshake failed" in str(error)
-    assert isinstance(server.wait("on_close")[0], PeerUnreachable)
+    assert isinstance(server.heard("on_close")[0], PeerUnreachable)
     assert "on_secure_link_ready" not in user.names()
 
 
@@ -106,10 +106,10 @@ def test_a_peer_without_tls_ends_it(server_side: ssl.SSLContext) -> None:
     server = Recorded(tls=server_side, on_accept=lambda net, error: net.accept(client))
     user = Recorded()
     user.connect("127.0.0.1", server.listen("127.0.0.1"))
-    user.wait("on_connect")
+    user.heard("on_connect")
     user.send_associate_request(asking())
-    assert isinstance(server.wait("on_close")[0], PeerUnreachable)
-    user.wait("on_close")
+    assert isinstance(server.heard("on_close")[0], PeerUnreachable)
+    user.heard("on_close")
     assert client.names() == []
 
 
@@ -119,13 +119,13 @@ def test_a_silent_peer_meets_a_deadline(silent: str, server_side: ssl.SSLContext
     if silent == "user":
         server = Recorded(config=config, tls=server_side, on_accept=lambda net, error: net.accept(Recorded()))
         with socket.create_connection(("127.0.0.1", server.listen("127.0.0.1")), timeout=10) as peer:
-            error, _ = server.wait("on_close")
+            error, _ = server.heard("on_close")
             assert peer.recv(1) == b""
     else:
         user = Recorded(config=config, tls=user_side)
         with socket.create_server(("127.0.0.1", 0)) as listening:
             user.connect(*listening.getsockname())
-            error, _ = user.wait("on_close")
+            error, _ = user.heard("on_close")
     assert "no TLS handshake in time" in str(error)
 
 
@@ -133,7 +133,7 @@ def test_closing_in_the_middle_of_a_handshake_is_quiet(user_side: ssl.SSLContext
     user = Recorded(tls=user_side)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         user.connect(*listening.getsockname())
-        user.wait("on_connect")
+        user.heard("on_connect")
         user.close()
     assert not user.is_activated
     assert user.names() == ["on_connect"]
@@ -145,10 +145,10 @@ def test_the_last_shutdown_ends_a_handshake(user_side: ssl.SSLContext) -> None:
     user = Recorded(tls=user_side)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         user.connect(*listening.getsockname())
-        user.wait("on_connect")
+        user.heard("on_connect")
         shutdown()
         startup()
-    user.wait("on_close")
+    user.heard("on_close")
 
 
 def test_the_storage_listener_and_the_requester(

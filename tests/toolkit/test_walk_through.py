@@ -75,9 +75,9 @@ ASSOCIATED_CLIENT = [
 
 def store(parties: Parties) -> None:
     """Steps 6 to 8."""
-    parties.user.wait("on_receive_associate_accept")
+    parties.user.heard("on_receive_associate_accept")
     assert parties.user.send_c_store_request(3, None, CT, INSTANCE, data_set=DATA_SET) == 1
-    parties.user.wait("on_receive_c_store_response")
+    parties.user.heard("on_receive_c_store_response")
     command, data_set = parties.client.arguments("on_receive_data")[1:]
     assert isinstance(command, Command)
     assert command.field == CommandField.C_STORE_RQ
@@ -90,7 +90,7 @@ def test_the_twelve_steps_with_release() -> None:
     parties = begin()
     store(parties)
     parties.user.send_release_request()
-    error, peer = parties.server.wait("on_close")
+    error, peer = parties.server.heard("on_close")
     assert (error, peer) == (None, parties.client)
     assert [shown(call) for call in parties.user.calls] == [
         *ASSOCIATED_USER,
@@ -111,7 +111,7 @@ def test_the_twelve_steps_with_abort() -> None:
     parties = begin()
     parties.user.scripts["on_receive_c_store_response"] = lambda net, *_: (net.send_abort(2, 5), net.close())
     store(parties)
-    error, peer = parties.server.wait("on_close")
+    error, peer = parties.server.heard("on_close")
     assert isinstance(error, AssociationAborted)
     assert peer is parties.client
     assert [shown(call) for call in parties.user.calls] == [*ASSOCIATED_USER, ("on_send", ABORT)]
@@ -135,8 +135,8 @@ def test_the_twelve_steps_with_reject(triple: tuple[int, int, int]) -> None:
         lambda net, associate: net.send_associate_reject(*triple),
         on_receive_associate_reject=lambda net, *_: net.close(),
     )
-    assert parties.user.wait("on_receive_associate_reject") == triple
-    assert parties.server.wait("on_close") == (None, parties.client)
+    assert parties.user.heard("on_receive_associate_reject") == triple
+    assert parties.server.heard("on_close") == (None, parties.client)
     assert [shown(call) for call in parties.user.calls] == [
         ("on_connect", None),
         ("on_send", RQ),

@@ -72,13 +72,16 @@ def format_address(address: object) -> str:
     return str(address)
 
 
-def connect(host: str, port: int, deadline: float) -> socket.socket:
+def connect(
+    host: str, port: int, deadline: float, *, own: tuple[str, int] | None = None, family: int = 0
+) -> socket.socket:
     """A connected non-blocking socket, trying every address that `host` has until `deadline`.
 
+    `own` is the address and port to call from, `family` the one protocol to use; 0 for any.
     Raises PeerUnreachable, which names each address tried and what happened there.
     """
-    addresses = _resolve(host, port, deadline)
-    failures: list[str] = []
+    addresses = [found for found in _resolve(host, port, deadline) if family in (0, found[0])]
+    failures: list[str] = [] if addresses else ["it has no address of that protocol"]
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
         left = deadline - time.monotonic()
         # Each address gets its share of the time, so that one that swallows packets leaves some for the next.
@@ -90,6 +93,8 @@ def connect(host: str, port: int, deadline: float) -> socket.socket:
             continue
         try:
             sock.settimeout(max(share, 0.001))
+            if own is not None:
+                _bind(sock, own)
             sock.connect(address)
             if sock.getsockname() == sock.getpeername():  # TCP lets a port that was picked for us meet itself
                 raise ConnectionRefusedError
@@ -103,6 +108,17 @@ def connect(host: str, port: int, deadline: float) -> socket.socket:
             prepare(sock)
             return sock
     raise unreachable(host, port, failures)
+
+
+def _bind(sock: socket.socket, own: tuple[str, int]) -> None:
+    """Call from an address of ours; the error says that it was ours which could not be used."""
+    try:
+        if own[1] and os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(own)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f"cannot call from {format_address(own)}: {reason}") from error
 
 
 def _resolve(host: str, port: int, deadline: float) -> AddressInfo:

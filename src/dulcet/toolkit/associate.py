@@ -12,6 +12,7 @@ from typing import ClassVar, Final, TypeVar
 
 from dulcet import uids
 from dulcet.config import AssociationConfig
+from dulcet.toolkit.dumping import dump
 from dulcet.toolkit.limits import (
     InvalidAssociate,
     check_id,
@@ -180,6 +181,18 @@ class Associate:
         if not isinstance(other, Associate):
             return NotImplemented
         return self.to_pdu() == other.to_pdu()
+
+    def __copy__(self) -> Associate:
+        """A handle of its own: what is changed in one does not change the other."""
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        made._contexts = [replace(context, transfer=list(context.transfer)) for context in self._contexts]
+        made._items = list(self._items)
+        return made
+
+    def __str__(self) -> str:
+        """Everything in it, a line for each thing, to be printed or logged; user information only with its length."""
+        return "\n".join(dump(self))
 
     def __repr__(self) -> str:
         kind = "request" if self.request else "accept"

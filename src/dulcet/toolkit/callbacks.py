@@ -38,6 +38,12 @@ class Callbacks(MessageMethods):
     def on_send(self, pdu_type: int, length: int) -> None:
         """A PDU has left."""
 
+    def on_bytes_received(self, data: bytes, error: OSError | None) -> None:
+        """Bytes came as they are, TLS taken off, before the PDUs that they hold are told; or reading them failed."""
+
+    def on_bytes_sent(self, data: bytes, error: OSError | None) -> None:
+        """Bytes were given to the kernel, before their PDUs are told; or writing them failed."""
+
     def on_receive_data(self, presentation_id: int, command_set: Command, data_set: DataSet | None) -> None:
         """A message came, told before the callback of its kind."""
 

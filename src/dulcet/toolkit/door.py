@@ -97,6 +97,7 @@ class Door:
                 sock.close()
             self._sockets = []
             self._owner._io = self._owner._door = None
+            self._owner._tally.end()
 
     def fail(self, error: Exception) -> None:
         self._send_away()

@@ -37,6 +37,8 @@ NOT_YET: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.S
 RESET: Final = Struct("ii").pack(1, 0)
 """SO_LINGER of 0 seconds: `close` drops what is unsent and resets."""
 
+NO_BYTES: Final = memoryview(b"")
+
 TRAINS_AT_ONCE: Final = 16
 """About 4 MB for a peer that takes them as fast as they come; then it is the others' turn."""
 
@@ -51,6 +53,7 @@ class Owner(Protocol):
     def _handle(self, event: Any) -> None: ...
     def _heard(self, pdu_type: int, length: int) -> None: ...
     def _left(self, pdu_type: int, length: int) -> None: ...
+    def _moved(self, sent: bool, data: memoryview, error: OSError | None) -> None: ...
     def _opened(self, secure: bool) -> None: ...
     def _late(self, now: float) -> None: ...
     def _over(self) -> None: ...
@@ -225,13 +228,16 @@ class Link:
 
     def _read(self) -> None:
         """Take what has come; under TLS all that was decrypted, for no selector tells of it."""
-        core, sock = self._core, self._sock
+        core, sock, owner = self._core, self._sock, self._owner
         while not (self._eof or core.is_full or self.is_over()):
             try:
-                count = sock.recv_into(core.get_buffer())
+                buffer = core.get_buffer()
+                count = sock.recv_into(buffer)
+                owner._moved(False, buffer[:count], None)
             except NOT_YET:
                 return
-            except OSError:
+            except OSError as error:
+                owner._moved(False, NO_BYTES, error)
                 count = 0
             with self._lock:
                 if count:
@@ -305,9 +311,11 @@ class Link:
                 continue
             try:
                 count = self._sock.send(self._unsent)
+                self._owner._moved(True, self._unsent[:count], None)
             except NOT_YET:
                 return
-            except OSError:
+            except OSError as error:
+                self._owner._moved(True, NO_BYTES, error)
                 self._broken, self._unsent = True, None  # what the peer said last can still be read
                 continue
             self._unsent = self._unsent[count:] if count < len(self._unsent) else None

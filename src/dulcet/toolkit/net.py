@@ -15,14 +15,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 
 from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association
 from dulcet.dimse.command import Command
-from dulcet.dimse.messages import CommandField
-from dulcet.dimse.reasons import not_provided
-from dulcet.dimse.status import Status
 from dulcet.errors import AssociationClosed, DulcetError, LocalProtocolError, PeerUnreachable
 from dulcet.io.instances import Instance
 from dulcet.io.sockets import BACKLOG, connect
@@ -32,13 +29,14 @@ from dulcet.toolkit.callbacks import Callbacks
 from dulcet.toolkit.door import Door, listening
 from dulcet.toolkit.io_thread import IOThread, current
 from dulcet.toolkit.link import Link
-from dulcet.toolkit.messages import DataSet, DataSetSource, Message, encoded
+from dulcet.toolkit.messages import DataSet
 from dulcet.toolkit.receiving import FAILED, handle
 from dulcet.toolkit.securing import check_tls
+from dulcet.toolkit.speaking import Speaking
 from dulcet.toolkit.storing import Storing
+from dulcet.toolkit.tally import Tally
 from dulcet.upper_layer import events
-from dulcet.upper_layer.negotiation import check_abort, check_answer
-from dulcet.upper_layer.pdu import AssociateAC, AssociateRQ
+from dulcet.upper_layer.pdu import AssociateAC
 
 if TYPE_CHECKING:
     from dulcet.io.tls import TLSConfig
@@ -57,8 +55,16 @@ class Associates(NamedTuple):
     accept: Associate | None
 
 
-class Net(Callbacks):
+class Net(Speaking):
     """A connection and its association in either role, or a listening object that others are accepted from."""
+
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        """As usual; what it was made with is kept, so that `on_accept` can make another one like it."""
+        made = super().__new__(cls)
+        made._made_with = arguments, options
+        return made
 
     def __init__(
         self,
@@ -97,6 +103,7 @@ class Net(Callbacks):
         self._last_id = 0
         self._collision: events.ReleaseRequested | None = None
         self._storing: Storing | None = None
+        self._tally = Tally()
         self._closed_here = False
         self._ending: Exception | None = None  # how the association ended, unless in order
 
@@ -131,11 +138,31 @@ class Net(Callbacks):
         self._clients.append(new)
         link.begin(new.tls, None, self.config.timers.tls)
 
-    def connect(self, host: str, port: int) -> None:
-        """Connect; `on_connect(error)` tells how that went."""
+    def connect(
+        self,
+        host: str | None,
+        port: int,
+        peer_host: str | None = None,
+        peer_port: int | None = None,
+        *,
+        ip: Literal["both", "v4", "v6"] = "both",
+    ) -> None:
+        """Connect; `on_connect(error)` tells how that went.
+
+        With four arguments, as the field has it: our own address ("" or None for any) and port (0 for any), then the
+        peer's.  `ip` names the one protocol to use.
+        """
+        own: tuple[str, int] | None = None
+        if peer_host is not None:
+            own = (host or "", port) if host or port else None
+            host, port = peer_host, port if peer_port is None else peer_port
+        family = {"both": 0, "v4": socket.AF_INET, "v6": socket.AF_INET6}[ip]
         check_tls(self.tls, server_side=False)
         io = self._start()
-        threading.Thread(target=self._connect, args=(io, host, port), name="dulcet-connect", daemon=True).start()
+        where = partial(connect, host or "", port, own=own, family=family)
+        threading.Thread(
+            target=self._connect, args=(io, host or "", port, where), name="dulcet-connect", daemon=True
+        ).start()
 
     def close(self, timeout: float = 5.0) -> None:
         """Close when everything queued has left; an association that still stands is aborted then.
@@ -160,130 +187,20 @@ class Net(Callbacks):
             if link.lost is not None:
                 raise link.lost
 
-    # ------------------------------------------------------------------ association
-
-    def send_associate_request(self, associate: Associate) -> None:
-        """A-ASSOCIATE-RQ; ValueError or LocalProtocolError for one that may not be sent."""
-        core, link = self._connected()
-        if not associate.request:
-            raise LocalProtocolError("this is an accept; a request is expected")
-        associate.check()
-        pdu = associate.to_pdu()
-        assert isinstance(pdu, AssociateRQ)
-        with self._lock:
-            core.associate(pdu)
-            if link.usable:
-                core.connection_made()
-        link.schedule()
-
-    def send_associate_accept(self, associate: Associate) -> None:
-        """A-ASSOCIATE-AC with the titles of the request; LocalProtocolError where it says more than was proposed."""
-        core, link = self._connected()
-        if associate.request:
-            raise LocalProtocolError("this is a request; an accept is expected")
-        associate.check()
-        pdu = associate.to_pdu()
-        assert isinstance(pdu, AssociateAC)
-        with self._lock:
-            if core.request is not None:
-                check_answer(core.request, pdu)
-                titles = {name: getattr(core.request, name) for name in ("called_ae_title", "calling_ae_title")}
-                pdu = replace(pdu, **titles)
-            core.accept(pdu)
-        link.schedule()
-
-    def send_associate_reject(self, result: int, source: int, reason: int) -> None:
-        """A-ASSOCIATE-RJ (PS3.8 Table 9-21); LocalProtocolError unless a request waits and the triple exists."""
-        self._do(lambda core: core.reject(result, source, reason))
-
-    def send_release_request(self) -> None:
-        """A-RELEASE-RQ; LocalProtocolError while operations are unanswered."""
-        self._do(Association.release)
-
-    def send_release_response(self) -> None:
-        """A-RELEASE-RP."""
-        self._do(Association.release_response)
-
-    def send_abort(self, source: int = 0, reason: int = 0) -> None:
-        """A-ABORT; source 0 user, 2 provider with reason 0, 1, 2, 4, 5 or 6.  It overtakes what is queued.
-
-        Nothing happens where the connection is over already: the peer may have been the first.
-        """
-        check_abort(source, reason)
-        if self._link is not None and self._link.is_over():
-            return
-        self._do(lambda core: core.abort(source, reason))
-
-    # ------------------------------------------------------------------ messages
-
-    def send_data(self, presentation_id: int, command_set: Command, data_set: DataSetSource = None) -> int:
-        """Any message, one that nobody knows included; a request without a message id gets one.  Its message id.
-
-        A request beyond the operations window waits for its turn; a response that answers nothing leaves as it is.
-        """
-        return self._deliver(presentation_id, command_set, data_set, fits=False)
-
-    def _deliver(self, presentation_id: int, command_set: Command, data_set: DataSetSource, *, fits: bool) -> int:
-        core, link = self._connected()
-        context = core.contexts.get(presentation_id)
-        if context is None:
-            raise LocalProtocolError(f"presentation context {presentation_id} was not accepted; nothing was sent")
-        command = command_set.copy()
-        with self._lock:
-            if fits:
-                core.owed(presentation_id, command)
-            elif command.is_request and command.field != CommandField.C_CANCEL_RQ and command.message_id is None:
-                command = command.replace(MessageID=self._next_message_id(), validate=False)
-        self.on_send_command_set(presentation_id, command)
-        source, instance = encoded(data_set, context.transfer_syntax)
-        try:
-            with self._lock:
-                if fits:
-                    core.respond_to(presentation_id, command, source)
-                else:
-                    core.send(presentation_id, command, source, owner=instance)
-                if instance is not None:
-                    self._files.add(instance)
-        except BaseException:
-            if instance is not None:
-                instance.close()
-            raise
-        link.schedule()
-        return command.message_id or command.message_id_being_responded_to or 0
-
-    def on_send_command_set(self, presentation_id: int, command_set: Command) -> None:
-        """Called before a command set is encoded, in the thread that sends it: change it in place if you like."""
-
-    def _send_message(self, message: Message, values: dict[str, Any]) -> int:
-        """What every `send_x_request` and `send_x_response` does."""
-        core, _ = self._connected()
-        values = dict(values)
-        data_set = values.get("data_set")
-        if message.is_response:
-            asked = core.performing.get(values["message_id"])
-            if asked is not None and values.get("class_uid") is None:
-                values["class_uid"] = asked.command.sop_class_uid
-            if asked is not None and values.get("instance_uid") is None:
-                values["instance_uid"] = asked.command.sop_instance_uid
-        elif values["message_id"] is None and message.field != CommandField.C_CANCEL_RQ:
-            with self._lock:
-                values["message_id"] = self._next_message_id()
-        command = message.make(values, data_set=data_set is not None)
-        return self._deliver(values["presentation_id"], command, data_set, fits=message.is_response)
-
-    def _answer_unprovided(self, message_id: int) -> None:
-        """The answer to a request whose callback nobody has overridden."""
-        core, link = self._connected()
-        with self._lock:
-            request = core.performing.get(message_id)
-            if request is not None:
-                status = Status.SUCCESS if request.field == CommandField.C_ECHO_RQ else Status.SOP_CLASS_NOT_SUPPORTED
-                known = request.command.definition is not None
-                why = {} if status.is_success else {"ErrorComment": not_provided(request.command)}
-                core.respond_status(request, status if known else Status.UNRECOGNIZED_OPERATION, **why)
-        link.schedule()
-
     # ------------------------------------------------------------------ state
+
+    def wait(self, event: str, timeout: float | None = None) -> bool:
+        """Wait in another thread until a callback, such as "on_receive_associate_accept", was called and has returned.
+
+        Each call is waited for once, one that was before the wait included.  False after `timeout` seconds, or at once
+        when the connection is over and it did not come.  ValueError for what is no callback, LocalProtocolError within
+        a callback: nothing else could be called meanwhile.
+        """
+        if not event.startswith("on_") or not hasattr(Net, event):
+            raise ValueError(f"{event!r} is no callback of Net")
+        if self._io is not None and self._io.is_here:
+            raise LocalProtocolError(f"wait({event!r}) within a callback would wait for itself")
+        return self._tally.wait(event, timeout)
 
     @property
     def is_activated(self) -> bool:
@@ -342,9 +259,12 @@ class Net(Callbacks):
     # ------------------------------------------------------------------ callbacks with an answer of their own
 
     def on_accept(self, error: DulcetError | OSError | None) -> None:
-        """A connection waits for `accept(new)`; unless overridden, an object of the same class takes it."""
+        """A connection waits for `accept(new)`; unless overridden, one takes it that is made as this object was."""
         if error is None:
-            self.accept(type(self)(config=self.config, memory_limit=self.memory_limit))
+            arguments, options = self._made_with
+            new = type(self)(*arguments, **options)
+            new.config, new.memory_limit, new.answer_timeout = self.config, self.memory_limit, self.answer_timeout
+            self.accept(new)
 
     def on_receive_unknown(self, presentation_id: int, command_set: Command, data_set: DataSet | None) -> None:
         """A message that nobody knows, or a response to no request; unless overridden, a request gets 0211H."""
@@ -365,15 +285,16 @@ class Net(Callbacks):
         if self._io is not None:
             raise LocalProtocolError("this object listens or is connected already; close it, or take another one")
         self._io = current()
+        self._tally.begin()
         self._closed_here, self._ending = False, None
         return self._io
 
-    def _connect(self, io: IOThread, host: str, port: int) -> None:
+    def _connect(self, io: IOThread, host: str, port: int, call: Callable[[float], socket.socket]) -> None:
         sock: socket.socket | None = None
         peer = (host, port)
         error: DulcetError | None = None
         try:
-            sock = connect(host, port, time.monotonic() + self.config.timers.connect)
+            sock = call(time.monotonic() + self.config.timers.connect)
             with contextlib.suppress(OSError):  # it was reset since: what is read will say so
                 peer = sock.getpeername()[:2]
         except DulcetError as failure:
@@ -393,6 +314,7 @@ class Net(Callbacks):
         if sock is None:
             self._io = None
             self._call("on_connect", error)
+            self._tally.end()
             return
         link = self._attach(io, sock, peer, requestor=True)
         self._call("on_connect", None)
@@ -405,25 +327,6 @@ class Net(Callbacks):
         self._answer_by, self._collision, self._admitted, self._last_id = None, None, False, 0
         return self._link
 
-    def _connected(self) -> tuple[Association, Link]:
-        if self._core is None or self._link is None or self._link.is_over():
-            raise LocalProtocolError("not connected: nothing was sent")
-        return self._core, self._link
-
-    def _do(self, primitive: Callable[[Association], None]) -> None:
-        core, link = self._connected()
-        with self._lock:
-            primitive(core)
-        link.schedule()
-
-    def _next_message_id(self) -> int:
-        """One that no request has, and none was promised to: its data set may still be being encoded."""
-        core, _ = self._connected()
-        while True:
-            self._last_id = self._last_id % 0xFFFF + 1
-            if self._last_id not in core.outstanding and self._last_id not in core.waiting:
-                return self._last_id
-
     def _call(self, name: str, *arguments: Any) -> Any:
         """Call back; what is raised there is logged."""
         try:
@@ -431,6 +334,8 @@ class Net(Callbacks):
         except Exception:
             log.exception("%s: %s failed", self.peer, name, extra=coded("DUL203"))
             return FAILED
+        finally:
+            self._tally.note(name)
 
     # ------------------------------------------------------------------ what the link tells
 
@@ -447,6 +352,12 @@ class Net(Callbacks):
 
     def _left(self, pdu_type: int, length: int) -> None:
         self._call("on_send", pdu_type, length)
+
+    def _moved(self, sent: bool, data: memoryview, error: OSError | None) -> None:
+        name = "on_bytes_sent" if sent else "on_bytes_received"
+        # A copy is made only for who wants one.
+        if name in self.__dict__ or getattr(type(self), name) is not getattr(Callbacks, name):
+            self._call(name, bytes(data), error)
 
     def _late(self, now: float) -> None:
         """An answer is overdue: a default is given."""
@@ -480,6 +391,7 @@ class Net(Callbacks):
             server._call("on_close", error, self)
         elif link.error is not None or not self._closed_here:
             self._call("on_close", error, self)
+        self._tally.end()
 
     def _let_go(self) -> None:
         """What was half received goes, files that were being sent are closed."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from dulcet import uids
 from dulcet.blocking.association import Association, associate
@@ -16,6 +18,8 @@ from dulcet.config import AssociationConfig
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.reasons import not_provided
 from dulcet.dimse.status import Status
+from dulcet.errors import AssociationError, DimseTimeout
+from dulcet.log_codes import coded
 from dulcet.services.commitment import COMMITMENT_PROPOSALS, CommitmentResult
 from dulcet.services.proposals import proposals
 from dulcet.services.results import Response, Retrieved, Sent
@@ -29,8 +33,11 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from dulcet.io.tls import TLSConfig
+    from dulcet.services.print_management import PrinterStatus, PrintEvent
 
 __all__ = ["Delivery", "Requester"]
+
+log: Final = logging.getLogger("dulcet.toolkit")
 
 
 @dataclass(slots=True)
@@ -95,7 +102,7 @@ class Requester(Keeper):
 
     def echo(self) -> Status:
         """C-ECHO."""
-        with self._associate(proposals((uids.VERIFICATION,))) as association:
+        with self._asking(proposals((uids.VERIFICATION,))) as association:
             return association.echo().status
 
     def send(self, files: Any) -> Delivery:
@@ -114,7 +121,7 @@ class Requester(Keeper):
     ) -> list[Dataset]:
         """C-FIND; StatusError when it ends with anything but success."""
         matches: list[Dataset] = []
-        with self._associate() as association:
+        with self._asking() as association:
             for match in association.find(identifier, level=level, model=model, **keys):
                 matches.append(match)
                 self.on_query_response(match)
@@ -122,7 +129,7 @@ class Requester(Keeper):
 
     def move(self, destination: str, identifier: Dataset | None = None, **keys: Any) -> Retrieved:
         """C-MOVE to an AE title that the peer knows; `keys` are as for `Association.move`."""
-        with self._associate() as association:
+        with self._asking() as association:
             result = association.move(identifier, destination=destination, progress=self._moved, **keys)
         self._moved(result)
         return result
@@ -133,7 +140,7 @@ class Requester(Keeper):
         Threads of their own take what comes, so `on_store_setup` and `on_store_done` are called in these.
         """
         here = Address.parse(listen)
-        with self._associate() as association:
+        with self._asking() as association:
             result = association.move(
                 identifier, destination=here.ae_title, receive=here, to=self._take, progress=self._moved, **keys
             )
@@ -142,7 +149,7 @@ class Requester(Keeper):
 
     def get(self, identifier: Dataset | None = None, **keys: Any) -> Retrieved:
         """C-GET: what is asked for comes on the same association."""
-        with self._associate() as association:
+        with self._asking() as association:
             result = association.get(identifier, to=self._take, progress=self._got, **keys)
         self._got(result)
         return result
@@ -152,7 +159,7 @@ class Requester(Keeper):
 
         It may come later on an association that the peer makes: to `StorageListener.on_commit_result`.
         """
-        with self._associate(COMMITMENT_PROPOSALS) as association:
+        with self._asking(COMMITMENT_PROPOSALS) as association:
             pending = request_commitment(association, instances)
             return pending.wait(self.command_timeout if timeout is None else timeout)
 
@@ -162,18 +169,89 @@ class Requester(Keeper):
 
     def mpps_set(self, instance_uid: str, dataset: Dataset) -> Response:
         """N-SET of a modality performed procedure step."""
-        with self._associate(proposals((uids.MODALITY_PERFORMED_PROCEDURE_STEP,))) as association:
+        with self._asking(proposals((uids.MODALITY_PERFORMED_PROCEDURE_STEP,))) as association:
             return association.n_set(uids.MODALITY_PERFORMED_PROCEDURE_STEP, instance_uid, dataset)
 
     def n_create(self, sop_class_uid: str, instance_uid: str | None = None, dataset: Dataset | None = None) -> Response:
-        """N-CREATE; its response names the instance where we did not."""
-        with self._associate(proposals((sop_class_uid,))) as association:
+        """N-CREATE (PS3.7 section 10.1.5); its response names the instance where we did not."""
+        with self._asking(proposals((sop_class_uid,))) as association:
             return association.n_create(sop_class_uid, instance_uid, dataset)
+
+    def n_get(self, sop_class_uid: str, instance_uid: str, attributes: Sequence[str | int] = ()) -> Response:
+        """N-GET (PS3.7 section 10.1.2) of `attributes`, keywords or tags; none of them asks for all."""
+        with self._asking(proposals((sop_class_uid,))) as association:
+            return association.n_get(sop_class_uid, instance_uid, attributes)
+
+    def n_set(self, sop_class_uid: str, instance_uid: str, dataset: Dataset) -> Response:
+        """N-SET (PS3.7 section 10.1.3)."""
+        with self._asking(proposals((sop_class_uid,))) as association:
+            return association.n_set(sop_class_uid, instance_uid, dataset)
+
+    def n_action(
+        self, sop_class_uid: str, instance_uid: str, action_type: int, dataset: Dataset | None = None
+    ) -> Response:
+        """N-ACTION (PS3.7 section 10.1.4)."""
+        with self._asking(proposals((sop_class_uid,))) as association:
+            return association.n_action(sop_class_uid, instance_uid, action_type, dataset)
+
+    def n_delete(self, sop_class_uid: str, instance_uid: str) -> Response:
+        """N-DELETE (PS3.7 section 10.1.6)."""
+        with self._asking(proposals((sop_class_uid,))) as association:
+            return association.n_delete(sop_class_uid, instance_uid)
+
+    def printer_status(self) -> PrinterStatus:
+        """What the printer says of itself (PS3.4 H.4.6); StatusError when it does not answer that."""
+        from dulcet.blocking.printing import printer_status
+        from dulcet.services.print_management import PRINT_PROPOSALS
+
+        with self._asking(PRINT_PROPOSALS) as association:
+            return printer_status(association)
+
+    def print(
+        self,
+        images: Sequence[Dataset],
+        display_format: str | None = None,
+        *,
+        film: Mapping[str, Any] | None = None,
+        timeout: float = 0.0,
+        **session: Any,
+    ) -> list[PrintEvent]:
+        """Grayscale print of one film (PS3.4 Annex H): each image in its own place, in their order.
+
+        `images` are made by `dulcet.services.print_management.grayscale_image`.  `display_format` is Image Display
+        Format, by default one column.  `film` and `session` are options of `FilmSession.film` and `FilmSession`.  With
+        a `timeout` the printer's word that its jobs are done is waited for; the events that came.
+        Raises StatusError for what the printer refuses.
+        """
+        from dulcet.blocking.printing import FilmSession
+        from dulcet.services.print_management import PRINT_PROPOSALS
+
+        with self._asking(PRINT_PROPOSALS) as association, FilmSession(association, **session) as made:
+            box = made.film(display_format or f"STANDARD\\1,{len(images)}", **(film or {}))
+            for position, image in enumerate(images, 1):
+                box.place(position, image)
+            box.print()
+            if timeout:
+                made.wait(timeout)
+            return made.events
 
     # ------------------------------------------------------------------ how
 
-    def _associate(self, contexts: Sequence[Proposal] | None = None) -> Association:
-        return associate(self.address, calling_ae_title=self.calling_ae_title, contexts=contexts, config=self.config)
+    @contextlib.contextmanager
+    def _asking(self, contexts: Sequence[Proposal] | None = None) -> Iterator[Association]:
+        """An association for one call; what was answered counts, however the peer takes the release."""
+        association = associate(
+            self.address, calling_ae_title=self.calling_ae_title, contexts=contexts, config=self.config
+        )
+        try:
+            yield association
+        except BaseException:
+            association.abort()
+            raise
+        try:
+            association.release()
+        except (AssociationError, DimseTimeout) as error:
+            log.warning("%s: all was answered, but: %s", association.peer, error, extra=coded("DUL115"))
 
     def _take(self, request: IncomingRequest) -> None:
         if request.field == CommandField.C_STORE_RQ:

@@ -5,32 +5,30 @@
         while listener.wait_for_command(30):
             pass
 
-Rules: one association at a time for each listener; several listeners, each in a thread of its own, share a port.
+Rules: one association at a time for each listener; several listeners, each in a thread of its own, share a port, and
+who calls goes to one that answers to the AE title called; `close`, from any thread, ends every wait.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import queue
 import threading
 import time
-from collections.abc import Iterable, Sequence
+import weakref
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from dulcet import uids
 from dulcet.blocking.association import Association
-from dulcet.blocking.greeting import Answer, Greeter, Parted
-from dulcet.blocking.guest import Guest
-from dulcet.blocking.listener import Listener
 from dulcet.blocking.requests import IncomingRequest
 from dulcet.blocking.serving import serve_until
 from dulcet.config import AssociationConfig
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.reasons import FAILED, not_provided
 from dulcet.dimse.status import Status
-from dulcet.errors import AssociationError, DimseTimeout, ReceiveError, StatusError
+from dulcet.errors import AssociationError, DimseTimeout, LocalProtocolError, ReceiveError, StatusError
 from dulcet.log_codes import coded
 from dulcet.services.acceptance import AcceptancePolicy
 from dulcet.services.commitment import CommitmentResult, Reference, check_request, read_report
@@ -38,24 +36,22 @@ from dulcet.services.identifiers import encode_dataset
 from dulcet.services.models import MODELS
 from dulcet.services.refusals import Refused
 from dulcet.toolkit.keeping import Keeper
+from dulcet.toolkit.knocking import Doorman, Knock, Titles
 from dulcet.upper_layer.address import Address
-from dulcet.upper_layer.pdu import AssociateRQ
 
 if TYPE_CHECKING:
-    import socket
     from ssl import SSLContext
 
     from pydicom.dataset import Dataset
 
-    from dulcet.io.sharing import SharedPort
     from dulcet.io.tls import TLSConfig
 
 __all__ = ["Outcome", "StorageListener"]
 
 log: Final = logging.getLogger("dulcet.toolkit")
 
-UNANSWERED: Final = (2, 3, 1)
-"""Transient, temporary congestion: nobody waited for a connection in time."""
+LAST_CALLBACK: Final = 5.0
+"""Seconds that `close` gives a callback in another thread to come back."""
 LITTLE_ENDIAN: Final = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
 CLASSES: Final[dict[str, tuple[str, ...]]] = {
     "on_find": tuple(model.find for model in MODELS.values() if model.find),
@@ -96,6 +92,8 @@ class StorageListener(Keeper):
     ) -> None:
         """An empty `ae_title` answers to any; port 0 takes a free one with the first wait, `port` tells which.
 
+        TLSConfigError where another listener has the port with other TLS, or with none.
+
         `policy` says what is accepted, by default storage, verification, and what callbacks are overridden for.
         `reject` answers those whom `on_connection` refuses.  `tls` secures the port.  `keeping` is as for `Keeper`.
         """
@@ -107,9 +105,14 @@ class StorageListener(Keeper):
         self._tls = tls
         self._port = port
         self._policy = policy
-        self._doorman: _Doorman | None = None
+        self._doorman: Doorman | None = None
+        self._leaves: weakref.finalize[Any, StorageListener] | None = None
+        self._closed = False
+        self._state = threading.Condition()
+        self._user: int | None = None  # the thread that waits, or is in a callback of what it waited for
         self._association: Association | None = None
         self._served = False
+        Doorman.check(self._address)
 
     # ------------------------------------------------------------------ the loop
 
@@ -124,48 +127,66 @@ class StorageListener(Keeper):
         return self._association
 
     def wait_for_connection(self, timeout: float | None = None) -> bool:
-        """Wait for an association and accept it; False when `timeout` seconds passed without one.
+        """Wait for an association and accept it; False when `timeout` seconds passed without one, or it was closed.
 
         It listens on between calls; whoever comes then waits.  An association that still stands is aborted first.
         """
-        self._leave()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        doorman = self._open()
-        while True:
-            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            try:
-                knock = doorman.knocks.get(timeout=left)
-            except queue.Empty:
+        with self._in_use() as usable:
+            if not usable:
                 return False
-            association = self._greet(knock)
-            if association is not None:
-                association.handler = self._handle
-                self._association = association
-                return True
+            self._leave()
+            deadline = None if timeout is None else time.monotonic() + timeout
+            hall = self._open().hall
+            while True:
+                left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+                knock = hall.get(self._titles, left, lambda: self._closed)
+                if knock is None:
+                    return False
+                association = self._greet(knock)
+                if association is not None:
+                    association.handler = self._handle
+                    self._association = association
+                    return not self._closed
 
     def wait_for_command(self, timeout: float | None = None) -> Outcome:
         """Wait for a command and answer it; the outcome is true only then."""
-        association = self._association
-        if association is None:
-            return Outcome.ENDED
-        self._served = False
-        try:
-            if serve_until(association, lambda: self._served, timeout):
-                return Outcome.COMMAND
-        except (AssociationError, DimseTimeout) as error:
-            log.info("%s", error, extra=coded("DUL120"))
-            self._association = None
-            self.on_association_end(association.ending or "closed")
-            return Outcome.ENDED if association.ending == "released" else Outcome.ABORTED
-        self.on_timeout()
-        return Outcome.TIMEOUT
+        with self._in_use():
+            association = self._association
+            if association is None:
+                return Outcome.ENDED
+            self._served = False
+            try:
+                if serve_until(association, lambda: self._served, timeout):
+                    return Outcome.COMMAND
+            except (AssociationError, DimseTimeout) as error:
+                log.info("%s", error, extra=coded("DUL120"))
+                if self._association is association:  # else a callback closed, and that told it
+                    self._association = None
+                    self.on_association_end(association.ending or "closed")
+                return Outcome.ENDED if association.ending == "released" else Outcome.ABORTED
+            self.on_timeout()
+            return Outcome.TIMEOUT
 
     def close(self) -> None:
-        """Abort what stands and listen no more, unless others share the port."""
-        self._leave()
-        if self._doorman is not None:
-            self._doorman.leave()
-            self._doorman = None
+        """Abort what stands, end every wait, and listen no more, unless others share the port; from any thread.
+
+        A thread that waits returns False or an outcome that is not true; what it is doing in a callback it finishes
+        first, for which this waits some seconds.  Waits after that return at once.
+        """
+        with self._state:
+            self._closed = True
+            elsewhere = self._user not in (None, threading.get_ident())
+            if elsewhere:
+                if self._association is not None:
+                    self._association.interrupt()
+                if self._doorman is not None:
+                    self._doorman.hall.wake()
+                elsewhere = not self._state.wait_for(lambda: self._user is None, LAST_CALLBACK)
+        if not elsewhere:
+            self._leave()
+        doorman, self._doorman = self._doorman, None
+        if doorman is not None and self._leaves is not None and self._leaves.detach():
+            doorman.leave(self._titles)
         with self._lock:
             self._close_folder()
 
@@ -209,11 +230,42 @@ class StorageListener(Keeper):
 
     # ------------------------------------------------------------------ connections
 
-    def _open(self) -> _Doorman:
+    @property
+    def _address(self) -> Address:
+        return Address(self.ae_title or "ANY", self.host, self._port, self._tls)
+
+    @property
+    def _titles(self) -> Titles:
+        """The AE titles that it answers to."""
+        if self._policy is not None:
+            return self._policy.called
+        return frozenset((self.ae_title,)) if self.ae_title else None
+
+    def _open(self) -> Doorman:
+        if self._closed:
+            raise LocalProtocolError("this storage listener was closed; make another one")
         if self._doorman is None:
-            self._doorman = _Doorman.at(Address(self.ae_title or "ANY", self.host, self._port, self._tls), self.config)
+            titles = self._titles
+            self._doorman = Doorman.at(self._address, self.config, titles)
             self._port = self._doorman.address.port
+            self._leaves = weakref.finalize(self, self._doorman.leave_soon, titles)
+            self._leaves.atexit = False
         return self._doorman
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[bool]:
+        """As long as this thread waits here; false where the listener was closed."""
+        with self._state:
+            self._user = threading.get_ident()
+            usable = not self._closed
+        try:
+            yield usable
+        finally:
+            with self._state:
+                self._user = None
+                self._state.notify_all()
+            if self._closed:
+                self._leave()
 
     def _leave(self) -> None:
         association, self._association = self._association, None
@@ -221,7 +273,7 @@ class StorageListener(Keeper):
             association.abort()
             self.on_association_end(association.ending or "aborted")
 
-    def _greet(self, knock: _Knock) -> Association | None:
+    def _greet(self, knock: Knock) -> Association | None:
         request = knock.request
         answer = self._accepted().decide(request, self.config)
         if not isinstance(answer, tuple):
@@ -261,8 +313,7 @@ class StorageListener(Keeper):
             )
             request.respond(refusal.status, **(refusal.elements if isinstance(refusal, Refused) else {}))
         except Exception:
-            if request.association.ending is not None:
-                raise
+            request.association._check_usable()  # a callback may have closed it
             log.exception(
                 "%s: the callback of %s failed", request.association.peer, request.name, extra=coded("DUL203")
             )
@@ -311,90 +362,3 @@ class StorageListener(Keeper):
                 request.respond(Status.CANCEL)
                 return
         request.respond(Status.SUCCESS)
-
-
-class _Knock:
-    """Somebody who wants an association, and waits to hear whether it gets one."""
-
-    def __init__(self, request: AssociateRQ, host: str, seconds: float) -> None:
-        self.request = request
-        self.host = host
-        self.answer: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self.association: queue.SimpleQueue[Association | None] = queue.SimpleQueue()
-        self._seconds = seconds
-
-    def say(self, answer: Answer) -> Association | None:
-        """Accept or reject; the association, None where there is none."""
-        self.answer.put(answer)
-        with contextlib.suppress(queue.Empty):
-            return self.association.get(timeout=self._seconds)
-        return None
-
-
-class _Doorman(Listener):
-    """Listens on a port for all storage listeners there, and has whoever waits first decide about who comes."""
-
-    _all: Final[dict[tuple[str, int], _Doorman]] = {}
-    _one_at_a_time: Final = threading.Lock()
-
-    def __init__(self, address: Address, config: AssociationConfig) -> None:
-        self.knocks: queue.SimpleQueue[_Knock] = queue.SimpleQueue()
-        self.knocking: dict[Guest, _Knock] = {}
-        self._users = 0
-        super().__init__(address, policy=AcceptancePolicy(judge=lambda request: None), config=config)
-
-    @classmethod
-    def at(cls, address: Address, config: AssociationConfig) -> _Doorman:
-        """The one who listens there, if need be from now on."""
-        with cls._one_at_a_time:
-            found = cls._all.get((address.host, address.port)) or cls(address, config)
-            cls._all[address.host, found.address.port] = found
-            found._users += 1
-            return found
-
-    def leave(self) -> None:
-        """One user less; the last one ends it."""
-        with self._one_at_a_time:
-            self._users -= 1
-            if self._users:
-                return
-            del self._all[self.address.host, self.address.port]
-        for knock in list(self.knocking.values()):
-            knock.answer.put(UNANSWERED)
-        self.close()
-
-    def _greeter_for(
-        self, sockets: Sequence[socket.socket], shared: SharedPort | None, parted: Parted | None
-    ) -> Greeter:
-        greeter = _Asking(sockets, self._admission, self._established.put, tls=self.tls, shared=shared, parted=parted)
-        greeter.door = self
-        return greeter
-
-
-class _Asking(Greeter):
-    """The thread that greets at a door where somebody else decides about each association, and gets it."""
-
-    door: _Doorman
-
-    def _decide(self, guest: Guest, request: AssociateRQ) -> Answer:
-        seconds = self._config.timers.associate
-        knock = self.door.knocking[guest] = _Knock(request, guest.host, seconds)
-        self.door.knocks.put(knock)
-        with contextlib.suppress(queue.Empty):
-            return knock.answer.get(timeout=seconds)
-        return UNANSWERED
-
-    def _say(self, guest: Guest, answer: Answer) -> None:
-        super()._say(guest, answer)
-        if not guest.counted:
-            self.door.knocking.pop(guest).association.put(None)
-
-    def _hand_out(self, guest: Guest) -> None:
-        super()._hand_out(guest)
-        self.door.knocking.pop(guest).association.put(self.door._established.get_nowait())
-
-    def _dismiss(self, guest: Guest) -> None:
-        super()._dismiss(guest)
-        knock = self.door.knocking.pop(guest, None)
-        if knock is not None:
-            knock.association.put(None)

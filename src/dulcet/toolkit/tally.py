@@ -1,0 +1,45 @@
+"""How often each callback was called, so that somebody can wait for it in another thread."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+__all__ = ["Tally"]
+
+
+class Tally:
+    """Calls of one connection, and how many of them somebody has waited for."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._called: Counter[str] = Counter()
+        self._waited: Counter[str] = Counter()
+        self._over = False
+
+    def begin(self) -> None:
+        """A connection begins: what was called before counts no more."""
+        with self._changed:
+            self._called.clear()
+            self._waited.clear()
+            self._over = False
+
+    def note(self, name: str) -> None:
+        """A callback was called and has returned."""
+        with self._changed:
+            self._called[name] += 1
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """The connection is over: nothing more is called."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def wait(self, name: str, timeout: float | None) -> bool:
+        """True once a callback was called once more than was waited for; False after the time, or when it is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._called[name] > self._waited[name] or self._over, timeout)
+            came = self._called[name] > self._waited[name]
+            self._waited[name] += came
+            return came
