@@ -15,7 +15,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.datadict import dictionary_description, tag_for_keyword
-from tests.archive.making import CT, EXPLICIT, MR, data_set
+from tests.archive.making import CT, EXPLICIT, MR, data_set, send
 from tests.blocking.scripted import Message, Wire
 
 import dulcet
@@ -233,6 +233,17 @@ def test_private_storage_classes_are_kept_found_and_fetched_where_they_are_allow
 def test_private_storage_classes_are_not_negotiated_unless_they_are_allowed(archive: Archive, address: str) -> None:
     with dulcet.associate(address, contexts=[dulcet.Proposal(PRIVATE, (EXPLICIT,))]) as association:
         assert not association.contexts
+
+
+def test_a_private_object_that_was_imported_is_fetched_all_the_same_and_none_is_stored(
+    archive: Archive, address: str, tmp_path: Path
+) -> None:
+    send(archive.ingest, data_set(1, SOPClassUID=PRIVATE))
+    proposed = [dulcet.Proposal(STUDY_GET, (EXPLICIT,)), dulcet.Proposal(PRIVATE, (EXPLICIT,), provider=True)]
+    with dulcet.associate(address, contexts=proposed) as association:
+        assert association.get(level="STUDY", StudyInstanceUID="1.2.1", to=tmp_path / "got").check().completed == 1
+        assert association.store(data_set(2, SOPClassUID=PRIVATE)).status == 0x0122
+    assert archive.counts().instances == 1
 
 
 def test_unknown_callers_are_refused_unless_allowed(tmp_path: Path) -> None:

@@ -529,7 +529,12 @@ def test_a_folder_that_was_made_again_is_on_stable_storage_for_all_who_use_it(
 def test_of_several_processes_none_removes_a_folder_that_another_one_may_remember(tmp_path: Path) -> None:
     objects = FileObjects(tmp_path, durable=False, seat=0)
     objects.remove(_placed(objects, "1.1"))
+    kept = _placed(objects, "1.1", series="3")
     assert (tmp_path / "objects" / "1" / "2").is_dir()
+    FileObjects(tmp_path, durable=False).tidy_all()  # as a rebuild does, which has the folder for itself
+    assert [str(path.relative_to(tmp_path)) for path in sorted((tmp_path / "objects").rglob("*"))] == [
+        "objects/1", "objects/1/3", f"objects/{kept}",
+    ]  # fmt: skip
 
 
 def test_what_an_earlier_failure_left_in_both_places_is_replaced(tmp_path: Path) -> None:

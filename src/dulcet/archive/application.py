@@ -341,8 +341,10 @@ def rebuild(folder: str | os.PathLike[str], told: Callable[[int], object] | None
         for leftover in (made, Path(f"{made}-wal"), Path(f"{made}-shm")):
             leftover.unlink(missing_ok=True)
         index = SqliteIndex(made)
+        objects = FileObjects(path)
+        objects.tidy_all()
         try:
-            swept = adopt_all(FileObjects(path), index, told=told)
+            swept = adopt_all(objects, index, told=told)
         finally:
             index.close()
         # In this order: without an index one is made at the next start, and a log never meets another one's index.

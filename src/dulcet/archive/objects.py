@@ -284,7 +284,8 @@ class FileObjects:
     def tidy(self, key: str) -> None:
         """Remove the folders of series and study where nothing is in them.
 
-        Where several processes place objects they stay: what another one remembers of them would no longer be so.
+        Where several processes place objects they stay, up to `tidy_all`: what another one remembers of them would no
+        longer be so.
         """
         if self._seat:
             return
@@ -294,6 +295,13 @@ class FileObjects:
                 os.rmdir(f"{self._objects}/{parent}")  # fails where something is in it
                 self._folders.pop(f"{self._objects}/{parent}", None)
                 parent = os.path.dirname(parent)
+
+    def tidy_all(self) -> None:
+        """Remove every folder in which nothing is; nobody else may work in them."""
+        for folder, _, _ in os.walk(self._objects, topdown=False):
+            if folder != str(self._objects):
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)  # fails where something is in it
 
     def listing(self) -> Iterator[str]:
         """Every object that is there, by the order of names within each folder."""

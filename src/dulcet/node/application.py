@@ -242,7 +242,8 @@ class Node:
                 continue
             classes = _every_class(field) if sop_class == ALL else (sop_class,)
             syntaxes |= dict.fromkeys(classes, STORED_SYNTAXES if field == CommandField.C_STORE_RQ else UNCOMPRESSED)
-        if CommandField.C_GET_RQ in fields:
+        gets = CommandField.C_GET_RQ in fields
+        if gets:
             syntaxes = dict.fromkeys(storage_classes(), STORED_SYNTAXES) | syntaxes
         syntaxes.update(self.extra_syntaxes)
         return AcceptancePolicy(
@@ -250,6 +251,7 @@ class Node:
             calling=self.calling,
             syntaxes=syntaxes,
             unknown_class=STORED_SYNTAXES if (CommandField.C_STORE_RQ, UNKNOWN) in self._handlers else None,
+            unknown_provided=STORED_SYNTAXES if gets else None,
             extended=self.extended,
             judge=self._judge,
             verifier=self._verifier,

@@ -42,6 +42,8 @@ class AcceptancePolicy:
     unknown_class: Sequence[str] | None = None
     """The transfer syntaxes for classes that are not listed and that no table knows: private storage classes, and those
     that are newer than the table; None treats them as any other."""
+    unknown_provided: Sequence[str] | None = None
+    """The same for those alone that the requestor asks to be the provider of: what it may be sent by a C-GET."""
     window: int = 8
     """Operations that a peer may have outstanding where it asks for several."""
     extended: Mapping[str, Extended] = field(default_factory=dict)
@@ -87,16 +89,11 @@ class AcceptancePolicy:
         if self.judge is not None and (rejection := self.judge(request)) is not None:
             check_reject(*rejection)
             return rejection
-        syntaxes = self.syntaxes
-        if self.unknown_class is not None:
-            strange = {context.abstract_syntax for context in request.presentation_contexts} - syntaxes.keys()
-            unknown = [uid for uid in sorted(strange) if service_of(uid) is None]
-            syntaxes = {**syntaxes, **dict.fromkeys(unknown, self.unknown_class)} if unknown else syntaxes
         return Offer(
             identity=identity,
             user_items=user_items,
             extended=agree(self.extended, {uid: item.information for uid, item in request.extended.items()}),
-            syntaxes=syntaxes,
+            syntaxes=self._syntaxes_for(request),
             any_class=self.any_class,
             order=config.transfer_syntax_order,
             maximum_length=config.maximum_length,
@@ -104,3 +101,19 @@ class AcceptancePolicy:
             implementation_class_uid=config.implementation_class_uid,
             implementation_version_name=config.implementation_version_name,
         )
+
+    def _syntaxes_for(self, request: AssociateRQ) -> Mapping[str, Sequence[str]]:
+        """Those of the listed classes, and of what this requestor proposes and no table knows."""
+        if self.unknown_class is None and self.unknown_provided is None:
+            return self.syntaxes
+        proposed = {context.abstract_syntax for context in request.presentation_contexts} - self.syntaxes.keys()
+        strange = {uid for uid in proposed if service_of(uid) is None}
+        if not strange:
+            return self.syntaxes
+        provided = {uid for uid, role in request.roles.items() if role.provider}
+        more: dict[str, Sequence[str]] = {}
+        for uid in strange:
+            for syntaxes, asked in ((self.unknown_class, True), (self.unknown_provided, uid in provided)):
+                if syntaxes is not None and asked:
+                    more[uid] = syntaxes
+        return {**self.syntaxes, **more}
