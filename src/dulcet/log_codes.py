@@ -205,8 +205,13 @@ CODES: Final[dict[str, LogCode]] = {
     "DUL215": LogCode(
         "WARNING",
         "a request was refused before any handler saw it: 0210H its message ID is in use, 0213H its data set is longer "
-        "than `Limits.identifier`, C000H a C-STORE without a data set",
+        "than `Limits.identifier`, C000H a C-STORE without a data set, 0117H one without a SOP Instance UID",
         "tell the peer's vendor; for 0213H raise the limit",
+    ),
+    "DUL216": LogCode(
+        "WARNING",
+        "the peer answers on another presentation context of the class than it was asked on; its answers are taken",
+        "tell its vendor; propose one context for each class to such a peer",
     ),
     "DUL231": LogCode(
         "WARNING",

@@ -24,7 +24,7 @@ from tests.pairs import (
 from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association
 from dulcet.dimse.command import Command
-from dulcet.dimse.events import RequestReceived, RequestRefused, ResponseReceived, StrayResponse
+from dulcet.dimse.events import AnsweredElsewhere, RequestReceived, RequestRefused, ResponseReceived, StrayResponse
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.operations import Operation
 from dulcet.dimse.source import FileSpan
@@ -32,6 +32,8 @@ from dulcet.dimse.status import Status
 from dulcet.errors import LocalProtocolError
 from dulcet.upper_layer.events import (
     NEED_DATA,
+    Aborted,
+    Closed,
 )
 
 DATA = bytes(range(256)) * 300
@@ -39,8 +41,8 @@ DATA = bytes(range(256)) * 300
 
 @pytest.fixture
 def pair() -> Pair:
-    """Two ends whose association stands."""
-    return Pair().establish()
+    """Two ends whose association stands; two operations may be under way."""
+    return Pair(config=AssociationConfig(window_invoked=2, window_performed=2)).establish()
 
 
 def answers(pair: Pair, user: int = 0) -> list[ResponseReceived | StrayResponse]:
@@ -60,7 +62,7 @@ def outstanding(pair: Pair) -> Operation:
 
 def unharmed(pair: Pair, operation: Operation) -> None:
     """The operation still gets its own answer."""
-    assert pair.requestor.core.outstanding == {operation.message_id: operation}
+    assert pair.requestor.core.outstanding[operation.message_id] is operation
     assert operation.responses == 0
     pair.requestor.receive(message(7, response(CommandField.C_FIND_RQ, operation.message_id)))
     pair.run()
@@ -73,9 +75,10 @@ def unharmed(pair: Pair, operation: Operation) -> None:
 STRAYS: dict[str, tuple[int, Command]] = {
     "another message id": (7, response(CommandField.C_FIND_RQ, 999)),
     "no message id": (7, response(CommandField.C_FIND_RQ, None)),
+    "message id 0": (7, response(CommandField.C_FIND_RQ, 0)),
     "another command field": (7, response(CommandField.C_ECHO_RQ, 1)),
     "another command field of the same kind": (7, response(CommandField.C_GET_RQ, 1)),
-    "another context": (1, response(CommandField.C_FIND_RQ, 1)),
+    "a context of another class": (1, response(CommandField.C_FIND_RQ, 1)),
     "an unknown service": (7, response(0x0333, 1)),
 }
 
@@ -83,6 +86,7 @@ STRAYS: dict[str, tuple[int, Command]] = {
 @pytest.mark.parametrize("case", STRAYS)
 def test_a_response_is_matched_on_context_message_id_and_command(pair: Pair, case: str) -> None:
     operation = outstanding(pair)
+    echo(pair.requestor)  # so that the answer to one of the two can still come
     context_id, stray = STRAYS[case]
     pair.requestor.receive(message(context_id, stray))
     pair.run()
@@ -94,14 +98,18 @@ def test_a_response_is_matched_on_context_message_id_and_command(pair: Pair, cas
 
 def test_a_stray_response_with_data_is_reported_whole_and_given_to_nobody(pair: Pair) -> None:
     operation = outstanding(pair)
+    echo(pair.requestor)
     pair.requestor.receive(message(7, response(CommandField.C_FIND_RQ, 12, 0xFF00, data_set=True), DATA))
     pair.run()
-    assert [type(event) for event in answers(pair)] == [StrayResponse]
+    (event,) = answers(pair)
+    assert isinstance(event, StrayResponse)
+    assert event.data == DATA
     unharmed(pair, operation)
 
 
 def test_a_message_id_of_zero_is_not_what_a_response_without_one_answers(pair: Pair) -> None:
     operation = echo(pair.requestor, 0)
+    find(pair.requestor)
     pair.requestor.receive(message(1, response(CommandField.C_ECHO_RQ, None)))
     pair.run()
     assert [type(event) for event in answers(pair)] == [StrayResponse]
@@ -110,6 +118,98 @@ def test_a_message_id_of_zero_is_not_what_a_response_without_one_answers(pair: P
     (answer,) = answers(pair)
     assert isinstance(answer, ResponseReceived)
     assert answer.operation is operation
+
+
+# --- answers that fit nothing: to wait for another would not help ----------------------------------------------------
+
+
+def ended(pair: Pair) -> Aborted:
+    """How the requestor's association ended, which nothing else happened on."""
+    aborted, *rest = pair.requestor.told()
+    assert isinstance(aborted, Aborted)
+    assert aborted.by_us
+    assert [type(event) for event in rest] == [Closed]
+    return aborted
+
+
+@pytest.mark.parametrize("case", STRAYS)
+def test_an_answer_that_fits_nothing_ends_the_wait_for_the_only_one(pair: Pair, case: str) -> None:
+    outstanding(pair)
+    context_id, stray = STRAYS[case]
+    pair.requestor.receive(message(context_id, stray))
+    pair.run()
+    message_id = stray.message_id_being_responded_to
+    to = "no message" if message_id is None else f"message {message_id}"
+    assert ended(pair).message == (
+        f"the peer answered with {stray.name} to {to} on context {context_id}; "
+        "expected C-FIND-RSP to message 1 on context 7"
+    )
+
+
+def test_as_many_answers_that_fit_nothing_as_requests_end_the_wait_for_all(pair: Pair) -> None:
+    outstanding(pair)
+    echo(pair.requestor)
+    pair.requestor.receive(message(7, response(CommandField.C_FIND_RQ, 999)))
+    pair.run()
+    assert [type(event) for event in answers(pair)] == [StrayResponse]
+    pair.requestor.receive(message(1, response(CommandField.C_ECHO_RQ, 998)))
+    pair.run()
+    assert (ended(pair).message or "").endswith(
+        "expected C-FIND-RSP to message 1 on context 7, C-ECHO-RSP to message 2 on context 1"
+    )
+
+
+def test_an_answer_that_fits_nothing_to_who_asked_nothing_ends_nothing(pair: Pair) -> None:
+    pair.requestor.receive(message(7, response(CommandField.C_FIND_RQ, 999)) * 3)
+    pair.run()
+    assert [type(event) for event in pair.requestor.told()] == [StrayResponse] * 3
+    assert pair.requestor.core.is_established
+
+
+# --- answers on another context of the class: there are peers that look for the class alone --------------------------
+
+
+def test_an_answer_on_another_accepted_context_of_the_class_is_taken_and_told_of_once(pair: Pair) -> None:
+    user = pair.requestor
+    for message_id in (1, 2):
+        operation = store(user, b"data")
+        pair.run()
+        assert operation.context.context_id == 3
+        user.receive(message(5, response(CommandField.C_STORE_RQ, message_id)))
+        pair.run()
+        told = user.told()
+        if message_id == 1:
+            elsewhere = told.pop(0)
+            assert isinstance(elsewhere, AnsweredElsewhere)
+            assert (elsewhere.asked.context_id, elsewhere.answered.context_id) == (3, 5)
+        (answer,) = told
+        assert isinstance(answer, ResponseReceived)
+        assert answer.operation is operation
+        assert answer.is_final
+        assert answer.transfer_syntax == user.core.contexts[5].transfer_syntax
+        assert answer.transfer_syntax != operation.context.transfer_syntax
+        assert not user.core.outstanding
+
+
+@pytest.mark.parametrize(("named", "taken"), [(CT, True), (None, True), (FIND, False)])
+def test_an_answer_on_another_context_names_the_class_of_the_request_or_none(
+    pair: Pair, named: str | None, taken: bool
+) -> None:
+    operation = store(pair.requestor, b"data")
+    pair.run()
+    command = response(CommandField.C_STORE_RQ, 1).replace(validate=False, AffectedSOPClassUID=named)
+    pair.requestor.receive(message(5, command))
+    pair.run()
+    assert (operation.responses == 1) is taken
+    assert pair.requestor.core.is_established is taken
+
+
+def test_an_answer_to_another_message_on_another_context_of_the_class_is_not_taken(pair: Pair) -> None:
+    store(pair.requestor, b"data")
+    pair.run()
+    pair.requestor.receive(message(5, response(CommandField.C_STORE_RQ, 2)))
+    pair.run()
+    ended(pair)
 
 
 def test_a_second_response_answers_nothing(pair: Pair) -> None:

@@ -220,6 +220,25 @@ def test_a_store_without_a_data_set_is_answered_c000h(pair: Pair) -> None:
     assert pair.acceptor.core.is_established
 
 
+@pytest.mark.parametrize("uid", [None, "", " "], ids=["absent", "empty", "a space"])
+def test_a_store_without_an_instance_uid_is_answered_0117h_and_its_data_set_passed_over(
+    pair: Pair, uid: str | None
+) -> None:
+    command = request(CommandField.C_STORE_RQ, CT, 8, data_set=True).replace(
+        validate=False, AffectedSOPInstanceUID=uid
+    )
+    pair.acceptor.receive(message(3, command, DATA))
+    pair.run()
+    (event,) = pair.acceptor.told()
+    assert isinstance(event, RequestRefused)
+    assert (event.request.message_id, event.status) == (8, 0x0117)
+    (answer,) = answers(pair)
+    assert (answer.command.status, answer.command.error_comment) == (
+        0x0117, "a C-STORE without an Affected SOP Instance UID",
+    )  # fmt: skip
+    assert pair.acceptor.core.is_established
+
+
 @pytest.mark.parametrize("empty", [b"", None], ids=["an empty fragment", "0101H"])
 def test_an_empty_data_set_is_no_data_set(pair: Pair, empty: bytes | None) -> None:
     pair.acceptor.receive(message(7, request(CommandField.C_FIND_RQ, FIND, 1, data_set=empty is not None), empty))

@@ -51,7 +51,7 @@ class Conversation(AsyncIterator[Response]):
             self.leave()
             raise
         self._over = event.is_final
-        return association._response(self._operation, event)
+        return association._response(event)
 
     def leave(self) -> None:
         """Cancel it, unless it has ended; what it still brings is thrown away."""

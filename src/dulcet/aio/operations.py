@@ -19,6 +19,7 @@ from dulcet.aio.requests import IncomingRequest
 from dulcet.aio.threads import RequestInThread, disk, handlers
 from dulcet.dimse.association import Association as Core
 from dulcet.dimse.events import (
+    AnsweredElsewhere,
     CancelReceived,
     DataReceived,
     RequestReceived,
@@ -34,7 +35,7 @@ from dulcet.errors import AssociationAborted, DimseTimeout, DulcetError, Receive
 from dulcet.io.instances import Instance
 from dulcet.log_codes import coded
 from dulcet.services.endings import ENDINGS
-from dulcet.services.incoming import log_refusal, log_stray
+from dulcet.services.incoming import log_elsewhere, log_refusal, log_stray
 from dulcet.services.invocations import Invocation
 from dulcet.services.results import Response
 from dulcet.upper_layer.address import Address
@@ -88,7 +89,7 @@ class Operations(Channel):
         except BaseException:
             self._leave(operation, mailbox)
             raise
-        return self._response(operation, event)
+        return self._response(event)
 
     async def _invoke(self, invocation: Invocation, mailbox: Mailbox) -> Operation:
         await self._place()
@@ -109,8 +110,8 @@ class Operations(Channel):
         data, syntax = await self._loop.run_in_executor(disk, instance.converted, accepted)
         return core.need_context(class_uid, syntax), data, syntax
 
-    def _response(self, operation: Operation, event: ResponseReceived) -> Response:
-        return Response(status_of(event), event.command, event.data, operation.context.transfer_syntax)
+    def _response(self, event: ResponseReceived) -> Response:
+        return Response(status_of(event), event.command, event.data, event.transfer_syntax)
 
     def _has_place(self) -> bool:
         """True when one more operation may be outstanding, and nobody came first."""
@@ -334,6 +335,8 @@ class Operations(Channel):
             log_stray(event, self.peer)
         elif kind is RequestRefused:
             log_refusal(event, self.peer)
+        elif kind is AnsweredElsewhere:
+            log_elsewhere(event, self.peer)
         elif kind is CancelReceived:
             log.debug("%s: C-CANCEL for message %d", self.peer, event.message_id)
             if event.request is not None and event.request.owner.on_cancel is not None:

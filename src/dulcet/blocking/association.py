@@ -16,6 +16,7 @@ from dulcet.config import AssociationConfig, Timers
 from dulcet.dimse.association import Association as Core
 from dulcet.dimse.command import MEDIUM
 from dulcet.dimse.events import (
+    AnsweredElsewhere,
     AssociationEvent,
     CancelReceived,
     DataReceived,
@@ -37,7 +38,7 @@ from dulcet.services import invocations
 from dulcet.services.endings import ENDINGS
 from dulcet.services.extended import Extended
 from dulcet.services.identity import check_confirmed
-from dulcet.services.incoming import log_refusal, log_stray
+from dulcet.services.incoming import log_elsewhere, log_refusal, log_stray
 from dulcet.services.invocations import KEPT_BYTES, RESPONSE_COST, Invocation
 from dulcet.services.proposals import association_request
 from dulcet.services.results import Response, Retrieved, Sent
@@ -147,7 +148,7 @@ class Association(Channel):
         with self._lock:
             operation = self._core.echo(context)
             self._flush()
-        return _response(operation, self._response_to(operation))
+        return _response(self._response_to(operation))
 
     def store(self, what: InstanceSource, *, priority: int = MEDIUM, originator: tuple[str, int] | None = None) -> Sent:
         """C-STORE of a path, open file, bytes or Dataset (PS3.7 section 9.1.1), converted if need be and possible.
@@ -339,7 +340,7 @@ class Association(Channel):
     def _ask(self, invocation: Invocation) -> Response:
         """The one response of an operation that has no pending ones."""
         operation = self._invoke(invocation)
-        return _response(operation, self._response_to(operation))
+        return _response(self._response_to(operation))
 
     def _converse(self, invocation: Invocation) -> Generator[Response, None, None]:
         """All responses of an operation; leaving early cancels it and waits for its end."""
@@ -347,7 +348,7 @@ class Association(Channel):
         try:
             while True:
                 event = self._response_to(operation)
-                yield _response(operation, event)
+                yield _response(event)
                 if event.is_final:
                     return
         finally:
@@ -519,6 +520,8 @@ class Association(Channel):
             log_stray(event, self.peer)
         elif isinstance(event, RequestRefused):
             log_refusal(event, self.peer)
+        elif isinstance(event, AnsweredElsewhere):
+            log_elsewhere(event, self.peer)
         elif isinstance(event, CancelReceived):
             log.debug("%s: C-CANCEL for message %d", self.peer, event.message_id)
             if event.request is not None and event.request.owner is not None:
@@ -604,5 +607,5 @@ def _status(event: ResponseReceived) -> Status:
     return Status(Status.PROCESSING_FAILURE if status is None else status)
 
 
-def _response(operation: Operation, event: ResponseReceived) -> Response:
-    return Response(_status(event), event.command, event.data, operation.context.transfer_syntax)
+def _response(event: ResponseReceived) -> Response:
+    return Response(_status(event), event.command, event.data, event.transfer_syntax)

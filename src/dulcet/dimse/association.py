@@ -2,9 +2,11 @@
 
 Here: bytes and time, association control and what comes in; what we say is in `speaking`, the timers are in `clocks`.
 
-Rules: a response is matched on (context, message id answered, command | 8000H) and never given to another request; the
-response clock starts when the last byte has left and anew with each sign of life; small data sets are gathered and
-capped, that of a C-STORE-RQ surfaces in pieces; nothing is looked at past the requests that we may owe at once.
+Rules: a response is matched on (context, message id answered, command | 8000H) and never given to another request; an
+accepted context of the same class will do, for there are peers that answer on that; an answer that fits nothing, where
+no other can come, ends the association, for to wait would not help; the response clock starts when the last byte has
+left and anew with each sign of life; small data sets are gathered and capped, that of a C-STORE-RQ surfaces in pieces;
+nothing is looked at past the requests that we may owe at once.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dulcet.config import AssociationConfig
 from dulcet.dimse.clocks import Watch
 from dulcet.dimse.command import Command
 from dulcet.dimse.events import (
+    AnsweredElsewhere,
     AssociationEvent,
     CancelReceived,
     DataReceived,
@@ -25,6 +28,7 @@ from dulcet.dimse.events import (
     ResponseReceived,
     StrayResponse,
 )
+from dulcet.dimse.explaining import unfit
 from dulcet.dimse.operations import Operation, Request
 from dulcet.dimse.speaking import CANCEL_RQ, MAY_PEND, PENDING, RESPONSE, STORE_RQ, Speaking, Waiting
 from dulcet.dimse.status import Status
@@ -68,6 +72,9 @@ class Association(Speaking):
         self._last_id = 0
         self._left: deque[int] = deque(maxlen=LEFT)
         self._held: RequestReceived | None = None
+        self._following: ResponseReceived | None = None  # comes next, without another look at the wire
+        self._knows_elsewhere = False  # that the peer answers on other contexts was told
+        self._unfit = 0  # answers that fit no request
         # the message that is coming in
         self._context_id = 0
         self._command_part: bytearray | None = None
@@ -245,6 +252,9 @@ class Association(Speaking):
                     continue  # the association is over: nobody can answer it
                 self.performing[held.request.message_id] = held.request
                 return held
+            if self._following is not None:
+                following, self._following = self._following, None
+                return following
             event = connection.next_event()
             if type(event) is not Fragment:
                 if event is NEED_DATA:
@@ -332,8 +342,11 @@ class Association(Speaking):
                 Status.DUPLICATE_INVOCATION,
                 f"message id {request.message_id} still awaits its answer",
             )
-        if request.field == STORE_RQ and not has_data_set:
-            return Status.CANNOT_UNDERSTAND, "a C-STORE without a data set"
+        if request.field == STORE_RQ:
+            if not has_data_set:
+                return Status.CANNOT_UNDERSTAND, "a C-STORE without a data set"
+            if not request.command.sop_instance_uid:  # mandatory (PS3.7 Table 9.1-1): there is nothing to keep it by
+                return Status.INVALID_INSTANCE, "a C-STORE without an Affected SOP Instance UID"
         return None
 
     def _gather(self, fragment: Fragment) -> AssociationEvent | None:
@@ -383,12 +396,15 @@ class Association(Speaking):
         operation = None if answered is None else self.outstanding.get(answered)
         if operation is None and answered in self._left:
             return StrayResponse(command, self._context_id, data, late=True)
-        if (
-            operation is None
-            or command.field != operation.field | RESPONSE
-            or operation.context.context_id != self._context_id
-        ):
-            return StrayResponse(command, self._context_id, data)
+        if operation is None or command.field != operation.field | RESPONSE:
+            return self._stray(command, data)
+        context = operation.context
+        elsewhere = None
+        if context.context_id != self._context_id:
+            elsewhere = self._elsewhere(operation, command)
+            if elsewhere is None:
+                return self._stray(command, data)
+            context = elsewhere
         is_final = not (command.status in PENDING and operation.field in MAY_PEND)
         operation.responses += 1
         operation.deadline = None
@@ -400,7 +416,34 @@ class Association(Speaking):
             self._finished(command, operation.message_id, command.status or 0, False, operation.size)
             if self.waiting:
                 self._next_in_line()
-        return ResponseReceived(operation, command, data, is_final)
+        response = ResponseReceived(operation, command, data, is_final, context.transfer_syntax)
+        if elsewhere is None or self._knows_elsewhere:
+            return response
+        self._knows_elsewhere, self._following = True, response
+        return AnsweredElsewhere(operation.context, elsewhere)
+
+    def _elsewhere(self, operation: Operation, command: Command) -> PresentationContext | None:
+        """The context of an answer that came on another one of its class; None where it is of another class."""
+        context = self.contexts[self._context_id]
+        # The class is optional in a response (PS3.7 Table 9.1-1); where it is there, it is that of the request.
+        if context.abstract_syntax != operation.context.abstract_syntax or command.sop_class_uid not in (
+            None,
+            operation.sop_class_uid,
+        ):
+            return None
+        return context
+
+    def _stray(self, command: Command, data: bytes | None) -> StrayResponse:
+        """A response that fits no request; RemoteProtocolError where as many came as requests are unanswered.
+
+        One that names a message of before may be a second answer to that: what is awaited can still come.
+        """
+        answered = command.message_id_being_responded_to
+        if self.outstanding and (not answered or answered > self._last_id or answered in self.outstanding):
+            self._unfit += 1
+            if self._unfit >= len(self.outstanding):
+                raise RemoteProtocolError(unfit(command, self._context_id, self.outstanding.values()))
+        return StrayResponse(command, self._context_id, data)
 
     def forget(self, operation: Operation) -> None:
         """Nobody waits for it any more; a response that still comes is a late one, and its place is free."""

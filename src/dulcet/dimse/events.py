@@ -16,8 +16,10 @@ from dulcet.upper_layer.events import (
     ReleaseRequested,
     TimedOut,
 )
+from dulcet.upper_layer.negotiation import PresentationContext
 
 __all__ = [
+    "AnsweredElsewhere",
     "AssociationEvent",
     "CancelReceived",
     "DataReceived",
@@ -62,6 +64,16 @@ class ResponseReceived:
     command: Command
     data: bytes | None
     is_final: bool
+    transfer_syntax: str
+    """That of the context on which it came."""
+
+
+@dataclass(slots=True, eq=False)
+class AnsweredElsewhere:
+    """The peer answers on another accepted context of the class; its answers are taken.  Told once."""
+
+    asked: PresentationContext
+    answered: PresentationContext
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +106,7 @@ AssociationEvent = (
     | DataReceived
     | ResponseReceived
     | CancelReceived
+    | AnsweredElsewhere
     | StrayResponse
     | ReleaseRequested
     | ReleaseConfirmed

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dulcet.dimse.messages import CommandField
+from dulcet.dimse.command import Command
+from dulcet.dimse.messages import RESPONSE, CommandField
 from dulcet.dimse.operations import Operation
 from dulcet.uids import name_of
 from dulcet.upper_layer.pdu import AssociateRQ
 
-__all__ = ["not_accepted", "too_many"]
+__all__ = ["not_accepted", "too_many", "unfit"]
 
 
 def not_accepted(
@@ -36,6 +37,18 @@ def too_many(outstanding: Iterable[Operation]) -> str:
             "list(association.find(...)), or ask on another association"
         )
     return sentence
+
+
+def unfit(command: Command, context_id: int, outstanding: Iterable[Operation]) -> str:
+    """An answer that fits none of these, and so no other is to be expected for them."""
+    expected = ", ".join(
+        f"{Command({0x0100: operation.field | RESPONSE}).name} to message {operation.message_id} on context "
+        f"{operation.context.context_id}"
+        for operation in outstanding
+    )
+    answered = command.message_id_being_responded_to
+    to = "no message" if answered is None else f"message {answered}"
+    return f"the peer answered with {command.name} to {to} on context {context_id}; expected {expected}"
 
 
 def _named(uid: str) -> str:

@@ -6,13 +6,13 @@ import logging
 from typing import Any, Final
 
 from dulcet.dimse.command import Command
-from dulcet.dimse.events import RequestRefused, StrayResponse
+from dulcet.dimse.events import AnsweredElsewhere, RequestRefused, StrayResponse
 from dulcet.dimse.messages import RESPONSE
 from dulcet.dimse.operations import Request
 from dulcet.dimse.status import Status
 from dulcet.log_codes import coded
 
-__all__ = ["Incoming", "log_refusal", "log_stray", "response_to"]
+__all__ = ["Incoming", "log_elsewhere", "log_refusal", "log_stray", "response_to"]
 
 log: Final = logging.getLogger("dulcet.association")
 
@@ -45,6 +45,15 @@ def response_to(request: Request, status: int, elements: dict[str, Any], *, has_
         **elements,
     }
     return Command.make(request.field | RESPONSE, validate=False, data_set=has_data, **values)
+
+
+def log_elsewhere(event: AnsweredElsewhere, peer: str) -> None:
+    """A line, once, about a peer that answers on another context than it was asked on."""
+    asked, answered = event.asked, event.answered
+    log.warning(
+        "%s: asked on context %d, it answers on context %d, which is of the same class; the answers are taken",
+        peer, asked.context_id, answered.context_id, extra=coded("DUL216"),
+    )  # fmt: skip
 
 
 class Incoming:

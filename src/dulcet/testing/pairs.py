@@ -346,9 +346,14 @@ def echo_rq(message_id: int | None = None) -> Command:
 
 
 def request(field: int, sop_class_uid: str, message_id: int | None = None, *, data_set: bool = False) -> Command:
-    """Any request, unchecked."""
+    """Any request, unchecked; a C-STORE names the instance 1.2.3."""
     return Command.make(
-        field, data_set=data_set, validate=False, AffectedSOPClassUID=sop_class_uid, MessageID=message_id
+        field,
+        data_set=data_set,
+        validate=False,
+        AffectedSOPClassUID=sop_class_uid,
+        MessageID=message_id,
+        AffectedSOPInstanceUID="1.2.3" if field == CommandField.C_STORE_RQ else None,
     )
 
 

@@ -16,6 +16,7 @@ from dulcet.dimse import reasons
 from dulcet.dimse.association import Association
 from dulcet.dimse.command import Command
 from dulcet.dimse.events import (
+    AnsweredElsewhere,
     CancelReceived,
     DataReceived,
     RequestReceived,
@@ -31,7 +32,7 @@ from dulcet.io.one_file import OneFile
 from dulcet.log_codes import coded
 from dulcet.services.acceptance import CALLING_NOT_RECOGNIZED
 from dulcet.services.endings import ENDINGS, ending
-from dulcet.services.incoming import log_refusal
+from dulcet.services.incoming import log_elsewhere, log_refusal
 from dulcet.toolkit.associate import Associate
 from dulcet.toolkit.messages import BY_FIELD, DataSet
 from dulcet.toolkit.storing import Memory, Storing
@@ -209,7 +210,7 @@ def _response_received(net: Net, event: ResponseReceived) -> None:
     if event.is_final and isinstance(operation.owner, Instance) and operation.departed:
         operation.owner.close()
         net._files.discard(operation.owner)
-    data = DataSet(event.data, operation.context.transfer_syntax) if event.data is not None else None
+    data = DataSet(event.data, event.transfer_syntax) if event.data is not None else None
     _tell(net, operation.context.context_id, event.command, asked, data)
 
 
@@ -222,6 +223,10 @@ def _stray_response(net: Net, event: StrayResponse) -> None:
     syntax = net._core.contexts[event.context_id].transfer_syntax
     data = DataSet(event.data, syntax) if event.data is not None else None
     _tell(net, event.context_id, event.command, None, data)
+
+
+def _answered_elsewhere(net: Net, event: AnsweredElsewhere) -> None:
+    log_elsewhere(event, net.peer)
 
 
 HANDLERS: Final[dict[type[Any], Callable[[Net, Any], None]]] = {
@@ -239,4 +244,5 @@ HANDLERS: Final[dict[type[Any], Callable[[Net, Any], None]]] = {
     ResponseReceived: _response_received,
     CancelReceived: _cancel_received,
     StrayResponse: _stray_response,
+    AnsweredElsewhere: _answered_elsewhere,
 }
