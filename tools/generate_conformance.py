@@ -197,8 +197,10 @@ def calling() -> Iterator[str]:
         "",
     )
     yield from (
-        "For sending, one presentation context is proposed for each pair of SOP class and transfer syntax of the files, any",
-        "class, private ones included; uncompressed ones can be converted to the other uncompressed syntaxes. Otherwise the",
+        "For sending, one presentation context is proposed for each SOP class of the files, any class, private ones included,",
+        "in the transfer syntaxes that the files are in; implicit VR little endian stands behind explicit. A further",
+        "association is for the files in another syntax than was accepted, and one with the uncompressed syntaxes below for",
+        "those that can be converted, after a refusal. Otherwise the",
         f"classes above are proposed, and for C-GET {len(stored)} storage classes in the role of provider, all of them in:",
         "",
         *table(("transfer syntax", "UID"), syntaxes(UNCOMPRESSED_PREFERENCE)),
@@ -307,9 +309,10 @@ def archive() -> Iterator[str]:
     )
     yield from (
         f"**Retrieve.** C-MOVE goes to AE titles of the configuration, over up to {limits.move_associations} associations in",
-        "parallel; unknown ones get A801H. Contexts are proposed from the objects, one for each pair of class and syntax; objects",
-        "travel as they lie, or converted between the uncompressed syntaxes. Pending responses carry the counts. An instance whose",
-        "class or syntax the receiver did not accept is a failed sub-operation; the Error Comment names the class.",
+        "parallel; unknown ones get A801H. Contexts are proposed from the objects, one for each class, in the syntaxes of its",
+        "objects; objects travel as they lie, or converted between the uncompressed syntaxes. Pending responses carry the",
+        "counts. An instance whose class or syntax the receiver did not accept is a failed sub-operation; the Error Comment",
+        "names the class.",
         "",
         *table(
             ("status of C-MOVE and C-GET", "when"),

@@ -21,6 +21,7 @@ from dulcet.upper_layer.pdu import (
     PDV,
     Abort,
     AssociateAC,
+    AssociateRJ,
     AssociateRQ,
     PDataTF,
     ReleaseRP,
@@ -96,6 +97,22 @@ class Wire:
         """Await the A-ASSOCIATE-RQ and accept it; `choose` gives a transfer syntax or None for each context."""
         request = self.pdu()
         assert isinstance(request, AssociateRQ), request
+        return self.take(request, choose, maximum_length=maximum_length, window=window)
+
+    def rejects(self) -> None:
+        """Await the A-ASSOCIATE-RQ and reject it, without a reason."""
+        assert isinstance(self.pdu(), AssociateRQ)
+        self.send(AssociateRJ(1, 1, 1))
+
+    def take(
+        self,
+        request: AssociateRQ,
+        choose: Callable[[Proposed], str | None] = lambda proposed: proposed.transfer_syntaxes[0],
+        *,
+        maximum_length: int = 16384,
+        window: AsynchronousOperationsWindow | None = None,
+    ) -> AssociateRQ:
+        """Accept it."""
         results = []
         for proposed in request.presentation_contexts:
             syntax = choose(proposed)

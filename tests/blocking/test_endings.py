@@ -19,7 +19,6 @@ import dulcet
 from dulcet import uids
 from dulcet.blocking import channel
 from dulcet.config import Timers
-from dulcet.dimse.command import encode_response
 from dulcet.errors import REJECT_CURES, REJECT_REASONS
 from dulcet.io.sockets import listening_sockets
 from dulcet.part10.location import locate
@@ -369,12 +368,13 @@ def test_requests_of_the_peer_that_nobody_handles_are_refused(caplog: pytest.Log
             answer = wire.message()
             assert isinstance(answer, Message)
             statuses.append(answer.command.status)
-        wire.send_command(echo.context_id, encode_response(0x0030, 4711, uids.VERIFICATION, None, 0))
+        wire.answer(echo)
         wire.answer(echo)
         wire.serve()
 
     with peer(asks) as made, associate(made.address) as association:
         assert association.echo().status == 0
+        assert association.echo().status == 0, "the second answer to the first is none to this"
     assert statuses == [0x0122, 0x0122]
     assert "refused C-ECHO-RQ" in caplog.text
     assert "answers no request of ours" in caplog.text

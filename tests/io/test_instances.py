@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pydicom
+import pydicom.config
 import pytest
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from tests.corpus import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, Instance, make_instance, read_instance, survey
 
 from dulcet.dimse.source import FileSpan
@@ -249,6 +250,17 @@ def test_a_large_odd_deflated_stream_gets_its_pad_too(tmp_path: Path) -> None:
         assert sent == stream + b"\0" * (len(stream) % 2)
 
 
+def _with_uids(
+    *, sop_class: str = "1.2.840.10008.5.1.4.1.1.7", syntax: str = EXPLICIT, instance: str = "1.2.3"
+) -> Dataset:
+    made = Dataset()
+    made.file_meta = FileMetaDataset()
+    made.file_meta.add_new(0x00020010, "UI", syntax)
+    with pydicom.config.disable_value_validation():
+        made.SOPClassUID, made.SOPInstanceUID = sop_class, instance
+    return made
+
+
 NOT_SENT: dict[str, tuple[Callable[[Path], Any], type[InstanceError], str]] = {
     "a folder": (lambda folder: folder, InstanceError, "is a folder"),
     "nothing": (lambda folder: folder / "none.dcm", InstanceError, "No such file"),
@@ -259,6 +271,22 @@ NOT_SENT: dict[str, tuple[Callable[[Path], Any], type[InstanceError], str]] = {
     "bytes": (lambda folder: b"hello, world" * 20, NotDicom, "the bytes given: not a DICOM file"),
     "a file open as text": (lambda folder: io.StringIO("hello"), InstanceError, 'open it with "rb"'),
     "a name with NUL": (lambda folder: "a\0b", InstanceError, "null (byte|character)"),
+    "a class of 70 characters": (
+        lambda folder: _with_uids(sop_class="1." + "2" * 68), InstanceError,
+        "SOP Class UID 1.2+ is 70 characters long; at most 64 are allowed in a UID; this one cannot be sent",
+    ),
+    "a class that is none": (lambda folder: _with_uids(sop_class="CT"), InstanceError, "SOP Class UID 'CT' is no UID"),
+    "a syntax of 70 characters": (
+        lambda folder: _with_uids(syntax="1." + "2" * 68), InstanceError, "Transfer Syntax UID 1.2+ is 70 characters"
+    ),
+    "an instance of 70 characters": (
+        lambda folder: _with_uids(instance="1." + "2" * 68), InstanceError, "AffectedSOPInstanceUID is '1.2+'; expected"
+    ),
+    "an instance of another index": (
+        lambda folder: InstanceToSend.of_span(
+            FileSpan(0, 0, 0), sop_class_uid="CT", sop_instance_uid="1.2.3", transfer_syntax="1.2"
+        ), InstanceError, "1.2.3: SOP Class UID 'CT' is no UID",
+    ),
     "None": (lambda folder: None, InstanceError, "a NoneType cannot be sent"),
     "a Dataset without UIDs": (lambda folder: Dataset(), InstanceError, "no SOP Class UID"),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,8 +15,8 @@ from dulcet.services.proposals import (
     DEFAULT_PROPOSALS,
     SELDOM,
     UNCOMPRESSED_PREFERENCE,
+    StoragePlan,
     association_request,
-    plan_storage,
     proposals,
 )
 from dulcet.services.sop_classes import Service, service_of
@@ -25,9 +25,10 @@ from dulcet.upper_layer.items import (
     AsynchronousOperationsWindow,
     CommonExtendedNegotiation,
     ExtendedNegotiation,
+    RoleSelection,
     UserIdentityRQ,
 )
-from dulcet.upper_layer.negotiation import MAX_CONTEXTS, Proposal, associate_request
+from dulcet.upper_layer.negotiation import MAX_CONTEXTS, PresentationContext, Proposal, associate_request
 from dulcet.upper_layer.pdu import decode, encode
 
 CT, MR = uids.CT_IMAGE_STORAGE, uids.MR_IMAGE_STORAGE
@@ -37,88 +38,131 @@ JPEG, JPEG2000 = uids.JPEG_BASELINE_8_BIT, uids.JPEG2000_LOSSLESS
 ADDRESS = Address("ARCHIVE", "127.0.0.1", 104)
 
 
-def offered(plan: list[Proposal]) -> set[tuple[str, str]]:
-    """Every (SOP class, transfer syntax) that an association proposes."""
-    return {(found.abstract_syntax, syntax) for found in plan for syntax in found.transfer_syntaxes}
+# --- StoragePlan: what sending asks for ------------------------------------------------------------------------------
 
 
-# --- plan_storage ----------------------------------------------------------------------------------------------------
+def accepted(*proposals: Proposal) -> list[PresentationContext]:
+    """A peer's contexts: those of each class in the first syntax of what is given for it."""
+    return [
+        PresentationContext(2 * index + 1, proposal.abstract_syntax, proposal.transfer_syntaxes[0])
+        for index, proposal in enumerate(proposals)
+    ]
 
 
-def test_each_pair_gets_a_context_of_its_own() -> None:
-    plan = plan_storage([(CT, JPEG), (CT, JPEG2000), (MR, JPEG)])
-    assert plan == [[Proposal(CT, (JPEG,)), Proposal(CT, (JPEG2000,)), Proposal(MR, (JPEG,))]]
+@pytest.mark.parametrize(
+    ("syntaxes", "asked"),
+    [
+        ([JPEG], (JPEG,)),
+        ([JPEG, JPEG2000], (JPEG, JPEG2000)),
+        ([EXPLICIT], (EXPLICIT, IMPLICIT)),
+        ([IMPLICIT], (IMPLICIT,)),
+        ([IMPLICIT, EXPLICIT], (EXPLICIT, IMPLICIT)),
+        ([IMPLICIT, JPEG], (JPEG, IMPLICIT)),
+        ([JPEG, DEFLATED, EXPLICIT], (JPEG, DEFLATED, EXPLICIT, IMPLICIT)),
+        ([BIG], (BIG,)),
+        (["1.2.3.4"], ("1.2.3.4",)),
+    ],
+)
+def test_each_class_has_one_context_in_the_syntaxes_of_its_files(syntaxes: list[str], asked: tuple[str, ...]) -> None:
+    wanted = [(CT, syntax) for syntax in syntaxes]
+    assert StoragePlan([JPEG, JPEG2000]).contexts([*wanted, (MR, JPEG), *wanted]) == [
+        Proposal(CT, asked), Proposal(MR, (JPEG,)),
+    ]  # fmt: skip
 
 
-def test_a_pair_that_comes_again_changes_nothing() -> None:
-    pairs = [(CT, JPEG), (MR, EXPLICIT), (CT, JPEG2000)]
-    assert plan_storage(pairs * 50) == plan_storage(pairs)
-    assert plan_storage(iter(pairs)) == plan_storage(pairs)
-
-
-def test_nothing_wanted_is_no_association() -> None:
-    assert plan_storage([]) == []
+def test_nothing_wanted_is_no_context() -> None:
+    assert StoragePlan().contexts([]) == []
 
 
 @pytest.mark.parametrize(
     ("syntaxes", "fallback"),
-    [
-        ([EXPLICIT], (IMPLICIT,)),
-        ([IMPLICIT], (EXPLICIT,)),
-        ([IMPLICIT, EXPLICIT], None),
-        ([BIG], (EXPLICIT, IMPLICIT)),
-        ([DEFLATED], (EXPLICIT, IMPLICIT)),
-        ([JPEG, DEFLATED, EXPLICIT], (IMPLICIT,)),
-        ([JPEG], None),
-        ([JPEG, JPEG2000], None),
-        (["1.2.3.4"], None),
-    ],
+    [([JPEG], (EXPLICIT, IMPLICIT)), ([BIG], (EXPLICIT, IMPLICIT)), ([IMPLICIT], (EXPLICIT,)), ([JPEG2000], None)],
 )
-def test_what_can_be_converted_gets_a_context_to_fall_back_on(
+def test_what_can_be_converted_is_proposed_uncompressed_after_a_refusal(
     syntaxes: list[str], fallback: tuple[str, ...] | None
 ) -> None:
-    (plan,) = plan_storage((CT, syntax) for syntax in syntaxes)
-    own = [Proposal(CT, (syntax,)) for syntax in syntaxes]
-    assert plan == own + ([Proposal(CT, fallback)] if fallback else [])
+    plan = StoragePlan([JPEG])
+    wanted = [(CT, syntax) for syntax in syntaxes]
+    plan.learn(plan.contexts(wanted), [])
+    assert plan.contexts(wanted) == ([Proposal(CT, fallback)] if fallback else [])
+    for pair in wanted:
+        assert plan.settles(pair, []) is (fallback is None), "it fails once nothing is left to ask for"
+    if fallback:
+        assert all(plan.settles(pair, fallback[-1:]) for pair in wanted)
+        plan.learn([Proposal(CT, fallback)], [])
+        assert plan.contexts(wanted) == []
+        assert all(plan.settles(pair, []) for pair in wanted)
 
 
-def test_more_than_128_contexts_are_split_over_associations() -> None:
-    classes = [f"1.2.{number}" for number in range(100)]
-    plan = plan_storage(product(classes, (JPEG, JPEG2000)))
-    assert [len(association) for association in plan] == [128, 72]
-    # a class stays on one association, so that its instances need not wait for each other's
-    assert not {found.abstract_syntax for found in plan[0]} & {found.abstract_syntax for found in plan[1]}
+def test_the_others_of_several_syntaxes_have_the_next_association() -> None:
+    plan = StoragePlan([JPEG])
+    wanted = [(CT, JPEG2000), (CT, JPEG), (CT, EXPLICIT)]
+    plan.learn(plan.contexts(wanted), accepted(Proposal(CT, (JPEG,))))
+    assert [plan.settles(pair, [JPEG]) for pair in wanted] == [False, True, False]
+    left = [pair for pair in wanted if pair[1] != JPEG]
+    assert plan.contexts(left) == [Proposal(CT, (JPEG2000, EXPLICIT, IMPLICIT))]
 
 
-def test_exactly_128_contexts_are_one_association() -> None:
-    assert len(plan_storage((f"1.2.{number}", JPEG) for number in range(128))) == 1
-    assert len(plan_storage((f"1.2.{number}", JPEG) for number in range(129))) == 2
+@pytest.mark.parametrize("wanted", [[(CT, EXPLICIT)], [(CT, IMPLICIT), (CT, EXPLICIT)]])
+def test_who_takes_the_default_has_declined_explicit_vr_before_it(wanted: list[tuple[str, str]]) -> None:
+    plan = StoragePlan()
+    plan.learn(plan.contexts(wanted), accepted(Proposal(CT, (IMPLICIT,))))
+    assert all(plan.settles(pair, [IMPLICIT]) for pair in wanted)
 
 
-def test_a_class_in_more_than_128_syntaxes_is_split_too() -> None:
-    wanted = [(CT, f"1.2.{number}") for number in range(200)]
-    plan = plan_storage([(MR, JPEG), *wanted])
-    assert [len(association) for association in plan] == [1, 128, 72]
-    assert set().union(*map(offered, plan)) == {(MR, JPEG), *wanted}
+def test_who_takes_the_default_has_not_declined_what_is_compressed() -> None:
+    plan = StoragePlan([JPEG])
+    wanted = [(CT, JPEG), (CT, IMPLICIT)]
+    plan.learn(plan.contexts(wanted), accepted(Proposal(CT, (IMPLICIT,))))
+    assert [plan.settles(pair, [IMPLICIT]) for pair in wanted] == [False, True]
+    assert plan.contexts(wanted[:1]) == [Proposal(CT, (JPEG,))]
 
 
-CLASSES = st.sampled_from([CT, MR, *(f"1.2.{number}" for number in range(60))])
-SYNTAXES = st.sampled_from([IMPLICIT, EXPLICIT, BIG, DEFLATED, *sorted(uids.ENCAPSULATED)])
+def test_contexts_of_the_association_before_are_taken_over_but_not_those_of_a_class_that_is_asked_for() -> None:
+    before = accepted(Proposal(CT, (JPEG,)), Proposal(MR, (EXPLICIT,)))
+    assert StoragePlan().contexts([(CT, JPEG2000)], before) == [Proposal(CT, (JPEG2000,)), Proposal(MR, (EXPLICIT,))]
 
 
-@given(st.lists(st.tuples(CLASSES, SYNTAXES), max_size=400))
-def test_every_pair_is_there_in_order_and_every_association_can_be_asked_for(wanted: list[tuple[str, str]]) -> None:
-    plan = plan_storage(wanted)
-    assert plan == plan_storage(wanted)
-    everything = [found for association in plan for found in association]
-    own = [(found.abstract_syntax, found.transfer_syntaxes[0]) for found in everything if is_own(found, wanted)]
-    by_class = dict.fromkeys(sop_class for sop_class, _ in wanted)
-    expected = [pair for sop_class in by_class for pair in dict.fromkeys(wanted) if pair[0] == sop_class]
-    assert own == expected
-    for association in plan:
-        assert 1 <= len(association) <= MAX_CONTEXTS
+@pytest.mark.parametrize(
+    ("syntaxes", "otherwise"),
+    [([JPEG], True), ([BIG], True), ([JPEG2000], False), ([EXPLICIT], False), ([IMPLICIT], False)],
+)
+def test_a_rejected_association_is_asked_for_otherwise_where_that_may_be_why(
+    syntaxes: list[str], otherwise: bool
+) -> None:
+    plan = StoragePlan([JPEG])
+    wanted = [(CT, syntax) for syntax in syntaxes]
+    before = plan.contexts(wanted)
+    assert plan.refuse(before) is otherwise
+    assert plan.contexts(wanted) == ([Proposal(CT, UNCOMPRESSED_PREFERENCE)] if otherwise else before)
+    assert plan.refuse(plan.contexts(wanted)) is False
+
+
+def test_one_association_holds_128_classes_and_the_rest_has_another() -> None:
+    wanted = [(f"1.2.{number}", JPEG) for number in range(200)]
+    plan = StoragePlan()
+    first = plan.contexts(wanted)
+    assert [found.abstract_syntax for found in first] == [sop_class for sop_class, _ in wanted[:128]]
+    assert len(plan.contexts(wanted[128:], accepted(*first))) == 128
+
+
+CLASSES = st.sampled_from([CT, MR, *(f"1.2.{number}" for number in range(200))])
+SYNTAXES = st.sampled_from([IMPLICIT, EXPLICIT, BIG, DEFLATED, *(f"1.3.{number}" for number in range(100))])
+
+
+@given(st.lists(st.tuples(CLASSES, SYNTAXES), max_size=400), st.data())
+def test_every_pair_has_its_turn_whatever_the_peer_takes(wanted: list[tuple[str, str]], data: st.DataObject) -> None:
+    """Each is sent as it is where the peer takes that, and the associations have an end."""
+    takes = data.draw(st.sets(SYNTAXES))
+    plan, left, sent = StoragePlan(), dict.fromkeys(wanted), dict[tuple[str, str], str]()
+    for _ in range(500):
+        asked = plan.contexts(left)
+        if not asked:
+            break
+        assert 1 <= len(asked) <= MAX_CONTEXTS
+        assert len({proposal.abstract_syntax for proposal in asked}) == len(asked)
         request = associate_request(
-            association,
+            asked,
             called="A",
             calling="B",
             maximum_length=0,
@@ -126,11 +170,22 @@ def test_every_pair_is_there_in_order_and_every_association_can_be_asked_for(wan
             implementation_version_name="",
         )
         assert decode(encode(request)) == request
-
-
-def is_own(proposal: Proposal, wanted: list[tuple[str, str]]) -> bool:
-    """True for the context of a pair, as opposed to one to fall back on."""
-    return (proposal.abstract_syntax, proposal.transfer_syntaxes[0]) in wanted
+        chosen = {
+            proposal.abstract_syntax: data.draw(st.sampled_from(common))
+            for proposal in asked
+            if (common := [syntax for syntax in proposal.transfer_syntaxes if syntax in takes])
+        }
+        plan.learn(asked, accepted(*(Proposal(sop_class, (syntax,)) for sop_class, syntax in chosen.items())))
+        for pair in list(left):
+            syntax = chosen.get(pair[0])
+            if plan.settles(pair, [syntax] if syntax else []):
+                del left[pair]
+                if syntax is not None:
+                    sent[pair] = syntax
+    assert not left or not plan.contexts(left)
+    for sop_class, syntax in wanted:
+        if syntax in takes and syntax != EXPLICIT:  # who takes the default where both are proposed gets that
+            assert sent[sop_class, syntax] == syntax
 
 
 # --- the default -----------------------------------------------------------------------------------------------------
@@ -227,3 +282,37 @@ def test_a_request_says_what_its_configuration_says() -> None:
 def test_a_request_without_contexts_is_not_asked() -> None:
     with pytest.raises(LocalProtocolError):
         association_request(ADDRESS, calling_ae_title="ME", contexts=[], config=AssociationConfig())
+
+
+LONG = "1.2.840.10008.5.1.4.1.1.7." + "1" * 44
+"""70 characters."""
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"contexts": [Proposal(LONG, (EXPLICIT,))]}, "abstract syntax 1.*is 70 characters long; at most 64"),
+        ({"contexts": [Proposal(CT, (EXPLICIT, LONG))]}, "transfer syntax 1.*is 70 characters long"),
+        ({"contexts": [Proposal("CT", (EXPLICIT,))]}, "abstract syntax 'CT' is no UID"),
+        ({"contexts": [Proposal(CT, ("",))]}, "transfer syntax '' is no UID"),
+        ({"contexts": [Proposal(CT, ("1.2.",))]}, "transfer syntax '1.2.' is no UID"),
+        ({"contexts": [Proposal("1.2\n", ("1.2",))]}, "abstract syntax .* is no UID"),
+        ({"config": AssociationConfig(implementation_class_uid=LONG)}, "implementation class UID"),
+        ({"extended": {LONG: b"\1"}}, "extended negotiation"),
+        ({"common_extended": [CommonExtendedNegotiation(CT, LONG, ())]}, "service class"),
+        ({"common_extended": [CommonExtendedNegotiation(CT, "1.2", (LONG,))]}, "related general SOP class"),
+        ({"user_items": [RoleSelection(LONG, True, True)]}, "roles"),
+    ],
+)
+def test_a_uid_that_may_not_be_proposed_is_an_error_before_anything_is_sent(
+    options: dict[str, Any], words: str
+) -> None:
+    given = {"contexts": proposals([CT]), "config": AssociationConfig(), **options}
+    with pytest.raises(LocalProtocolError, match=words):
+        association_request(ADDRESS, calling_ae_title="ME", **given)
+
+
+def test_a_uid_of_64_characters_and_leading_zeros_may_be_proposed() -> None:
+    for uid in (LONG[:64], "1.02.3"):
+        contexts = [Proposal(uid, (uid,))]
+        association_request(ADDRESS, calling_ae_title="ME", contexts=contexts, config=AssociationConfig())

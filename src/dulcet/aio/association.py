@@ -187,11 +187,18 @@ class Association(Operations):
         return Sent.answered(what, event.command, *uids, syntax, len(data))
 
     def store_many(
-        self, what: Iterable[InstanceSource], *, associations: int = 1, window: int = 8, priority: int = MEDIUM
+        self,
+        what: InstanceSource | Iterable[InstanceSource],
+        *,
+        associations: int = 1,
+        window: int = 8,
+        priority: int = MEDIUM,
     ) -> AsyncIterator[Sent]:
         """C-STORE of many: contexts are taken from the files, and more associations are made where this one lacks some.
 
-        Yields one `Sent` for each, in the order of their answers; what cannot be sent fails for itself alone.
+        `what` is a path, a folder with all that is below it, bytes, an open file, a Dataset, or an iterable of these.
+        Yields one `Sent` for each, in the order of their answers; what cannot be sent fails for itself alone.  Nothing
+        is sent before it is iterated over: a RuntimeWarning says so where it never was.
         `associations` send in parallel; `window` operations are proposed to be outstanding on each.  An acceptor sends
         on this association alone.
         """

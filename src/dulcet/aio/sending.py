@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Sequence
+import warnings
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
@@ -20,13 +21,15 @@ from dulcet.aio.lanes import LOST, Lane, Results, Todo, failed_by
 from dulcet.aio.upcoming import Upcoming
 from dulcet.config import AssociationConfig
 from dulcet.dimse.command import MEDIUM
-from dulcet.errors import AssociationError, DimseTimeout, DulcetError
+from dulcet.errors import AssociationError, AssociationRefused, DimseTimeout, DulcetError, NoPresentationContext
 from dulcet.io.instances import Instance, InstanceSource
 from dulcet.io.pixels import decompressible
 from dulcet.io.train import FileFailed
-from dulcet.services.proposals import plan_takeover
+from dulcet.io.walking import NEVER_SENT, each
+from dulcet.services.proposals import StoragePlan
 from dulcet.services.results import Sent
 from dulcet.services.suboperations import FINISH, GRACE, unanswered
+from dulcet.uids import name_of
 from dulcet.upper_layer.address import Address
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ FRUITLESS: Final = 3
 """Associations in a row that get nothing across before the rest is given up; one may fall over one bad instance."""
 CLOCK: Final = 0.01
 """Seconds by which a timer of the loop may be early."""
+
+REFUSED: Final = "{} refused {} in {} and in whatever it could be converted to; `dulcet negotiate` shows what it takes"
 
 
 class StoreMany:
@@ -67,7 +72,8 @@ class StoreMany:
         self.associations = associations
         self.priority = priority
         self.originator = originator
-        self._given = Lane(given, originator) if given is not None else None
+        self._plan = StoragePlan(decompressible())
+        self._given = Lane(given, self._plan, originator) if given is not None else None
         self._lanes: list[Lane] = []
         self._opened = False
         self._failure: DulcetError | None = None
@@ -79,9 +85,9 @@ class StoreMany:
         self.begun: list[str] = []
         """SOP Instance UIDs of the C-STORE-RQs that were made, each as often as it was sent."""
 
-    def run(self, what: Iterable[InstanceSource] | AsyncIterable[InstanceSource]) -> Sending:
+    def run(self, what: InstanceSource | Iterable[InstanceSource] | AsyncIterable[InstanceSource]) -> Sending:
         """One `Sent` for each; raises what `associate` raises when the very first association cannot be made."""
-        return Sending(self, what)
+        return Sending(self, what if isinstance(what, AsyncIterable) else each(what))
 
     async def work(self, what: Iterable[InstanceSource] | AsyncIterable[InstanceSource]) -> None:
         """The task that does it."""
@@ -126,46 +132,68 @@ class StoreMany:
 
     async def _send(self, instances: Sequence[Instance]) -> None:
         waiting: dict[tuple[str, str], list[Instance]] = {}
-        for instance in instances:
-            waiting.setdefault((instance.sop_class_uid, instance.transfer_syntax), []).append(instance)
+        _put_back(instances, waiting)
         if self.associations == 1:
             await self._use_standing(waiting)
-        for proposals in self._plan(waiting):
-            classes = {proposal.abstract_syntax for proposal in proposals}
-            pairs = [pair for pair in waiting if pair[0] in classes]
-            todo = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
+        while waiting and not self._stopping.is_set():
+            lanes = self._standing(waiting)
+            if lanes:
+                pairs = [pair for pair in waiting if all(lane.carries(pair) for lane in lanes)]
+                todo = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
+                await self._drive_all(lanes, todo)
+            elif self._plan.contexts(waiting):
+                await self._ask(waiting)
+            else:
+                for instance in [instance for pair in list(waiting) for instance in waiting.pop(pair)]:
+                    error = NoPresentationContext(REFUSED.format(self.address, *map(name_of, _pair(instance))))
+                    await self._results.put(failed_by(instance, error))
+
+    async def _ask(self, waiting: dict[tuple[str, str], list[Instance]]) -> None:
+        """Send what one more association carries, or several that are alike; take it out of `waiting`."""
+        # An only association takes over the contexts of the one before: more of their kind may come.
+        before = [each for lane in self._lanes for each in lane.association.contexts] if self.associations == 1 else []
+        wanted = self._plan.contexts(waiting)
+        proposals = self._plan.contexts(waiting, before)
+        # There are peers that serve one at a time, and what these carry was sent already.
+        for lane in list(self._lanes):
+            await self._release(lane)
+        classes = {proposal.abstract_syntax for proposal in proposals}
+        pairs = [pair for pair in waiting if pair[0] in classes]
+        todo = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
+        try:
+            lane = await self._open(proposals)
+        except LOST as error:
             if self._stopping.is_set():
                 return
-            count = min(self.associations, len(todo))
-            standing = await self._make_room(pairs)
-            try:
-                lanes = standing or [await self._open(proposals)]
-            except LOST as error:
-                if self._stopping.is_set():
-                    return
+            if not self._asks_otherwise(error, wanted):
                 if not self._opened and self._given is None:
                     raise
                 self._failure = error
-            else:
-                if count > 1:
-                    await self._drive_parallel(lanes[:count], proposals, todo, count)
-                else:
-                    await self._drive(lanes[0], proposals, todo)
-            await self._give_up(todo)
+                await self._give_up(todo)
+            _put_back(todo, waiting)
+            return
+        self._plan.learn(proposals, lane.association.contexts)
+        _put_back(todo.take_out(lambda instance: lane.settles(_pair(instance))), waiting)
+        await self._drive_all([lane], todo)
 
-    def _plan(self, waiting: Collection[tuple[str, str]]) -> list[list[Proposal]]:
-        """Contexts for these; an only association takes over those of the one before where there is room for all."""
-        before = [pair for lane in self._lanes for pair in lane.asked] if self.associations == 1 else []
-        return plan_takeover(waiting, before, decompressible())
+    async def _drive_all(self, lanes: Sequence[Lane], todo: Todo) -> None:
+        """Send over these, and as many more like them as were wished for."""
+        count = min(self.associations, len(todo))
+        if count > 1:
+            await self._drive_parallel(lanes[:count], lanes[0].proposals, todo, count)
+        elif count:
+            await self._drive(lanes[0], lanes[0].proposals, todo)
+        await self._give_up(todo)
 
-    async def _make_room(self, pairs: Sequence[tuple[str, str]]) -> list[Lane]:
-        """The parallel associations that stand and carry all of these; those that are in the way are released.
+    def _standing(self, waiting: Iterable[tuple[str, str]]) -> list[Lane]:
+        """The parallel associations that stand, where something waits that all of them carry."""
+        lanes = list(self._lanes) if self.associations > 1 else []
+        return lanes if any(all(lane.carries(pair) for lane in lanes) for pair in waiting) else []
 
-        An only association is: there are peers that serve one at a time, and what it carries was sent already.
-        """
-        for lane in [found for found in self._lanes if self.associations == 1 or not all(map(found.carries, pairs))]:
-            await self._release(lane)
-        return list(self._lanes)
+    def _asks_otherwise(self, error: DulcetError, proposals: Iterable[Proposal]) -> bool:
+        """True when the association was rejected without a reason, and something else can be asked for instead."""
+        no_reason = isinstance(error, AssociationRefused) and (error.result, error.source, error.reason) == (1, 1, 1)
+        return no_reason and self._plan.refuse(proposals)
 
     async def _use_standing(self, waiting: dict[tuple[str, str], list[Instance]]) -> None:
         """Send what the associations that stand can carry; take it out of `waiting`."""
@@ -179,8 +207,7 @@ class StoreMany:
                 await self._lost(lane, todo, error)
                 if self.address is None:
                     await self._give_up(todo)
-                for instance in todo:
-                    waiting.setdefault((instance.sop_class_uid, instance.transfer_syntax), []).append(instance)
+                _put_back(todo, waiting)
 
     async def _drive(self, lane: Lane, proposals: Sequence[Proposal], todo: Todo) -> None:
         """Send over one association, made anew when it is lost; something is left in `todo` when it was given up."""
@@ -245,7 +272,7 @@ class StoreMany:
         if self._stopping.is_set():
             await association.release()
             raise AssociationError("nothing more is to be sent")
-        lane = Lane(association, self.originator, proposals)
+        lane = Lane(association, self._plan, self.originator, proposals)
         self._opened = True
         self._lanes.append(lane)
         return lane
@@ -382,7 +409,10 @@ class Sending(AsyncIterator[Sent]):
             await asyncio.wait([self._task])
 
     def __del__(self) -> None:
-        if self._task is not None and not self._task.get_loop().is_closed():
+        if self._task is None:
+            if not self._over:
+                warnings.warn(NEVER_SENT, RuntimeWarning, source=self, stacklevel=2)
+        elif not self._task.get_loop().is_closed():
             self.leave()
 
 
@@ -390,3 +420,12 @@ def _look_at_end(task: asyncio.Task[None]) -> None:
     """Whoever left does not ask how it ended."""
     if not task.cancelled():
         task.exception()
+
+
+def _pair(instance: Instance) -> tuple[str, str]:
+    return instance.sop_class_uid, instance.transfer_syntax
+
+
+def _put_back(instances: Iterable[Instance], waiting: dict[tuple[str, str], list[Instance]]) -> None:
+    for instance in instances:
+        waiting.setdefault(_pair(instance), []).append(instance)

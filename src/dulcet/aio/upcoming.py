@@ -18,6 +18,7 @@ from dulcet.aio.threads import disk
 from dulcet.errors import InstanceError
 from dulcet.io import upcoming as limits
 from dulcet.io.instances import Instance, InstanceSource, examine
+from dulcet.io.walking import is_folder, walk
 from dulcet.services.results import Sent
 
 __all__ = ["Upcoming"]
@@ -130,8 +131,15 @@ class Upcoming:
                 self._wanted.clear()
                 if not (some := await self._sources.take()):
                     break
-                self._found.extend(zip(some, await loop.run_in_executor(disk, look_at, some)))
-                self._came.set()
+                for source, found in zip(some, await loop.run_in_executor(disk, look_at, some)):
+                    if found is None:
+                        self._sources.put_first(source)
+                    else:
+                        self._found.append((source, found))
+                if self._found:
+                    self._came.set()
+                else:
+                    self._wanted.set()  # folders alone
         except BaseException as error:
             self._error = error
         finally:
@@ -145,13 +153,23 @@ class Sources:
         self._async: AsyncIterator[InstanceSource] | None = None
         self._iterator: Iterator[InstanceSource] = iter(())
         self._error: Exception | None = None
+        self._folders: deque[Iterator[str]] = deque()
         if isinstance(what, AsyncIterable):
             self._async = aiter(what)
         else:
             self._iterator = iter(what)
 
+    def put_first(self, folder: InstanceSource) -> None:
+        """The files below a folder come next."""
+        self._folders.append(walk(folder))  # type: ignore[arg-type]  # what is a folder was a path
+
     async def take(self) -> list[InstanceSource]:
         """The next few; none at the end.  An error of the source's own is raised once what it gave was taken."""
+        while self._folders:  # reading these may take long
+            some = await asyncio.get_running_loop().run_in_executor(disk, _few, self._folders[0])
+            if some:
+                return some
+            self._folders.popleft()
         if self._error is not None:
             raise self._error
         taken: list[InstanceSource] = []
@@ -176,12 +194,16 @@ class Sources:
                 return
 
 
-def look_at(sources: Sequence[Any]) -> list[Instance | InstanceError]:
-    """Each examined, or why it cannot be sent."""
-    found: list[Instance | InstanceError] = []
+def _few(files: Iterator[str]) -> list[InstanceSource]:
+    return list(itertools.islice(files, EXAMINED_AT_ONCE))
+
+
+def look_at(sources: Sequence[Any]) -> list[Instance | InstanceError | None]:
+    """Each examined, or why it cannot be sent; None for a folder."""
+    found: list[Instance | InstanceError | None] = []
     for source in sources:
         try:
-            found.append(source if isinstance(source, Instance) else examine(source))
+            found.append(examine(source))
         except InstanceError as error:
-            found.append(error)
+            found.append(None if is_folder(source) else error)
     return found

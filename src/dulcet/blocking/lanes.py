@@ -13,7 +13,7 @@ from dulcet.dimse.operations import Operation
 from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceError, PeerUnreachable
 from dulcet.io.instances import Instance
 from dulcet.io.train import FileFailed
-from dulcet.services.proposals import proposed_as_is
+from dulcet.services.proposals import StoragePlan
 from dulcet.services.results import Sent
 
 if TYPE_CHECKING:
@@ -61,6 +61,12 @@ class Todo:
                 instance = following
             yield instance
 
+    def take_out(self, wanted: Callable[[Instance], bool]) -> list[Instance]:
+        """Those that are not wanted; the others stay."""
+        out = [instance for instance in self._waiting if not wanted(instance)]
+        self._waiting = deque(instance for instance in self._waiting if wanted(instance))
+        return out
+
     def give_back(self, instances: Sequence[Instance]) -> None:
         self._waiting.extendleft(reversed(instances))
 
@@ -74,15 +80,17 @@ class Lane:
     def __init__(
         self,
         association: Association,
+        plan: StoragePlan,
         originator: tuple[str, int] | None = None,
-        proposals: Iterable[Proposal] = (),
+        proposals: Sequence[Proposal] = (),
         until: Callable[[], float | None] | None = None,
     ) -> None:
         """`until` says when answers are no longer waited for, in monotonic time; None while they are."""
         self.association = association
         self.until = until
         self.originator = originator
-        self.asked = proposed_as_is(proposals)
+        self.plan = plan
+        self.proposals = proposals
         self.delivered = 0
         self._core = association._core
         self._unsent: Instance | None = None  # taken from the list, not yet queued
@@ -106,8 +114,14 @@ class Lane:
         return isinstance(operation.owner, _InFlight) and operation.owner.lane is self
 
     def carries(self, pair: tuple[str, str]) -> bool:
-        """True when instances of this class and syntax can travel here as they are, or nowhere else either."""
-        return self.association.is_established and (pair in self.asked or self._core.context_for(*pair) is not None)
+        """True when instances of this class and syntax can travel here now."""
+        return self.association.is_established and self.settles(pair)
+
+    def settles(self, pair: tuple[str, str]) -> bool:
+        """True when instances of this class and syntax belong here, by what was agreed on and what was refused."""
+        if self._core.context_for(*pair) is not None:
+            return True
+        return self.plan.settles(pair, [found.transfer_syntax for found in self._core.contexts_for(pair[0])])
 
     def run(self, todo: Todo, priority: int) -> Iterator[Sent]:
         """Send each, as many at once as the window allows; raises when the association is lost."""

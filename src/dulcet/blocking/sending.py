@@ -12,7 +12,8 @@ import functools
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -21,24 +22,28 @@ from dulcet.blocking.channel import LAST_WORD, abort_all
 from dulcet.blocking.lanes import LOST, Lane, Todo, failed_by
 from dulcet.config import AssociationConfig
 from dulcet.dimse.command import MEDIUM
-from dulcet.errors import AssociationError, DimseTimeout, DulcetError
+from dulcet.errors import AssociationError, AssociationRefused, DimseTimeout, DulcetError, NoPresentationContext
 from dulcet.io.instances import Instance, InstanceSource
 from dulcet.io.pixels import decompressible
 from dulcet.io.train import FileFailed
 from dulcet.io.upcoming import Upcoming
-from dulcet.services.proposals import plan_takeover
+from dulcet.io.walking import NEVER_SENT, each
+from dulcet.services.proposals import StoragePlan
 from dulcet.services.results import Sent
+from dulcet.uids import name_of
 from dulcet.upper_layer.address import Address
 
 if TYPE_CHECKING:
     from dulcet.upper_layer.negotiation import Proposal
 
-__all__ = ["StoreMany"]
+__all__ = ["Sending", "StoreMany"]
 
 FRUITLESS: Final = 3
 """Associations in a row that get nothing across before the rest is given up; one may fall over one bad instance."""
 LATE: Final = 0.5
 """Seconds for the answers to requests for associations that nobody needs any more, so that they can be released."""
+
+REFUSED: Final = "{} refused {} in {} and in whatever it could be converted to; `dulcet negotiate` shows what it takes"
 
 
 class StoreMany:
@@ -72,7 +77,8 @@ class StoreMany:
         self.associations = associations
         self.priority = priority
         self.originator = originator
-        self._given = Lane(given, originator, until=until) if given is not None else None
+        self._plan = StoragePlan(decompressible())
+        self._given = Lane(given, self._plan, originator, until=until) if given is not None else None
         self._lanes: list[Lane] = []
         self._lock = threading.Lock()
         self._opened = False
@@ -85,8 +91,11 @@ class StoreMany:
         """Why the last association was given up, and with it what is still to be sent."""
         self._upcoming = Upcoming(())
 
-    def run(self, what: Iterable[InstanceSource]) -> Iterator[Sent]:
+    def run(self, what: InstanceSource | Iterable[InstanceSource]) -> Sending:
         """One `Sent` for each; raises what `associate` raises when the very first association cannot be made."""
+        return Sending(self._results(each(what)))
+
+    def _results(self, what: Iterable[InstanceSource]) -> Generator[Sent]:
         if self._given is not None:
             self._given.association._check_usable()
         upcoming = self._upcoming = Upcoming(what, ahead=self.associations == 1)
@@ -156,46 +165,68 @@ class StoreMany:
 
     def _send(self, instances: Sequence[Instance]) -> Iterator[Sent]:
         waiting: dict[tuple[str, str], list[Instance]] = {}
-        for instance in instances:
-            waiting.setdefault((instance.sop_class_uid, instance.transfer_syntax), []).append(instance)
+        _put_back(instances, waiting)
         if self.associations == 1:
             yield from self._use_standing(waiting)
-        for proposals in self._plan(waiting):
-            classes = {proposal.abstract_syntax for proposal in proposals}
-            pairs = [pair for pair in waiting if pair[0] in classes]
-            todo = self._planned(instance for pair in pairs for instance in waiting.pop(pair))
+        while waiting and not self._stopping.is_set():
+            lanes = self._standing(waiting)
+            if lanes:
+                pairs = [pair for pair in waiting if all(lane.carries(pair) for lane in lanes)]
+                todo = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
+                yield from self._drive_all(lanes, todo)
+            elif self._plan.contexts(waiting):
+                yield from self._ask(waiting)
+            else:
+                for instance in [instance for pair in list(waiting) for instance in waiting.pop(pair)]:
+                    error = NoPresentationContext(REFUSED.format(self.address, *map(name_of, _pair(instance))))
+                    yield failed_by(instance, error)
+
+    def _ask(self, waiting: dict[tuple[str, str], list[Instance]]) -> Iterator[Sent]:
+        """Send what one more association carries, or several that are alike; take it out of `waiting`."""
+        # An only association takes over the contexts of the one before: more of their kind may come.
+        before = [each for lane in self._lanes for each in lane.association.contexts] if self.associations == 1 else []
+        wanted = self._plan.contexts(waiting)
+        proposals = self._plan.contexts(waiting, before)
+        # There are peers that serve one at a time, and what these carry was sent already.
+        for lane in list(self._lanes):
+            self._release(lane)
+        classes = {proposal.abstract_syntax for proposal in proposals}
+        pairs = [pair for pair in waiting if pair[0] in classes]
+        todo = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
+        try:
+            lane = self._open(proposals, todo)
+        except LOST as error:
             if self._stopping.is_set():
                 return
-            count = min(self.associations, len(todo))
-            standing = self._make_room(pairs)
-            try:
-                lanes = standing or [self._open(proposals, todo)]
-            except LOST as error:
-                if self._stopping.is_set():
-                    return
+            if not self._asks_otherwise(error, wanted):
                 if not self._opened and self._given is None:
                     raise
                 self._failure = error
-            else:
-                if count > 1:
-                    yield from self._drive_parallel(lanes[:count], proposals, todo, count)
-                else:
-                    yield from self._drive(lanes[0], proposals, todo)
-            yield from self._give_up(todo)
+                yield from self._give_up(todo)
+            _put_back(todo, waiting)
+            return
+        self._plan.learn(proposals, lane.association.contexts)
+        _put_back(todo.take_out(lambda instance: lane.settles(_pair(instance))), waiting)
+        yield from self._drive_all([lane], todo)
 
-    def _plan(self, waiting: Collection[tuple[str, str]]) -> list[list[Proposal]]:
-        """Contexts for these; an only association takes over those of the one before where there is room for all."""
-        before = [pair for lane in self._lanes for pair in lane.asked] if self.associations == 1 else []
-        return plan_takeover(waiting, before, decompressible())
+    def _drive_all(self, lanes: Sequence[Lane], todo: Todo) -> Iterator[Sent]:
+        """Send over these, and as many more like them as were wished for."""
+        count = min(self.associations, len(todo))
+        if count > 1:
+            yield from self._drive_parallel(lanes[:count], lanes[0].proposals, todo, count)
+        elif count:
+            yield from self._drive(lanes[0], lanes[0].proposals, todo)
+        yield from self._give_up(todo)
 
-    def _make_room(self, pairs: Sequence[tuple[str, str]]) -> list[Lane]:
-        """The parallel associations that stand and carry all of these; those that are in the way are released.
+    def _standing(self, waiting: Iterable[tuple[str, str]]) -> list[Lane]:
+        """The parallel associations that stand, where something waits that all of them carry."""
+        lanes = list(self._lanes) if self.associations > 1 else []
+        return lanes if any(all(lane.carries(pair) for lane in lanes) for pair in waiting) else []
 
-        An only association is: there are peers that serve one at a time, and what it carries was sent already.
-        """
-        for lane in [found for found in self._lanes if self.associations == 1 or not all(map(found.carries, pairs))]:
-            self._release(lane)
-        return list(self._lanes)
+    def _asks_otherwise(self, error: DulcetError, proposals: Iterable[Proposal]) -> bool:
+        """True when the association was rejected without a reason, and something else can be asked for instead."""
+        no_reason = isinstance(error, AssociationRefused) and (error.result, error.source, error.reason) == (1, 1, 1)
+        return no_reason and self._plan.refuse(proposals)
 
     def _use_standing(self, waiting: dict[tuple[str, str], list[Instance]]) -> Iterator[Sent]:
         """Send what the associations that stand can carry; take it out of `waiting`."""
@@ -210,8 +241,7 @@ class StoreMany:
                 yield from self._lost(lane, todo, error)
                 if self.address is None:
                     yield from self._give_up(todo)
-                for instance in todo:
-                    waiting.setdefault((instance.sop_class_uid, instance.transfer_syntax), []).append(instance)
+                _put_back(todo, waiting)
 
     def _drive(self, lane: Lane, proposals: Sequence[Proposal], todo: Todo) -> Iterator[Sent]:
         """Send over one association, made anew when it is lost; something is left in `todo` when it was given up."""
@@ -310,7 +340,7 @@ class StoreMany:
             with self._lock:
                 todo.opening -= 1
             raise
-        lane = Lane(association, self.originator, proposals)
+        lane = Lane(association, self._plan, self.originator, proposals)
         with self._lock:
             todo.opening -= 1
             if not (self._stopping.is_set() or todo.over):
@@ -366,3 +396,37 @@ class StoreMany:
         deadline = time.monotonic() + LATE
         for thread in self._late:
             thread.join(max(deadline - time.monotonic(), 0.0))
+
+
+class Sending(Iterator[Sent]):
+    """What becomes of each instance, as it becomes known; leaving early ends the job."""
+
+    def __init__(self, results: Generator[Sent]) -> None:
+        self._results = results
+        self._wanted = False
+
+    def __iter__(self) -> Iterator[Sent]:
+        self._wanted = True
+        return self._results
+
+    def __next__(self) -> Sent:
+        self._wanted = True
+        return next(self._results)
+
+    def close(self) -> None:
+        """Send no more, and close the associations."""
+        self._wanted = True
+        self._results.close()
+
+    def __del__(self) -> None:
+        if not self._wanted:
+            warnings.warn(NEVER_SENT, RuntimeWarning, source=self, stacklevel=2)
+
+
+def _pair(instance: Instance) -> tuple[str, str]:
+    return instance.sop_class_uid, instance.transfer_syntax
+
+
+def _put_back(instances: Iterable[Instance], waiting: dict[tuple[str, str], list[Instance]]) -> None:
+    for instance in instances:
+        waiting.setdefault(_pair(instance), []).append(instance)

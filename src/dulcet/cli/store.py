@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -141,7 +141,7 @@ def _send(peer: Address, files: Iterable[Seen], aet: str, jobs: int, timeout: fl
 
     config = AssociationConfig(timers=timers(timeout, "response"))
     job = StoreMany(peer, calling_ae_title=aet, config=config, associations=jobs)
-    return cast("Generator[Sent]", job.run(files))
+    yield from job.run(files)
 
 
 def _examined(files: Iterable[Seen]) -> Generator[Sent]:

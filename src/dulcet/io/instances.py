@@ -15,13 +15,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 
 from dulcet import uids
+from dulcet.dimse.elements import checked, is_uid
 from dulcet.dimse.source import FileSpan
-from dulcet.errors import InstanceError, NotDicom
+from dulcet.errors import InstanceError, LocalProtocolError, NotDicom
 from dulcet.io.pixels import decompress, decompressible
 from dulcet.part10.convert import convert
 from dulcet.part10.location import Location, check_whole, locate, locate_at_once
 from dulcet.part10.regular import READ_ONLY
 from dulcet.services.identifiers import encode_dataset
+from dulcet.upper_layer.negotiation import check_uid
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -161,20 +163,36 @@ def examine(what: Any) -> Instance:
     Raises NotDicom or InstanceError, whose `.path` is `what`.
     """
     try:
-        if isinstance(what, Instance):
-            return what
-        if isinstance(what, str | os.PathLike):
-            return _examine_path(what)
-        if isinstance(what, bytes | bytearray | memoryview):
-            return _examine_bytes(what, bytes(what))
-        if hasattr(what, "read"):
-            return _examine_file(what)
-        return _examine_dataset(what)
+        instance = _examined(what)
+        _check_uids(instance.location)
+        return instance
+    except LocalProtocolError as error:
+        raise InstanceError(f"{_name(what)}: {error}; this one cannot be sent, mend its header", what) from None
     except InstanceError as error:
         error.path = what
         raise
     except (OSError, ValueError) as error:
         raise InstanceError(f"{_name(what)}: {_reason(error)}", what) from error
+
+
+def _examined(what: Any) -> Instance:
+    if isinstance(what, Instance):
+        return what
+    if isinstance(what, str | os.PathLike):
+        return _examine_path(what)
+    if isinstance(what, bytes | bytearray | memoryview):
+        return _examine_bytes(what, bytes(what))
+    if hasattr(what, "read"):
+        return _examine_file(what)
+    return _examine_dataset(what)
+
+
+def _check_uids(location: Location) -> None:
+    """LocalProtocolError for what may not stand in a PDU: there it would end the association for all the others."""
+    check_uid(location.sop_class_uid, "SOP Class UID")
+    check_uid(location.transfer_syntax, "Transfer Syntax UID")
+    if not is_uid(location.sop_instance_uid):  # letters do no harm here, and are in files of old devices
+        checked("C-STORE-RQ", "AffectedSOPInstanceUID", location.sop_instance_uid)
 
 
 def _examine_path(path: str | os.PathLike[str]) -> Instance:
@@ -305,9 +323,13 @@ def _seek_and_read(file: int, length: int, offset: int) -> bytes:
 
 def _name(what: Any) -> str:
     """How it is called in messages."""
+    if isinstance(what, Instance):
+        return what.sop_instance_uid if isinstance(what.origin, FileSpan) else _name(what.origin)
     if isinstance(what, str | os.PathLike):
         return os.fspath(what)
-    return str(getattr(what, "name", None) or "the open file")
+    if isinstance(what, bytes | bytearray | memoryview):
+        return "the bytes given"
+    return str(getattr(what, "name", None) or ("the open file" if hasattr(what, "read") else "the data set"))
 
 
 def _reason(error: Exception) -> str:

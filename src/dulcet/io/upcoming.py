@@ -1,7 +1,8 @@
 """What is to be sent, looked at in time: enough at first to know its contexts, the rest while the peer is busy.
 
-Rules: what cannot be sent is reported and costs nothing else; who gives slowly, or much at once, is asked again when
-all that it gave was answered; an error of the source's own is raised when what it gave before was sent.
+Rules: what cannot be sent is reported and costs nothing else; a folder stands for the files below it; who gives slowly,
+or much at once, is asked again when all that it gave was answered; an error of the source's own is raised when what it
+gave before was sent.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final
 
 from dulcet.errors import InstanceError
 from dulcet.io.instances import Instance, InstanceSource, examine
+from dulcet.io.walking import is_folder, walk
 from dulcet.services.results import Sent
 
 __all__ = ["BATCH", "FIRST", "Upcoming"]
@@ -34,7 +36,8 @@ class Upcoming:
         """`ahead`: the first batch is small, and `following` will be asked while it is sent."""
         self.ended: bool = False
         """True when the source has nothing more."""
-        self._sources = iter(sources)
+        self._folder: InstanceSource | None = None  # one that was just found among them
+        self._sources = self._each(iter(sources))
         self._limit = FIRST if ahead else BATCH
         self._aside: list[Instance] = []  # looked at while others were sent, and not to be sent with them
         self._unsendable: list[Sent] = []
@@ -53,7 +56,7 @@ class Upcoming:
             try:
                 instance = examine(source)
             except InstanceError as error:
-                self._unsendable.append(Sent(source, None, error))
+                self._not_sent(source, error)
             else:
                 batch.append(instance)
                 held += 0 if instance.data is None else len(instance.data)
@@ -76,7 +79,7 @@ class Upcoming:
                 try:
                     instance = examine(source)
                 except InstanceError as error:
-                    self._unsendable.append(Sent(source, None, error))
+                    self._not_sent(source, error)
                     continue
                 if carries((instance.sop_class_uid, instance.transfer_syntax)):
                     return instance
@@ -92,6 +95,19 @@ class Upcoming:
         if self._unsendable:
             found, self._unsendable = self._unsendable, []
             yield from found
+
+    def _not_sent(self, source: InstanceSource, error: InstanceError) -> None:
+        if is_folder(source):
+            self._folder = source
+        else:
+            self._unsendable.append(Sent(source, None, error))
+
+    def _each(self, sources: Iterator[InstanceSource]) -> Iterator[InstanceSource]:
+        for source in sources:
+            yield source
+            while self._folder is not None:
+                folder, self._folder = self._folder, None
+                yield from walk(folder)  # type: ignore[arg-type]  # what is a folder was a path
 
     def check(self) -> None:
         """Raise what the source raised."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dulcet import uids
 from dulcet.dimse.association import Association
 from dulcet.dimse.command import MEDIUM, Command
+from dulcet.dimse.elements import checked
 from dulcet.dimse.messages import CommandField
 from dulcet.errors import LocalProtocolError, NoPresentationContext
 from dulcet.services.identifiers import attribute_tags, build_identifier, encode_dataset
@@ -121,7 +122,7 @@ def normalized(
     if attributes is not None:
         values["AttributeIdentifierList"] = attribute_tags(attributes) or None
     data = None if dataset is None else encode_dataset(dataset, found.transfer_syntax)[0]
-    command = Command.make(field, validate=False, data_set=bool(data), **values)
+    command = _command(field, bool(data), values)
     return Invocation(found, command, data or None)
 
 
@@ -156,11 +157,16 @@ def _composite(
     context = _context(core, verb, level, model)
     if verb != "find":
         query = _unique_keys(query, level, model_of(context.abstract_syntax))
-    command = Command.make(
-        VERBS[verb], validate=False, data_set=True, AffectedSOPClassUID=context.abstract_syntax, Priority=priority,
-        **elements,
-    )  # fmt: skip
+    values = {"AffectedSOPClassUID": context.abstract_syntax, "Priority": priority, **elements}
+    command = _command(VERBS[verb], True, values)
     return Invocation(context, command, encode_dataset(query, context.transfer_syntax)[0])
+
+
+def _command(field: CommandField, data_set: bool, values: Mapping[str, Any]) -> Command:
+    """The command set; LocalProtocolError for a UID, AE title or number that may not stand in it."""
+    name = Command({0x0100: int(field)}).name
+    sound = {keyword: None if value is None else checked(name, keyword, value) for keyword, value in values.items()}
+    return Command.make(field, validate=False, data_set=data_set, **sound)
 
 
 def _merged(identifier: Dataset | None, keys: Mapping[str, Any], level: str | None) -> Dataset:

@@ -11,22 +11,31 @@ from dulcet.services.extended import Extended, encode_extended
 from dulcet.services.models import MODELS
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.items import CommonExtendedNegotiation, ExtendedNegotiation, UserIdentityRQ, UserItem
-from dulcet.upper_layer.negotiation import MAX_CONTEXTS, Proposal, Window, associate_request
+from dulcet.upper_layer.negotiation import (
+    MAX_CONTEXTS,
+    PresentationContext,
+    Proposal,
+    Window,
+    associate_request,
+)
 from dulcet.upper_layer.pdu import AssociateRQ
 
 __all__ = [
     "DEFAULT_PROPOSALS",
     "UNCOMPRESSED_PREFERENCE",
+    "StoragePlan",
     "association_request",
-    "plan_storage",
-    "plan_takeover",
     "proposals",
-    "proposed_as_is",
     "retrieval_proposals",
 ]
 
 UNCOMPRESSED_PREFERENCE: Final = (uids.EXPLICIT_VR_LITTLE_ENDIAN, uids.IMPLICIT_VR_LITTLE_ENDIAN)
 """What we propose where nothing else decides; every DICOM application takes the second (PS3.5 section 10.1)."""
+
+DEFAULT_SYNTAX: Final = uids.IMPLICIT_VR_LITTLE_ENDIAN
+
+MOST_SYNTAXES: Final = 64
+"""Transfer syntaxes of one context; the standard has about as many, and the others have their turn later."""
 
 CONVERTIBLE: Final = frozenset(
     (
@@ -132,50 +141,92 @@ def retrieval_proposals(syntaxes: Sequence[str] = ()) -> list[Proposal]:
     return (services + storage)[:MAX_CONTEXTS]
 
 
-def plan_storage(
-    wanted: Iterable[tuple[str, str]], decompressible: Collection[str] = ()
-) -> list[list[Proposal]]:
-    """The contexts for instances of these (SOP class, transfer syntax) pairs, in lists that fit one association each.
+class StoragePlan:
+    """What one job of sending asks a peer for, association by association, and what it knows of the answers.
 
-    A context for each pair, so that every file can travel as it is; and for each class with files that are
-    uncompressed, or `decompressible`, one with the syntaxes that they can be converted to.
+    Each SOP class has one context on an association: there are receivers that answer by the class alone, or read what
+    comes in the syntax of its last context.  It names the syntaxes that the files are in, for they are to travel as
+    they are; where the peer takes one of several, the next association is for the others.  What can be converted is
+    proposed uncompressed only after the peer has refused it.  The default transfer syntax stands behind explicit VR
+    little endian at once, for PS3.5 section 10.1 wants it proposed for every class.
     """
-    by_class: dict[str, list[str]] = {}
-    for sop_class, syntax in wanted:
-        syntaxes = by_class.setdefault(sop_class, [])
-        if syntax not in syntaxes:
-            syntaxes.append(syntax)
-    associations: list[list[Proposal]] = [[]]
-    for sop_class, syntaxes in by_class.items():
-        group = [Proposal(sop_class, (syntax,)) for syntax in syntaxes]
-        if any(syntax in CONVERTIBLE or syntax in decompressible for syntax in syntaxes):
-            fallback = tuple(uid for uid in UNCOMPRESSED_PREFERENCE if uid not in syntaxes)
-            if fallback:
-                group.append(Proposal(sop_class, fallback))
-        for start in range(0, len(group), MAX_CONTEXTS):
-            part = group[start : start + MAX_CONTEXTS]
-            if len(associations[-1]) + len(part) > MAX_CONTEXTS:
-                associations.append([])
-            associations[-1] += part
-    return [association for association in associations if association]
 
+    def __init__(self, decompressible: Collection[str] = ()) -> None:
+        """`decompressible` are the transfer syntaxes that can be made uncompressed, besides those that are."""
+        self._convertible = CONVERTIBLE.union(decompressible)
+        self._refused: set[tuple[str, str]] = set()
 
-def plan_takeover(
-    wanted: Collection[tuple[str, str]], before: Iterable[tuple[str, str]], decompressible: Collection[str] = ()
-) -> list[list[Proposal]]:
-    """The same for an association that follows one for the pairs `before`: these too, where one takes them all."""
-    plan = plan_storage(wanted, decompressible)
-    if len(plan) == 1:
-        whole = plan_storage([*wanted, *before], decompressible)
-        if len(whole) == 1:
-            return whole
-    return plan
+    def contexts(
+        self, wanted: Iterable[tuple[str, str]], before: Iterable[PresentationContext] = ()
+    ) -> list[Proposal]:
+        """One association's contexts for instances of these (SOP class, transfer syntax) pairs, as many as it holds.
 
+        Those of an association `before` are asked for again where there is room: more of their kind may come.
+        """
+        by_class: dict[str, list[str]] = {}
+        for sop_class, syntax in wanted:
+            syntaxes = by_class.setdefault(sop_class, [])
+            if syntax not in syntaxes:
+                syntaxes.append(syntax)
+        asked = {sop_class: self._asked(sop_class, syntaxes) for sop_class, syntaxes in by_class.items()}
+        for context in before:
+            asked.setdefault(context.abstract_syntax, (context.transfer_syntax,))
+        return [Proposal(sop_class, syntaxes) for sop_class, syntaxes in asked.items() if syntaxes][:MAX_CONTEXTS]
 
-def proposed_as_is(proposals: Iterable[Proposal]) -> set[tuple[str, str]]:
-    """The (SOP class, transfer syntax) pairs that have a context alone: refused once, they are refused again."""
-    return {
-        (proposal.abstract_syntax, proposal.transfer_syntaxes[0])
-        for proposal in proposals
-        if len(proposal.transfer_syntaxes) == 1
-    }
+    def learn(self, proposals: Iterable[Proposal], accepted: Iterable[PresentationContext]) -> None:
+        """What the peer made of the contexts of an association."""
+        chosen = {context.abstract_syntax: context.transfer_syntax for context in accepted if context.as_user}
+        for proposal in proposals:
+            sop_class, syntaxes = proposal.abstract_syntax, proposal.transfer_syntaxes
+            syntax = chosen.get(sop_class)
+            if syntax is None:
+                self._refused.update((sop_class, refused) for refused in syntaxes)
+            elif syntax == DEFAULT_SYNTAX and uids.EXPLICIT_VR_LITTLE_ENDIAN in syntaxes:
+                self._refused.add((sop_class, uids.EXPLICIT_VR_LITTLE_ENDIAN))  # for it stood before the default
+
+    def refuse(self, proposals: Iterable[Proposal]) -> bool:
+        """The whole association was rejected, as some do who like none of its contexts; False when nothing else can be
+        asked for in their place, so that it was for another reason or is the end.
+        """
+        found = {
+            (proposal.abstract_syntax, syntax)
+            for proposal in proposals
+            if DEFAULT_SYNTAX not in proposal.transfer_syntaxes
+            for syntax in proposal.transfer_syntaxes
+            if any((proposal.abstract_syntax, target) not in self._refused for target in self._targets(syntax))
+        }
+        self._refused |= found
+        return bool(found)
+
+    def settles(self, pair: tuple[str, str], accepted: Collection[str]) -> bool:
+        """True when instances of a pair belong on an association with these `accepted` syntaxes of their class: as they
+        are, converted once the peer refused that, or to fail there where it refused whatever they could be.
+        """
+        sop_class, syntax = pair
+        if syntax in accepted:
+            return True
+        if pair not in self._refused:
+            return False
+        targets = self._targets(syntax)
+        return any(target in accepted for target in targets) or all(
+            (sop_class, target) in self._refused for target in targets
+        )
+
+    def _targets(self, syntax: str) -> tuple[str, ...]:
+        """What an instance in this syntax may be converted to."""
+        return UNCOMPRESSED_PREFERENCE if syntax in self._convertible else ()
+
+    def _asked(self, sop_class: str, syntaxes: Sequence[str]) -> tuple[str, ...]:
+        """The transfer syntaxes of the one context of a class; none when every way was refused."""
+
+        def left(syntaxes: Iterable[str]) -> list[str]:
+            return [syntax for syntax in syntaxes if (sop_class, syntax) not in self._refused]
+
+        as_they_are = left(syntaxes)
+        if not as_they_are:
+            return tuple(left(UNCOMPRESSED_PREFERENCE)) if any(map(self._targets, syntaxes)) else ()
+        # The default comes last: who takes it has declined explicit VR before it.
+        asked = [syntax for syntax in as_they_are if syntax != DEFAULT_SYNTAX][:MOST_SYNTAXES]
+        if DEFAULT_SYNTAX in as_they_are or uids.EXPLICIT_VR_LITTLE_ENDIAN in asked:
+            asked += left([DEFAULT_SYNTAX])
+        return tuple(asked)

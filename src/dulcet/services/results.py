@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from dulcet.dimse.command import Command
 from dulcet.dimse.status import Status
-from dulcet.errors import DulcetError, StatusError
+from dulcet.errors import DulcetError, RemoteProtocolError, StatusError
 from dulcet.services.sop_classes import Service, service_of
 
 if TYPE_CHECKING:
@@ -132,8 +132,19 @@ class Sent:
         transfer_syntax: str,
         size: int,
     ) -> Sent:
-        """What a C-STORE-RSP says; one without a status is a failure."""
-        status = command.status
+        """What a C-STORE-RSP says; one without a status is a failure.
+
+        So is one that names another instance, for it says nothing of this one; it need not name any (PS3.7 Table
+        9.1-1).
+        """
+        status, named = command.status, command.sop_instance_uid
+        if named is not None and named != sop_instance_uid:
+            status = Status.PROCESSING_FAILURE if status is None else status
+            error = RemoteProtocolError(
+                f"the peer answered {Status(status)} for another instance, {named}, when {sop_instance_uid} was sent; "
+                "nobody knows what became of this one, send it again"
+            )
+            return cls(path, None, error, sop_class_uid, sop_instance_uid, transfer_syntax, size)
         if status == 0:
             return cls(path, Status.SUCCESS, None, sop_class_uid, sop_instance_uid, transfer_syntax, size)
         return cls(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -106,12 +105,10 @@ class Requester(Keeper):
             return association.echo().status
 
     def send(self, files: Any) -> Delivery:
-        """C-STORE of files, data sets or bytes, each in its own transfer syntax where the peer takes it."""
-        single = isinstance(files, str | bytes | os.PathLike) or hasattr(files, "read") or hasattr(files, "iterall")
-        sources: Iterable[Any] = [files] if single else files
+        """C-STORE of files, folders, data sets or bytes, each in its own transfer syntax where the peer takes it."""
         delivery = Delivery()
         job = StoreMany(self.address, calling_ae_title=self.calling_ae_title, config=self.config)
-        for sent in job.run(sources):
+        for sent in job.run(files):
             (delivery.succeeded if sent.ok else delivery.failed).append(sent)
             self.on_file_sent(sent)
         return delivery

@@ -6,14 +6,17 @@ counts unless the offer says otherwise, for senders choose the first syntax acce
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from dulcet.errors import LocalProtocolError
 from dulcet.upper_layer.items import (
     AsynchronousOperationsWindow,
+    CommonExtendedNegotiation,
     ContextResult,
     ExtendedNegotiation,
     ImplementationClassUID,
@@ -41,6 +44,7 @@ __all__ = [
     "check_answer",
     "check_context_ids",
     "check_reject",
+    "check_uid",
     "outcome",
     "reject_reason",
     "window",
@@ -57,6 +61,10 @@ TRANSFER_SYNTAXES_NOT_SUPPORTED: Final = 4
 
 LONGEST_ROLE_UID: Final = 128
 """Role selection for a longer UID (64 is the standard's limit) is not answered: 256 answers fit one item then."""
+
+UID: Final = re.compile(r"[0-9]+(?:\.[0-9]+)*").fullmatch
+MOST_OF_A_UID: Final = 64
+"""Characters (PS3.5 section 9.1).  One UID that is longer, and some peers end the association for all the others."""
 
 ABORT_REASONS: Final = (0, 1, 2, 4, 5, 6)  # PS3.8 Table 9-26, of the provider, without the reserved one
 
@@ -133,6 +141,18 @@ def check_ae_title(title: str, what: str = "AE title") -> str:
     if any(not " " <= character <= "~" or character == "\\" for character in trimmed):
         raise LocalProtocolError(f"{what} {title!r} holds what may not be sent: ASCII without \\ and controls only")
     return trimmed
+
+
+@lru_cache(maxsize=2048)
+def check_uid(uid: str, what: str) -> str:
+    """The UID; LocalProtocolError when it may not be proposed (PS3.5 section 9.1), leading zeros apart."""
+    if not UID(uid):
+        raise LocalProtocolError(f"{what} {uid[:80]!a} is no UID; numbers with dots between are expected")
+    if len(uid) > MOST_OF_A_UID:
+        raise LocalProtocolError(
+            f"{what} {uid[:80]} is {len(uid)} characters long; at most {MOST_OF_A_UID} are allowed in a UID"
+        )
+    return uid
 
 
 def check_context_ids(request: AssociateRQ) -> None:
@@ -251,19 +271,35 @@ def _proposed(
             raise LocalProtocolError(f"{proposal!a} is no Proposal; write dulcet.Proposal(uid, syntaxes)")
         if not proposal.transfer_syntaxes:
             raise LocalProtocolError(f"no transfer syntax is proposed for {proposal.abstract_syntax}")
+        check_uid(proposal.abstract_syntax, "abstract syntax")
+        for uid in proposal.transfer_syntaxes:
+            check_uid(uid, "transfer syntax")
         contexts.append(ProposedContext(2 * index + 1, proposal.abstract_syntax, proposal.transfer_syntaxes))
         if proposal.provider or not proposal.user:
             roles[proposal.abstract_syntax] = RoleSelection(proposal.abstract_syntax, proposal.user, proposal.provider)
     if not contexts:
         raise LocalProtocolError("no presentation context is proposed: name at least one SOP class")
+    check_uid(implementation_class_uid, "implementation class UID")
     information: list[UserItem] = [MaximumLength(maximum_length), ImplementationClassUID(implementation_class_uid)]
     if window is not None and (window.invoked, window.performed) != (1, 1):
         information.append(AsynchronousOperationsWindow(window.invoked, window.performed))
     information += roles.values()
     if implementation_version_name:
         information.append(ImplementationVersionName(implementation_version_name))
-    information += user_items
+    for item in user_items:
+        _check_item(item)
+        information.append(item)
     return tuple(contexts), tuple(information)
+
+
+def _check_item(item: UserItem) -> None:
+    """LocalProtocolError for a UID in a sub-item that is none."""
+    if isinstance(item, RoleSelection | ExtendedNegotiation | CommonExtendedNegotiation):
+        check_uid(item.sop_class_uid, "SOP class of extended negotiation or roles")
+    if isinstance(item, CommonExtendedNegotiation):
+        check_uid(item.service_class_uid, "service class")
+        for uid in item.related_general:
+            check_uid(uid, "related general SOP class")
 
 
 def reject_reason(request: AssociateRQ) -> AssociateRJ | None:
