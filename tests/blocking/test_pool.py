@@ -14,9 +14,9 @@ from tests.node.hosting import CT, EXPLICIT, PATIENCE, STUDY_FIND, instance, mat
 
 import dulcet
 from dulcet import Node, Pool, UserIdentity, uids
-from dulcet.blocking import pool as pooling
 from dulcet.errors import AssociationClosed, AssociationError, AssociationRefused, PeerUnreachable, StatusError
 from dulcet.node.threads import NodeThreads
+from dulcet.services.retrying import Backoff
 from dulcet.upper_layer.happenings import AssociationAborted, AssociationReleased, AssociationRequested, Happening
 from dulcet.upper_layer.negotiation import Proposal
 
@@ -309,14 +309,14 @@ def refusing(*verdicts: tuple[int, int, int] | None) -> Watched:
 
 def test_a_transient_refusal_is_tried_again_with_jittered_growing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = refusing((2, 3, 1), (2, 3, 2), (2, 1, 1))
-    pauses: list[float] = []
-    backoff = pooling.backoff
+    pauses: list[float | None] = []
+    pause = Backoff.pause
 
-    def noted(attempt: int, fraction: float, first: float) -> float:
-        pauses.append(backoff(attempt, fraction, first))
+    def noted(backoff: Backoff, failures: int, random: float = 0.0) -> float | None:
+        pauses.append(pause(backoff, failures, random))
         return pauses[-1]
 
-    monkeypatch.setattr(pooling, "backoff", noted)
+    monkeypatch.setattr(Backoff, "pause", noted)
     monkeypatch.setattr(random, "random", iter([0.0, 1.0, 0.5]).__next__)
     with watched.serving() as server, Pool(pause=0.01) as pool, pool.associate(server.address, contexts=ECHO) as one:
         one.echo().check()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dulcet.services.pooling import FIRST_PAUSE, LONGEST_PAUSE, Chooser, Entry, backoff, covers
+from dulcet.services.pooling import Chooser, Entry, covers
 from dulcet.upper_layer.negotiation import PresentationContext, Proposal
 
 A, B = "1.2.840.10008.1.1", "1.2.840.10008.5.1.4.1.1.2"
@@ -181,16 +181,3 @@ def test_whatever_is_asked_for_and_given_back_the_limit_holds_and_nobody_shares(
 
 
 # --- pauses ----------------------------------------------------------------------------------------------------------
-
-
-def test_pauses_double_up_to_the_longest() -> None:
-    assert [backoff(attempt, 1.0) for attempt in (1, 2, 3)] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
-    assert backoff(5000, 1.0) == LONGEST_PAUSE
-    assert backoff(1, 1.0, 3.0) == 3.0
-
-
-@given(st.integers(1, 10_000), st.floats(0, 1))
-def test_a_pause_is_jittered_between_half_and_all_of_it(attempt: int, fraction: float) -> None:
-    whole = backoff(attempt, 1.0)
-    assert whole / 2 <= backoff(attempt, fraction) <= whole
-    assert backoff(attempt, 0.0) == whole / 2

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from dulcet.aio.association import Association, associate
 from dulcet.aio.twin import Background, Changed, saw_nothing
 from dulcet.config import AssociationConfig
 from dulcet.errors import AssociationRefused, DulcetError
-from dulcet.services.pooling import FIRST_PAUSE, Chooser, Entry, backoff
+from dulcet.services.pooling import Chooser, Entry
 from dulcet.services.proposals import DEFAULT_PROPOSALS
+from dulcet.services.retrying import Backoff
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.items import UserIdentityRQ
 from dulcet.upper_layer.negotiation import Proposal
 
 __all__ = ["Pool"]
+
+LONGEST_PAUSE: Final = 30.0
+"""Seconds that no pause exceeds."""
 
 
 class Pool:
@@ -32,7 +37,7 @@ class Pool:
         per_peer: int = 4,
         idle: float = 30.0,
         attempts: int = 5,
-        pause: float = FIRST_PAUSE,
+        pause: float = 0.2,
         config: AssociationConfig | None = None,
         identity: UserIdentityRQ | None = None,
     ) -> None:
@@ -46,6 +51,8 @@ class Pool:
         self.pause = pause
         self.config: AssociationConfig = config or AssociationConfig()
         self.identity = identity
+        # Half of a pause is fixed, of the other half chance adds its share.
+        self._backoff = Backoff(pause / 2, LONGEST_PAUSE / 2, spread=1.0, attempts=attempts)
         self._chooser: Chooser[Association] = Chooser(per_peer, idle)
         self._changed = Changed()
         self._closed = False
@@ -123,7 +130,7 @@ class Pool:
                 self._changed.notify_all()
 
     async def _associate(self, address: Address, wanted: list[Proposal]) -> Association:
-        for attempt in range(1, self.attempts + 1):
+        for attempt in itertools.count(1):
             try:
                 return await associate(
                     address,
@@ -133,15 +140,16 @@ class Pool:
                     identity=self.identity,
                 )
             except AssociationRefused as error:
-                if not error.transient or attempt == self.attempts:
+                pause = self._backoff.pause(attempt, random.random())
+                if not error.transient or pause is None:
                     raise
-            until = time.monotonic() + backoff(attempt, random.random(), self.pause)
+            until = time.monotonic() + pause
             async with self._changed:
                 while not self._closed and await self._changed.wait_for_change(until - time.monotonic()):
                     pass
                 if self._closed:
                     raise RuntimeError("the pool is closed")
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        raise AssertionError("unreachable: the back-off ends")
 
     async def _give_back(self, entry: Entry[Association]) -> None:
         if not _is_quiet(entry.association):

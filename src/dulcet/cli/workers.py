@@ -26,6 +26,7 @@ from dulcet.cli.output import FAILED, say_json
 from dulcet.io.sharing import SharedPort
 from dulcet.io.signals import Signals, named, stopping
 from dulcet.log_codes import coded
+from dulcet.services.retrying import Backoff
 
 __all__ = ["Crew", "Seat", "can_share"]
 
@@ -33,9 +34,8 @@ log: Final = logging.getLogger("dulcet.workers")
 
 SEAT: Final = "DULCET_WORKER"
 """The variable that tells a process that it is a worker, and what it inherits."""
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 30.0
-"""Seconds before a worker that died is replaced; doubled each time, for one that dies at its start may do so again."""
+PAUSES: Final = Backoff(first=0.1, longest=30.0, spread=0.0)
+"""Before a worker that died is replaced; doubled each time, for one that dies at its start may do so again."""
 LASTING: Final = 60.0
 """Seconds after which a worker counts as one that works."""
 CLEANING_UP: Final = 15.0
@@ -220,7 +220,7 @@ class Crew:
         self.lost += 1
         if worker.ready is not None and time.monotonic() - worker.ready > LASTING:
             del self._failures[worker.number]
-        pause = min(FIRST_PAUSE * 2 ** self._failures[worker.number], LONGEST_PAUSE)
+        pause = PAUSES.pause(self._failures[worker.number] + 1) or 0.0
         self._failures[worker.number] += 1
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         log.error(

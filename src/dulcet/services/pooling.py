@@ -1,4 +1,4 @@
-"""Which association to use again, when to make another, when to let one go, how long to wait: decisions of a pool.
+"""Which association to use again, when to make another, when to let one go, decisions of a pool.
 
 Rule: pure; time and randomness are arguments; what stands on the wire is the face's.
 """
@@ -7,20 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from dulcet.upper_layer.negotiation import PresentationContext, Proposal
 
-__all__ = ["Chooser", "Decision", "Entry", "backoff", "covers"]
+__all__ = ["Chooser", "Decision", "Entry", "covers"]
 
 T = TypeVar("T")
-
-FIRST_PAUSE: Final = 0.2
-"""Seconds before the second try after a transient refusal."""
-LONGEST_PAUSE: Final = 30.0
-"""Seconds that no pause exceeds."""
-DOUBLINGS: Final = 64
-"""More would not fit a float, and change nothing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -125,16 +118,6 @@ def covers(contexts: Iterable[PresentationContext], wanted: Iterable[Proposal]) 
         )
         for proposal in wanted
     )
-
-
-def backoff(attempt: int, fraction: float, first: float = FIRST_PAUSE) -> float:
-    """Seconds to wait after the refusal number `attempt` (from 1): at most `first`, doubled each time.
-
-    Half of it is fixed; of the other half `fraction` (0 to 1, a random number) is added, so that many who were refused
-    at once do not come back at once.
-    """
-    longest: float = min(first * 2.0 ** min(attempt - 1, DOUBLINGS), LONGEST_PAUSE)
-    return longest * (0.5 + fraction / 2)
 
 
 def _age(entry: Entry[T]) -> float:
