@@ -7,7 +7,8 @@ sent again; nothing is made up for a data set that does not say it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NoReturn
 
 from dulcet.dimse.status import Status
@@ -46,16 +47,13 @@ class Identity:
     study_instance_uid: str
     """Empty, as that of the series, for an object of no patient (PS3.4 annex GG)."""
     series_instance_uid: str
+    odd: tuple[str, ...] = field(default=(), compare=False)
+    """The names of those that PS3.5 section 9.1 does not allow."""
 
     @property
     def model(self) -> InformationModel | None:
         """The information model of an object of no patient."""
         return model_of_object(self.sop_class_uid)
-
-    def odd(self) -> list[str]:
-        """The names of those that PS3.5 section 9.1 does not allow."""
-        values = (self.sop_class_uid, self.sop_instance_uid, self.study_instance_uid, self.series_instance_uid)
-        return [name for (_, name), value in zip(UIDS, values) if value and not is_valid_uid(value, strict=True)]
 
 
 def identify(header: Header, sop_class_uid: str, sop_instance_uid: str, *, strict: bool = False) -> Identity:
@@ -72,19 +70,33 @@ def identify(header: Header, sop_class_uid: str, sop_instance_uid: str, *, stric
             comment = f"{name} of the data set is not that of the request"
             message = f"{name} {_shown(value)} in the data set, {_shown(announced)} in the request"
             raise ReceiveError(message, Status.DATA_SET_MISMATCH, comment=comment, offending=(tag,))
+    odd: list[str] = []
     for (tag, name), value in zip(UIDS if of_patient else UIDS[:2], values):
-        if not value:
-            _refuse(tag, name, value, "the data set has none")
-        if is_valid_uid(value, strict=strict):
+        if len(value) <= SENDABLE and _is_sound(value):
             continue
-        if strict or tag == SOP_CLASS:
-            _refuse(tag, name, value, "not a UID (PS3.5 9.1)")
-        longest = SENDABLE if tag == SOP_INSTANCE else LONGEST
-        if len(value) > longest:
-            _refuse(tag, name, value, f"more than {longest} characters")
-        if TAKEN.fullmatch(value) is None:
-            _refuse(tag, name, value, "several values" if "\\" in value else "characters that no UID has")
-    return Identity(*values) if of_patient else Identity(values[0], values[1], "", "")
+        _check_odd(tag, name, value, strict)
+        odd.append(name)
+    study, series = values[2:] if of_patient else ("", "")
+    return Identity(values[0], values[1], study, series, tuple(odd))
+
+
+@lru_cache(maxsize=1024)
+def _is_sound(uid: str) -> bool:
+    """Of a thousand objects most are of one class, study and series."""
+    return is_valid_uid(uid, strict=True)
+
+
+def _check_odd(tag: int, name: str, value: str, strict: bool) -> None:
+    """Refuse what cannot be taken as it is."""
+    if not value:
+        _refuse(tag, name, value, "the data set has none")
+    if strict or (tag == SOP_CLASS and not is_valid_uid(value)):
+        _refuse(tag, name, value, "not a UID (PS3.5 9.1)")
+    longest = SENDABLE if tag == SOP_INSTANCE else LONGEST
+    if len(value) > longest:
+        _refuse(tag, name, value, f"more than {longest} characters")
+    if TAKEN.fullmatch(value) is None:
+        _refuse(tag, name, value, "several values" if "\\" in value else "characters that no UID has")
 
 
 def _refuse(tag: int, name: str, value: str, why: str) -> NoReturn:

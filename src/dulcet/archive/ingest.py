@@ -121,7 +121,7 @@ class Ingest:
     def identify(self, header: Header, sop_class_uid: str, sop_instance_uid: str) -> Identity:
         """The identity that is kept and served; ReceiveError.  UIDs that are none are told once for each study."""
         identity = identify(header, sop_class_uid, sop_instance_uid, strict=self._strict)
-        if odd := identity.odd():
+        if identity.odd:
             with self._guard:
                 study = identity.study_instance_uid or identity.sop_instance_uid
                 told = study in self._odd
@@ -130,7 +130,7 @@ class Ingest:
                     self._odd.popitem(last=False)
             if not told:
                 log.warning(
-                    "%s: no UID as PS3.5 9.1 has them: %s; taken as it is", ascii(study), ", ".join(odd),
+                    "%s: no UID as PS3.5 9.1 has them: %s; taken as it is", ascii(study), ", ".join(identity.odd),
                     extra=coded("DUL413"),
                 )  # fmt: skip
         return identity
