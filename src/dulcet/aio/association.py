@@ -291,7 +291,7 @@ class Association(Operations):
             async with serve(receive, keeper):
                 result = await self._retrieve(invocation, None, progress)
         finally:
-            keeper.close()
+            await keeper.close()
         result.received = keeper.received
         return result
 
@@ -322,9 +322,7 @@ class Association(Operations):
         self, sop_class_uid: str, sop_instance_uid: str, dataset: Dataset, *, context: str | None = None
     ) -> Response:
         """N-SET (PS3.7 section 10.1.3)."""
-        return await self._normalized(
-            CommandField.N_SET_RQ, sop_class_uid, sop_instance_uid, dataset, context=context
-        )
+        return await self._normalized(CommandField.N_SET_RQ, sop_class_uid, sop_instance_uid, dataset, context=context)
 
     async def n_action(
         self, sop_class_uid: str, sop_instance_uid: str, action_type: int, dataset: Dataset | None = None, *,
@@ -371,6 +369,6 @@ class Association(Operations):
             self.handler = handler
             conversation.leave()
             if keeper is not None:
-                keeper.close()
+                await keeper.close()
                 result.received = keeper.received
         return result

@@ -5,9 +5,11 @@ Rule: iterators and no generators, so that leaving one early is known at once an
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Self
 
+from dulcet.aio.disk import Disk
 from dulcet.aio.mailbox import Mailbox
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.operations import Operation
@@ -131,6 +133,6 @@ class Keeper:
             await request.respond(Status.SUCCESS)
             self.received.append(path)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self._own and self._directory is not None:
-            self._directory.close()
+            await Disk.of(asyncio.get_running_loop()).do(self._directory.close)

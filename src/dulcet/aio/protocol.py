@@ -29,7 +29,7 @@ from dulcet.upper_layer.fragments import FileSpan, Segment
 if TYPE_CHECKING:
     from dulcet.io.secure_stream import Session
 
-__all__ = ["FULL", "LAST_WORD", "LENT", "UNCLAIMED", "Owner", "Wire"]
+__all__ = ["FULL", "LAST_WORD", "LENT", "UNCLAIMED", "WRITING", "Owner", "Wire"]
 
 log: Final = logging.getLogger("dulcet.association")
 
@@ -54,6 +54,8 @@ LENT: Final = 2
 """Somebody reads in the receive buffer."""
 FULL: Final = 4
 """Answers wait for a slow consumer."""
+WRITING: Final = 8
+"""A data set comes faster than its destination takes it."""
 
 trains: Final = TrainPool()
 
@@ -249,7 +251,7 @@ class Wire(asyncio.BufferedProtocol):
 
     @property
     def held(self) -> int:
-        """Why nothing more is looked at: UNCLAIMED, LENT, FULL; 0 while events flow."""
+        """Why nothing more is looked at: UNCLAIMED, LENT, FULL, WRITING; 0 while events flow."""
         return self._held
 
     # ------------------------------------------------------------------ bytes out

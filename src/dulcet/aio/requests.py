@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.aio.protocol import LENT, UNCLAIMED
-from dulcet.aio.threads import disk
+from dulcet.aio.saving import Saving
 from dulcet.dimse.association import PENDING
 from dulcet.dimse.command import Command
 from dulcet.dimse.events import DataReceived
@@ -18,7 +18,7 @@ from dulcet.dimse.operations import Request
 from dulcet.dimse.reasons import UNANSWERED
 from dulcet.dimse.source import Source
 from dulcet.dimse.status import Status
-from dulcet.errors import DulcetError, LocalProtocolError, ReceiveError
+from dulcet.errors import DulcetError, LocalProtocolError
 from dulcet.log_codes import coded
 from dulcet.services.incoming import Incoming
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from dulcet.aio.association import Association
-    from dulcet.io.receiving import Destination, IncomingInstance
+    from dulcet.io.receiving import Destination
 
 __all__ = ["IncomingRequest"]
 
@@ -103,38 +103,21 @@ class IncomingRequest(Incoming):
 
         ReceiveError carries the status that says why not.
         """
-        incoming: IncomingInstance | None = None
-        failure: ReceiveError | None = None
+        saving = Saving(
+            self.association._wire,
+            directory,
+            (self.sop_class_uid, self.sop_instance_uid, self.transfer_syntax),
+            self.association.calling_ae_title,
+        )
         try:
-            incoming = directory.begin(
-                self.sop_class_uid,
-                self.sop_instance_uid,
-                self.transfer_syntax,
-                source_ae_title=self.association.calling_ae_title,
-            )
-        except ReceiveError as error:
-            failure = error
-
-        def write(piece: memoryview) -> None:
-            nonlocal failure
-            if failure is None and incoming is not None:
-                try:
-                    incoming.write(piece)
-                except ReceiveError as error:
-                    failure = error  # the rest of the data set still has to be read off the wire
-
-        try:
-            await self._consume(write)
-            if failure is not None:
-                raise failure
-            assert incoming is not None
-            whole, incoming = incoming, None
-            if getattr(directory, "durable", True):
-                return await self.association._loop.run_in_executor(disk, _commit, whole)
-            return _commit(whole)
-        finally:
-            if incoming is not None:
-                incoming.discard()
+            await self._consume(saving.take)
+            return await saving.finish()
+        except Exception:
+            await saving.drop()
+            raise
+        except BaseException:  # whoever cancels us does not wait for a disk
+            saving.leave()
+            raise
 
     def respond(self, status: int = Status.SUCCESS, data: Source | None = None, **elements: Any) -> Awaitable[None]:
         """Answer with a status; `data` is an encoded data set, `elements` are command elements by keyword.
@@ -250,14 +233,6 @@ class IncomingRequest(Incoming):
     async def _drained(self) -> None:
         while self._unread and self.association.ending is None:
             await self._next()
-
-
-def _commit(incoming: IncomingInstance) -> Any:
-    """To the end, even where nobody waits for it any more."""
-    try:
-        return incoming.commit()
-    finally:
-        incoming.discard()
 
 
 class _Done:

@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from dulcet.aio.requests import IncomingRequest
     from dulcet.io.receiving import Destination
 
-__all__ = ["RequestInThread", "disk", "handlers"]
+__all__ = ["DISK_THREADS", "RequestInThread", "disk", "handlers"]
 
 Result = TypeVar("Result")
 
-disk: Final = ThreadPoolExecutor(16, thread_name_prefix="dulcet-disk")
-"""It takes several times more fsyncs a second from 16 threads than from one."""
+DISK_THREADS: Final = 16
+"""Several times more fsyncs a second leave 16 threads than one."""
+
+disk: Final = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="dulcet-disk")
+"""What opens, reads, writes and converts; `dulcet.aio.disk` hands over to it."""
 
 handlers: Final = ThreadPoolExecutor(128, thread_name_prefix="dulcet-handler")
 """More than one host may have associations: a slow host cannot take every thread."""
