@@ -437,3 +437,27 @@ def test_an_open_value_lies_in_no_period():
     period = read_date("20260101-")
     assert period is not None
     assert not period.holds(Period(None, 5))
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "answered"),
+    [
+        ("ISO_IR 100", "Müller", "ISO_IR 100"),
+        ("ISO_IR 100", "山田", "ISO_IR 192"),
+        ("\\ISO 2022 IR 87", "Yamada=山田", ["", "ISO 2022 IR 87"]),
+        ("ISO_IR 13", "Yamada=表", "ISO_IR 192"),
+        ("ISO_IR 13", "ﾔﾏﾀﾞ", "ISO_IR 13"),
+        ("GB18030", "张", "GB18030"),
+        ("ISO_IR 100", "Miller", None),
+    ],
+)
+def test_an_answer_is_in_the_character_sets_of_the_query_where_they_do(asked, name, answered):
+    identifier = build_identifier({"PatientName": None, SCHEDULED: [{"ScheduledPerformingPhysicianName": None}]})
+    identifier.SpecificCharacterSet = asked.split("\\")
+    item = build_identifier({"PatientName": name, SCHEDULED: [{"ScheduledPerformingPhysicianName": name}]})
+    item.SpecificCharacterSet = "ISO_IR 192"
+    answer = Matcher(identifier).answer(item)
+    sent = decode_dataset(encode_dataset(answer, "1.2.840.10008.1.2.1")[0], "1.2.840.10008.1.2.1")
+    assert sent.get("SpecificCharacterSet") == answered
+    assert str(sent.PatientName) == str(sent[SCHEDULED].value[0].ScheduledPerformingPhysicianName) == name
+    assert "SpecificCharacterSet" not in sent[SCHEDULED].value[0]

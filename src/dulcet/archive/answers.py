@@ -15,14 +15,13 @@ from dulcet import uids
 from dulcet.archive.attributes import LEVELS, REQUEST_KEYS, Attribute
 from dulcet.archive.index import Page
 from dulcet.archive.matching import Query
-from dulcet.part10.character_sets import UTF_8, CharacterSets, NotHeld, character_sets
 from dulcet.part10.convert import convert
 from dulcet.part10.location import Location
+from dulcet.services.character_sets import UTF_8, CharacterSets, NotHeld, character_sets
+from dulcet.services.written_text import DELIMITERS
 
 __all__ = ["Answers"]
 
-DELIMITERS: Final = {"PN": "\\^=", "LT": "", "ST": "", "UT": ""}
-"""What means more than itself in a value (PS3.5 section 6.1.2.3); the backslash alone in other VRs."""
 SHORT: Final = Struct("<HH2sH")
 LONG: Final = Struct("<HH2s2xL")
 IMPLICIT: Final = Struct("<HHL")

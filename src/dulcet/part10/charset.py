@@ -1,6 +1,6 @@
 """Text of a data set by its Specific Character Set (PS3.3 section C.12.1.1.2, PS3.5 section 6.1).
 
-Rule: decoding never raises; bytes that the character set does not know become U+FFFD.  `character_sets.py` encodes.
+Rule: never raises; bytes that the character set does not know become U+FFFD.  `services.character_sets` encodes.
 """
 
 from __future__ import annotations

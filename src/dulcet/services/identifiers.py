@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dulcet import uids
 from dulcet.errors import InstanceError, ReceiveError
 from dulcet.services.periods import TEMPORAL, write_period
+from dulcet.services.written_text import with_text_written
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -35,7 +36,7 @@ def encode_dataset(dataset: Dataset, transfer_syntax: str | None = None) -> tupl
     """A pydicom Dataset as bytes without file meta, and the transfer syntax they are in.
 
     Without `transfer_syntax` that of its file meta counts, else the encoding it was read in, else explicit VR little
-    endian.  Raises InstanceError when pydicom cannot write it.
+    endian.  Raises InstanceError when pydicom cannot write it, or its Specific Character Set lacks a character.
     """
     from pydicom.filebase import DicomBytesIO
     from pydicom.filewriter import write_dataset
@@ -51,7 +52,9 @@ def encode_dataset(dataset: Dataset, transfer_syntax: str | None = None) -> tupl
     buffer.is_little_endian = syntax not in uids.BIG_ENDIAN
     buffer.is_implicit_VR = syntax in uids.IMPLICIT_VR
     try:
-        write_dataset(buffer, dataset)
+        write_dataset(buffer, with_text_written(dataset))
+    except InstanceError:
+        raise
     except Exception as error:  # pydicom raises many kinds for values that do not fit
         # Its words and its traceback quote the value, which may be a name: the tag has to do.
         where = TAG.search(str(error))

@@ -17,6 +17,7 @@ from dulcet.services.identifiers import NUMBERS
 from dulcet.services.names import fold_groups, name_key
 from dulcet.services.periods import Period, read_date, read_datetime, read_time
 from dulcet.services.refusals import Refused
+from dulcet.services.written_text import best_character_sets
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -80,6 +81,7 @@ class Matcher:
         pairs = [(int(tag_for_keyword(date) or 0), int(tag_for_keyword(time) or 0)) for date, time in combined]
         self.unmatched: list[int] = []
         """Tags of return keys that came with a value to match."""
+        self._character_sets = _character_sets(identifier)
         self._spans = [span for date, time in pairs if (span := _span(identifier, date, time)) is not None]
         spanned = {tag for span in self._spans for tag in (span.date, span.time)}
         self._keys: list[_Key] = []
@@ -122,8 +124,16 @@ class Matcher:
     def answer(self, dataset: Dataset) -> Dataset:
         """The identifier of the pending response: the attributes that were asked for, empty where there are none.
 
-        Of a sequence that was matched, the items that match (section C.2.2.2.6).
+        Of a sequence that was matched, the items that match (section C.2.2.2.6).  Text is in the character sets of the
+        query where these hold it, else in UTF-8; in those of `dataset` where the query names none.
         """
+        answer = self._answered(dataset)
+        value = best_character_sets(answer, self._character_sets or _character_sets(dataset))
+        if value:
+            answer.SpecificCharacterSet = value.split("\\")
+        return answer
+
+    def _answered(self, dataset: Dataset) -> Dataset:
         import pydicom
 
         answer = pydicom.Dataset()
@@ -134,9 +144,8 @@ class Matcher:
             elif key.items is None:
                 answer.add(element)
             else:
-                chosen = [key.items.answer(item) for item in element.value or () if key.items.matches(item)]
+                chosen = [key.items._answered(item) for item in element.value or () if key.items.matches(item)]
                 answer.add_new(key.tag, "SQ", chosen)
-        _name_character_set(answer, dataset)
         return answer
 
 
@@ -303,6 +312,11 @@ def single_values(value: Any) -> Sequence[Any]:
     return value
 
 
+def _character_sets(dataset: Dataset) -> str:
+    sets = dataset.get("SpecificCharacterSet")
+    return "" if is_empty(sets) else "\\".join(map(str, single_values(sets)))
+
+
 def plain_text(value: Any) -> str:
     """The value without padding, and without the escape of ISO 2022 IR 58 that pydicom leaves in decoded text."""
     return str(value).replace("\x1b$)A", "").strip(" \0")
@@ -313,11 +327,3 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
-
-
-def _name_character_set(answer: Dataset, dataset: Dataset) -> None:
-    """Say how the text of an answer is encoded: as in the data set that it comes from, else in UTF-8 if need be."""
-    if "SpecificCharacterSet" in dataset and not is_empty(dataset.SpecificCharacterSet):
-        answer.SpecificCharacterSet = dataset.SpecificCharacterSet
-    elif any(not str(element.value).isascii() for element in answer.iterall() if element.VR in WILDCARD_VRS):
-        answer.SpecificCharacterSet = "ISO_IR 192"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["CharacterSets", "NotHeld", "character_sets"]
+__all__ = ["SINGLE_BYTE", "UTF_8", "CharacterSets", "NotHeld", "character_sets"]
 
 UTF_8: Final = "ISO_IR 192"
 STAND_ALONE: Final = {"GB18030": "gb18030", "GBK": "gbk", UTF_8: "utf_8"}  # PS3.3 Table C.12-5

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.valuerep import PN_DELIMS
 
-from dulcet.part10.character_sets import SINGLE_BYTE, NotHeld, character_sets
 from dulcet.part10.charset import decode_text
+from dulcet.services.character_sets import SINGLE_BYTE, NotHeld, character_sets
 
 PN, LO, LT = "\\^=", "\\", ""
 
