@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from tests.toolkit.recording import (
 from dulcet import TLSConfig
 from dulcet.config import AssociationConfig
 from dulcet.dimse.status import Status
-from dulcet.errors import AssociationAborted, AssociationClosed, TLSConfigError, TLSError
+from dulcet.errors import AssociationAborted, AssociationClosed, PeerUnreachable, TLSConfigError, TLSError
 from dulcet.io.certificates import CertificateTable
 from dulcet.toolkit import Net
 from dulcet.toolkit.io_thread import current
@@ -132,10 +133,10 @@ def test_what_nobody_foresaw_aborts_as_provider_and_is_told_once(caplog: pytest.
     with socket.create_connection(("127.0.0.1", server.listen("127.0.0.1")), timeout=10) as peer:
         peer.sendall(asking().to_pdu().encode())
         assert decode(peer.recv(10)) == Abort(2, 0)
-        error, _ = server.heard("on_close")
-        assert isinstance(error, AssociationAborted)
-        assert (error.source, error.by_us) == (2, True)
-        assert "RuntimeError here: planned" in str(error)
+    error, _ = server.heard("on_close")
+    assert isinstance(error, AssociationAborted)
+    assert (error.source, error.by_us) == (2, True)
+    assert "RuntimeError here: planned" in str(error)
     assert server.clients == []
     assert server.names().count("on_close") == 1
     assert "planned" in caplog.text
@@ -250,3 +251,22 @@ def test_an_expected_name_is_what_the_certificate_must_have(authority: Authority
     bad = Recorded(config=AssociationConfig(), tls=TLSConfig(ca_file=authority.file))
     bad.connect("127.0.0.1", port)
     assert "TLS handshake failed" in str(bad.heard("on_close")[0])
+
+
+def test_settings_that_cannot_be_used_are_told() -> None:
+    """What nobody checks before it is needed: a connection that cannot begin is none that begins for ever."""
+
+    def accept(net: Net, error: object) -> None:
+        with pytest.raises(AttributeError):
+            net.accept(client)
+
+    server, client, user = Recorded(on_accept=accept), Recorded(), Recorded()
+    port = server.listen("127.0.0.1")
+    for net in (client, user):
+        net.config = replace(AssociationConfig(), limits=None)  # type: ignore[arg-type]
+    user.connect("127.0.0.1", port)
+    assert isinstance(user.heard("on_connect")[0], PeerUnreachable)
+    assert not user.is_activated
+    server.heard("on_accept")
+    assert not client.is_activated
+    assert server.clients == []

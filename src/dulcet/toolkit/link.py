@@ -53,7 +53,7 @@ class Owner(Protocol):
     def _handle(self, event: Any) -> None: ...
     def _heard(self, pdu_type: int, length: int) -> None: ...
     def _left(self, pdu_type: int, length: int) -> None: ...
-    def _moved(self, sent: bool, data: memoryview, error: OSError | None) -> None: ...
+    def _moved(self, sent: bool, data: memoryview, count: int, error: OSError | None) -> None: ...
     def _opened(self, secure: bool) -> None: ...
     def _late(self, now: float) -> None: ...
     def _over(self) -> None: ...
@@ -233,11 +233,11 @@ class Link:
             try:
                 buffer = core.get_buffer()
                 count = sock.recv_into(buffer)
-                owner._moved(False, buffer[:count], None)
+                owner._moved(False, buffer, count, None)
             except NOT_YET:
                 return
             except OSError as error:
-                owner._moved(False, NO_BYTES, error)
+                owner._moved(False, NO_BYTES, 0, error)
                 count = 0
             with self._lock:
                 if count:
@@ -311,11 +311,11 @@ class Link:
                 continue
             try:
                 count = self._sock.send(self._unsent)
-                self._owner._moved(True, self._unsent[:count], None)
+                self._owner._moved(True, self._unsent, count, None)
             except NOT_YET:
                 return
             except OSError as error:
-                self._owner._moved(True, NO_BYTES, error)
+                self._owner._moved(True, NO_BYTES, 0, error)
                 self._broken, self._unsent = True, None  # what the peer said last can still be read
                 continue
             self._unsent = self._unsent[count:] if count < len(self._unsent) else None

@@ -132,7 +132,12 @@ class Net(Speaking):
         waiting = self._door.waiting if self._door is not None else None
         if self._door is None or waiting is None:
             raise LocalProtocolError("no connection waits to be accepted: call accept(new) within on_accept")
-        link = new._attach(new._start(), waiting, self._door.peer, requestor=False)
+        io = new._start()
+        try:
+            link = new._attach(io, waiting, self._door.peer, requestor=False)
+        except BaseException:
+            new._io = None
+            raise
         self._door.waiting = None
         new.server, new.tls = self, new.tls or self.tls
         self._clients.append(new)
@@ -181,7 +186,7 @@ class Net(Speaking):
                 done.wait(timeout)
         elif link is None:
             self._io = None  # still connecting: what comes of it is closed
-        elif io.post(lambda: link.finish(timeout)) and not io.is_here:
+        elif io.post(partial(link.finish, timeout), link) and not io.is_here:
             if not link.gone.wait(timeout + 1.0):
                 raise TimeoutError(f"{self.peer}: a callback keeps the I/O thread busy; it is closed after that")
             if link.lost is not None:
@@ -316,7 +321,12 @@ class Net(Speaking):
             self._call("on_connect", error)
             self._tally.end()
             return
-        link = self._attach(io, sock, peer, requestor=True)
+        try:
+            link = self._attach(io, sock, peer, requestor=True)
+        except Exception as failure:
+            sock.close()
+            self._connect_done(io, None, peer, PeerUnreachable(f"{host}: {failure}"), host)
+            return
         self._call("on_connect", None)
         link.begin(self.tls, host, self.config.timers.tls)
 
@@ -353,11 +363,11 @@ class Net(Speaking):
     def _left(self, pdu_type: int, length: int) -> None:
         self._call("on_send", pdu_type, length)
 
-    def _moved(self, sent: bool, data: memoryview, error: OSError | None) -> None:
+    def _moved(self, sent: bool, data: memoryview, count: int, error: OSError | None) -> None:
         name = "on_bytes_sent" if sent else "on_bytes_received"
         # A copy is made only for who wants one.
         if name in self.__dict__ or getattr(type(self), name) is not getattr(Callbacks, name):
-            self._call(name, bytes(data), error)
+            self._call(name, bytes(data[:count]), error)
 
     def _late(self, now: float) -> None:
         """An answer is overdue: a default is given."""

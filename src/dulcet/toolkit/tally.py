@@ -1,4 +1,7 @@
-"""How often each callback was called, so that somebody can wait for it in another thread."""
+"""How often each callback was called, so that somebody can wait for it in another thread.
+
+Rule: one thread counts, the I/O thread, and takes no lock as long as nobody waits.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ class Tally:
         self._called: Counter[str] = Counter()
         self._waited: Counter[str] = Counter()
         self._over = False
+        self._waiting = 0
 
     def begin(self) -> None:
         """A connection begins: what was called before counts no more."""
@@ -26,9 +30,10 @@ class Tally:
 
     def note(self, name: str) -> None:
         """A callback was called and has returned."""
-        with self._changed:
-            self._called[name] += 1
-            self._changed.notify_all()
+        self._called[name] = self._called.get(name, 0) + 1
+        if self._waiting:  # who comes to wait after this looks at the count first
+            with self._changed:
+                self._changed.notify_all()
 
     def end(self) -> None:
         """The connection is over: nothing more is called."""
@@ -39,7 +44,11 @@ class Tally:
     def wait(self, name: str, timeout: float | None) -> bool:
         """True once a callback was called once more than was waited for; False after the time, or when it is over."""
         with self._changed:
-            self._changed.wait_for(lambda: self._called[name] > self._waited[name] or self._over, timeout)
+            self._waiting += 1
+            try:
+                self._changed.wait_for(lambda: self._called[name] > self._waited[name] or self._over, timeout)
+            finally:
+                self._waiting -= 1
             came = self._called[name] > self._waited[name]
             self._waited[name] += came
             return came
