@@ -11,11 +11,11 @@ MINUTES ?= 10
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-fast check docs bench bench-quick bench-check bench-growth crash fuzz soak types versions clean dcmtk orthanc
+.PHONY: help serve test test-fast check docs bench bench-quick bench-check bench-growth crash fuzz soak types versions clean dcmtk orthanc odil gdcm
 
 help:
 	@echo "make serve        the archive: AE title ARCHIVE on 127.0.0.1:11112, everything in ./dulcet-data"
-	@echo "make test         all checks and tests, with DCMTK and pynetdicom as peers, and the coverage report"
+	@echo "make test         all checks and tests, with DCMTK, pynetdicom, Orthanc, odil and GDCM as peers, and the coverage"
 	@echo "make test-fast    the tests of the core alone: no sockets, no processes, no peers; less than a minute"
 	@echo "make versions     the tests on the other Pythons that are here, 3.11 to 3.14; make test does it too"
 	@echo "make types        pyright: has every public name a type?"
@@ -38,7 +38,7 @@ check: $(VENV)/.dev
 	$(BIN)/python -m pytest -q tests/test_import_law.py
 
 # A peer that is missing is a failure here, not a skipped test.
-test: dcmtk orthanc check
+test: dcmtk orthanc odil gdcm check
 	DULCET_REQUIRE_INTEROP=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --cov --cov-report=term
 	@$(BIN)/python tools/other_pythons.py
 
@@ -146,4 +146,25 @@ orthanc:
 	  apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends orthanc >/dev/null || exit 1; \
 	else \
 	  echo "Orthanc is missing. Install it (Debian: sudo apt-get install orthanc)" >&2; exit 1; \
+	fi
+
+# A library of the system's Python, whatever Python is used here.
+odil:
+	@command -v odil >/dev/null && /usr/bin/python3 -c 'import odil' 2>/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing odil"; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends odil python3-odil >/dev/null || exit 1; \
+	else \
+	  echo "odil is missing. Install it (Debian: sudo apt-get install odil python3-odil)" >&2; exit 1; \
+	fi
+
+gdcm:
+	@command -v gdcmscu >/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing gdcmscu"; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends libgdcm-tools >/dev/null || exit 1; \
+	else \
+	  echo "GDCM's gdcmscu is missing. Install it (Debian: sudo apt-get install libgdcm-tools)" >&2; exit 1; \
 	fi

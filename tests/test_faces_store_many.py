@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import threading
+import time
 import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -282,6 +284,36 @@ def test_a_peer_that_rejects_everything_is_told_of_as_it_is(sender: Sender) -> N
     with peer(lambda wire: wire.rejects()) as made, pytest.raises(dulcet.AssociationRefused):
         sender.send(made.address, [in_syntax(BIG, 1)])
     assert len(made.wires) == 2
+
+
+def test_a_peer_that_does_not_listen_while_it_has_an_association_gets_the_next_one(sender: Sender) -> None:
+    mixed = [in_syntax((JPEG, EXPLICIT)[number % 2], number) for number in range(6)]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    listens = threading.Event()
+    proposed: list[tuple[str, ...]] = []
+
+    def play() -> None:
+        for _ in range(2):
+            with socket.create_server(("127.0.0.1", port), reuse_port=False) as listener:
+                listener.settimeout(PATIENCE)
+                listens.set()
+                connection, _address = listener.accept()
+            with connection:
+                connection.settimeout(PATIENCE)
+                wire = Wire(connection)
+                proposed.extend(context.transfer_syntaxes for context in wire.accept().presentation_contexts)
+                wire.serve()
+            time.sleep(0.1)  # what it does in between takes its time
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    assert listens.wait(PATIENCE)
+    sender.send(f"PEER@127.0.0.1:{port}", mixed)
+    thread.join(PATIENCE)
+    assert [sent.ok for sent in sender.results] == [True] * 6
+    assert proposed == [(JPEG, EXPLICIT, IMPLICIT), (EXPLICIT, IMPLICIT)]
 
 
 # ---------------------------------------------------------------------- what cannot be sent, what was not

@@ -49,11 +49,19 @@ class PeerFailed(Exception):
     """A peer did not start, did not end in time, or ended with an error; carries its output."""
 
 
-def tool(name: str) -> str:
+def tool(name: str, package: str = "dcmtk") -> str:
     """The full path of an installed program."""
     path = shutil.which(name)
     if path is None:
-        raise MissingTool(f"{name} is not installed; on Debian: apt-get install dcmtk")
+        raise MissingTool(f"{name} is not installed; on Debian: apt-get install {package}")
+    return path
+
+
+def system_python() -> str:
+    """The Python that Debian's packages of libraries are for."""
+    path = "/usr/bin/python3"
+    if not Path(path).exists() or run([path, "-c", "import odil"]).returncode:
+        raise MissingTool("odil is not there for /usr/bin/python3; on Debian: apt-get install odil python3-odil")
     return path
 
 
@@ -280,6 +288,12 @@ def accepts(port: int, host: str = HOST) -> bool:
         return False
 
 
+def listens(port: int) -> bool:
+    """True when some socket of this machine listens on a port of IPv4, by what the kernel says."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port for row in rows)
+
+
 def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:
     """Look again and again until `condition` holds; raises PeerFailed after `timeout` seconds."""
     deadline = time.monotonic() + timeout
@@ -396,6 +410,20 @@ def pynetdicom_scp(folder: Path, *options: str) -> ServerContext:
     return announced([sys.executable, HERE / "pynetdicom_scp.py", "--dir", folder, *options], folder)
 
 
+@contextmanager
+def odil_scp() -> Iterator[Server]:
+    """A provider of storage and verification written with odil; it prints `stored UID` for each."""
+    port = free_port()
+    with process([system_python(), HERE / "odil_scp.py", str(port)]) as running:
+        # Not by a connection: it would take that for its first association.
+        wait_until(lambda: running.ended() or listens(port), START_DEADLINE, f"odil listens on port {port}")
+        if running.ended():
+            raise PeerFailed(f"odil did not start: {running._all_output()}")
+        server = Server(running, port, "ODIL", None)
+        yield server
+        server.stop()
+
+
 def dulcet_listen(
     folder: Path, *options: str, aet: str = "RECEIVER", environment: Mapping[str, str] = STOCK
 ) -> ServerContext:
@@ -446,6 +474,19 @@ def echoscu(
 ) -> Finished:
     """DCMTK's echoscu."""
     return run([tool("echoscu"), "-aec", aet, *options, HOST, str(port)], environment, timeout)
+
+
+def gdcmscu(port: int, *options: str | Path, aet: str = "ANY-SCP", timeout: float = 60.0) -> Finished:
+    """GDCM's gdcmscu: echo, store, find or move, by its options."""
+    titles = ("--aetitle", "GDCM", "--call", aet)
+    unbuffered = ("stdbuf", "-o0")  # it aborts at its end, and would lose what it said
+    return run([*unbuffered, tool("gdcmscu", "libgdcm-tools"), *options, *titles, HOST, str(port)], timeout=timeout)
+
+
+def odil(*arguments: str | Path, timeout: float = 60.0) -> Finished:
+    """odil's command: echo, store, find or get."""
+    system_python()
+    return run([tool("odil", "odil"), *arguments], timeout=timeout)
 
 
 def pynetdicom_scu(port: int, files: Arguments, *options: str, aet: str = "ANY-SCP", timeout: float = 60.0) -> Finished:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import time
 import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import replace
@@ -21,7 +22,14 @@ from dulcet.aio.lanes import LOST, Lane, Results, Todo, failed_by
 from dulcet.aio.upcoming import Upcoming
 from dulcet.config import AssociationConfig
 from dulcet.dimse.command import MEDIUM
-from dulcet.errors import AssociationError, AssociationRefused, DimseTimeout, DulcetError, NoPresentationContext
+from dulcet.errors import (
+    AssociationError,
+    AssociationRefused,
+    DimseTimeout,
+    DulcetError,
+    NoPresentationContext,
+    PeerUnreachable,
+)
 from dulcet.io.instances import Instance, InstanceSource
 from dulcet.io.pixels import decompressible
 from dulcet.io.train import FileFailed
@@ -41,6 +49,10 @@ FRUITLESS: Final = 3
 """Associations in a row that get nothing across before the rest is given up; one may fall over one bad instance."""
 CLOCK: Final = 0.01
 """Seconds by which a timer of the loop may be early."""
+
+AGAIN: Final = (0.05, 0.2, 0.5)
+"""Pauses, in seconds, before a further association is asked for again where nobody listened: some peers do not while
+they have one, and need a moment after it."""
 
 REFUSED: Final = "{} refused {} in {} and in whatever it could be converted to; `dulcet negotiate` shows what it takes"
 
@@ -266,9 +278,7 @@ class StoreMany:
         assert self.address is not None
         if self._stopping.is_set():
             raise AssociationError("nothing more is to be sent")
-        association = await associate(
-            self.address, calling_ae_title=self.calling_ae_title, contexts=proposals, config=self.config
-        )
+        association = await self._associate(proposals)
         if self._stopping.is_set():
             await association.release()
             raise AssociationError("nothing more is to be sent")
@@ -276,6 +286,21 @@ class StoreMany:
         self._opened = True
         self._lanes.append(lane)
         return lane
+
+    async def _associate(self, proposals: Sequence[Proposal]) -> Association:
+        assert self.address is not None
+        for pause in (*(AGAIN if self._opened else ()), None):
+            begun = time.monotonic()
+            try:
+                return await associate(
+                    self.address, calling_ae_title=self.calling_ae_title, contexts=proposals, config=self.config
+                )
+            except PeerUnreachable:
+                if pause is None or time.monotonic() - begun > 1:
+                    raise
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _lost(self, lane: Lane, todo: Todo, error: DulcetError) -> None:
         """What the loss of an association means for what was on its way there."""

@@ -22,7 +22,14 @@ from dulcet.blocking.channel import LAST_WORD, abort_all
 from dulcet.blocking.lanes import LOST, Lane, Todo, failed_by
 from dulcet.config import AssociationConfig
 from dulcet.dimse.command import MEDIUM
-from dulcet.errors import AssociationError, AssociationRefused, DimseTimeout, DulcetError, NoPresentationContext
+from dulcet.errors import (
+    AssociationError,
+    AssociationRefused,
+    DimseTimeout,
+    DulcetError,
+    NoPresentationContext,
+    PeerUnreachable,
+)
 from dulcet.io.instances import Instance, InstanceSource
 from dulcet.io.pixels import decompressible
 from dulcet.io.train import FileFailed
@@ -42,6 +49,10 @@ FRUITLESS: Final = 3
 """Associations in a row that get nothing across before the rest is given up; one may fall over one bad instance."""
 LATE: Final = 0.5
 """Seconds for the answers to requests for associations that nobody needs any more, so that they can be released."""
+
+AGAIN: Final = (0.05, 0.2, 0.5)
+"""Pauses, in seconds, before a further association is asked for again where nobody listened: some peers do not while
+they have one, and need a moment after it."""
 
 REFUSED: Final = "{} refused {} in {} and in whatever it could be converted to; `dulcet negotiate` shows what it takes"
 
@@ -333,9 +344,7 @@ class StoreMany:
                 raise AssociationError("nothing is left to be sent")
             todo.opening += 1
         try:
-            association = associate(
-                self.address, calling_ae_title=self.calling_ae_title, contexts=proposals, config=self.config
-            )
+            association = self._associate(proposals)
         except BaseException:
             with self._lock:
                 todo.opening -= 1
@@ -352,6 +361,19 @@ class StoreMany:
         else:
             association.abort()
         raise AssociationError("no more is to be sent")
+
+    def _associate(self, proposals: Sequence[Proposal]) -> Association:
+        assert self.address is not None
+        for pause in (*(AGAIN if self._opened else ()), None):
+            begun = time.monotonic()
+            try:
+                return associate(
+                    self.address, calling_ae_title=self.calling_ae_title, contexts=proposals, config=self.config
+                )
+            except PeerUnreachable:
+                if pause is None or time.monotonic() - begun > 1 or self._stopping.wait(pause):
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _lost(self, lane: Lane, todo: Todo, error: DulcetError) -> Iterator[Sent]:
         """What the loss of an association means for what was on its way there."""
