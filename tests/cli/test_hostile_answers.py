@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -294,3 +295,23 @@ def test_memory_does_not_grow_with_the_answers(form: str) -> None:
             )  # fmt: skip
         peaks.append(int(done.stderr.split()[-1]))
     assert peaks[1] - peaks[0] < 8_000, peaks  # kB; the answers together have 30,000
+
+
+@pytest.mark.parametrize("verb", ["get", "move"])
+def test_a_retrieve_is_left_at_the_deadline_too(verb: str, tmp_path: Path) -> None:
+    counts = {"NumberOfRemainingSuboperations": 7, "NumberOfCompletedSuboperations": 2}
+
+    def some(request: Any) -> None:
+        request.respond(Status.PENDING, **counts)
+        while not request.cancelled:
+            request.association._next_event()
+
+    more = ("--out", tmp_path) if verb == "get" else ("--to", "ELSEWHERE")
+    with answering(then=some) as address:
+        began = time.monotonic()
+        done = dulcet(verb, address, "-k", "StudyInstanceUID=1.2.3", *more, "--deadline", "1.5")
+        took = time.monotonic() - began
+    assert done.code == 1
+    assert "2 completed, 0 failed" in done.output
+    assert "the 1.5 s of --deadline are over" in done.sentence()
+    assert took < 20

@@ -18,4 +18,4 @@ def ask(association: dulcet.Association, field: int, context: str, data: bytes |
     core = association._core
     command = Command.make(field, validate=False, data_set=data is not None, **elements)
     operation = core.invoke(core.need_context(context), command, data)
-    return _response(operation, association._response_to(operation))
+    return _response(association._response_to(operation))

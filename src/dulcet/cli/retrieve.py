@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from dulcet.cli.command import CALLING, JSON, PATH, PEER, Misuse, option, verb
+from dulcet.cli.deadline import DEADLINE, TimeIsUp, deadline
 from dulcet.cli.keys import KEYS, LEVELS, MODEL, check_model, parse_keys
 from dulcet.cli.nicknames import title_of
 from dulcet.cli.output import FAILED, complain, say, say_json, show_below
@@ -41,6 +42,7 @@ TIMEOUT: Final = option(
 @option("--syntax", multiple=True, metavar="UID", help="Transfer syntaxes to take, best first; for compressed ones.")
 @CALLING
 @TIMEOUT
+@DEADLINE
 @JSON
 @calls_with_tls
 def get(
@@ -52,6 +54,7 @@ def get(
     syntax: tuple[str, ...],
     aet: str,
     timeout: float,
+    seconds: float | None,
     json: bool,
     tls: TLSConfig | None,
 ) -> int:
@@ -68,8 +71,15 @@ def get(
 
     keys, config = _prepared(key, level, model, timeout)
     contexts = retrieval_proposals(syntax)
-    with associate(peer, calling_ae_title=aet, contexts=contexts, config=config, tls=tls) as association:
-        result = association.get(to=out, level=level, model=model, progress=_progress(json), **keys)
+    course = _Course(_progress(json))
+    try:
+        with (
+            deadline(seconds),
+            associate(peer, calling_ae_title=aet, contexts=contexts, config=config, tls=tls) as association,
+        ):
+            result = association.get(to=out, level=level, model=model, progress=course, **keys)
+    except TimeIsUp as error:
+        return course.cut_short(peer, error, json)
     return _told(peer, result, json)
 
 
@@ -85,6 +95,7 @@ def get(
 @OUT
 @CALLING
 @TIMEOUT
+@DEADLINE
 @JSON
 @calls_with_tls
 def move(
@@ -99,6 +110,7 @@ def move(
     out: Path,
     aet: str,
     timeout: float,
+    seconds: float | None,
     json: bool,
     tls: TLSConfig | None,
 ) -> int:
@@ -123,17 +135,45 @@ def move(
     keys, config = _prepared(key, level, model, timeout)
     classes = [uid for row in MODELS.values() if (uid := row.move) is not None]
     destination = check_ae_title(title_of(to), "--to") if to else aet
-    with associate(peer, calling_ae_title=aet, contexts=proposals(classes), config=config, tls=tls) as association:
-        result = association.move(
-            destination=destination,
-            receive=None if receive is None else Address(destination, bind, receive, tls if receive_tls else None),
-            to=None if receive is None else out,
-            level=level,
-            model=model,
-            progress=_progress(json),
-            **keys,
-        )
+    address = None if receive is None else Address(destination, bind, receive, tls if receive_tls else None)
+    course = _Course(_progress(json))
+    try:
+        with (
+            deadline(seconds),
+            associate(peer, calling_ae_title=aet, contexts=proposals(classes), config=config, tls=tls) as association,
+        ):
+            result = association.move(
+                destination=destination,
+                receive=address,
+                to=None if receive is None else out,
+                level=level,
+                model=model,
+                progress=course,
+                **keys,
+            )
+    except TimeIsUp as error:
+        return course.cut_short(peer, error, json)
     return _told(peer, result, json)
+
+
+class _Course:
+    """How far a retrieve has come, for the case that time is up before its end."""
+
+    def __init__(self, show: Callable[[Retrieved], None] | None) -> None:
+        self._show = show
+        self._latest: Retrieved | None = None
+
+    def __call__(self, result: Retrieved) -> None:
+        self._latest = result
+        if self._show is not None:
+            self._show(result)
+
+    def cut_short(self, peer: str, error: TimeIsUp, json: bool) -> int:
+        """What was counted by then, and why it is not all; the exit code."""
+        if self._latest is not None:
+            _told(peer, self._latest, json)
+        complain(f"{peer}: {error}; the rest was cancelled, what came is kept")
+        return FAILED
 
 
 def _prepared(

@@ -51,9 +51,7 @@ log: Final = logging.getLogger("dulcet.archive")
     rare=True,
     help="What SIGTERM leaves to those who are at it.",
 )
-@option(
-    "--strict-queries", is_flag=True, rare=True, help="Refuse queries without the unique keys of the levels above."
-)
+@option("--strict-queries", is_flag=True, rare=True, help="Refuse queries without the unique keys of the levels above.")
 @WORKERS
 @option("--print-config", is_flag=True, help="Write the configuration in force, with comments, and end.")
 @JSON
