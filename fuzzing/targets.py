@@ -92,7 +92,7 @@ def header(data: bytes) -> None:
         return
 
 
-LIMITS: Final = ScanLimits(bytes=1 << 20, elements=20_000)
+LIMITS: Final = ScanLimits(inflated=1 << 20, elements=20_000)
 
 
 def session(data: bytes) -> None:

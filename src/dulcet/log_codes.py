@@ -260,7 +260,7 @@ CODES: Final[dict[str, LogCode]] = {
     "DUL407": LogCode("WARNING", "what a run that was killed left half done was put in order", NOTHING),
     "DUL408": LogCode(
         "ERROR",
-        "a file in the archive's folder does not read as an object",
+        "a file in the archive's folder does not read as an object, or is damaged; the line says where",
         "compare it with a copy; check the disk; remove what is not the archive's",
     ),
     "DUL409": LogCode("ERROR", "events wait, for the index cannot be read or written", "free or mend the disk"),

@@ -582,22 +582,6 @@ def test_who_waits_too_long_is_told_and_the_object_stays(tmp_path: Path, monkeyp
         assert not send(archive.ingest, data_set(1)).new
 
 
-def test_an_error_of_the_disk_while_reading_is_a700(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    long = data_set(1)
-    long.add_new(0x00091001, "OB", b"x" * 2 * HELD)
-    with parts(tmp_path) as archive:
-
-        def fail(file: int, size: int) -> bytes:
-            raise OSError(errno.EIO, "Input/output error")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "read", fail)
-            with pytest.raises(ReceiveError, match="Input/output error") as caught:
-                send(archive.ingest, long)
-        assert caught.value.status == 0xA700
-        assert archive.files() == []
-
-
 def test_closing_commits_what_waits(tmp_path: Path) -> None:
     with parts(tmp_path) as archive:
         archive.ingest._queue.put(None)  # hold the thread back

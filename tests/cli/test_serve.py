@@ -255,10 +255,11 @@ def test_a_backup_of_index_then_objects_is_whole(filled: Path, tmp_path: Path) -
         store(server.address, 8)  # what comes between the two copies is an object without a row
         shutil.copytree(filled / "objects", backup / "objects")
     checked = dulcet("index", "check", "--data", backup, "--json").check().json_lines()
-    assert checked == [{"objects": 8, "without_row": 1, "rows_without_object": 0}]
+    assert checked == [{"objects": 8, "without_row": 1, "rows_without_object": 0, "damaged": 0}]
     rebuilt = dulcet("index", "rebuild", "--data", backup)
     assert (rebuilt.returncode, rebuilt.output) == (0, "8 indexed, 0 unreadable\n")
-    assert dulcet("index", "check", "--data", backup).output == "8 objects, 0 without row, 0 rows without object\n"
+    checked = dulcet("index", "check", "--data", backup)
+    assert checked.output == "8 objects, 0 without row, 0 rows without object, 0 damaged\n"
     next((backup / "objects").rglob("1.2.9.5.dcm")).unlink()
     assert dulcet("index", "check", "--data", backup).returncode == 1
     (backup / "objects" / "odd").write_text("x")
@@ -276,7 +277,7 @@ def test_objects_of_no_patient_are_found_checked_and_exported(tmp_path: Path) ->
         (found,) = dulcet("find", server.address, *asked).check().json_lines()
         assert "1.2.8.1" in json.dumps(found)
     checked = dulcet("index", "check", "--data", data).check()
-    assert checked.output == "1 objects, 0 without row, 0 rows without object\n"
+    assert checked.output == "1 objects, 0 without row, 0 rows without object, 0 damaged\n"
     assert dulcet("index", "rebuild", "--data", data).check().output == "1 indexed, 0 unreadable\n"
     medium = tmp_path / "medium"
     ended = dulcet("export", "1.2.8.1", "--to", medium, "--data", data)

@@ -172,8 +172,8 @@ def test_another_content_of_the_same_uid_is_kept_beside_and_logged(
 
 
 def test_the_same_bytes_in_another_transfer_syntax_are_another_content(directory: StoreDirectory) -> None:
-    keep(directory, b"encoded somehow", syntax="1.2.3.4.5")
-    assert keep(directory, b"encoded somehow", syntax="1.2.3.4.6").name == f"{UID}~1.dcm"
+    keep(directory, b"encoded somehow.", syntax="1.2.3.4.5")
+    assert keep(directory, b"encoded somehow.", syntax="1.2.3.4.6").name == f"{UID}~1.dcm"
 
 
 def test_long_data_sets_are_compared_to_the_end(directory: StoreDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from struct import pack
 
 import pydicom
 
+from dulcet.part10 import Location, locate_path
+
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -126,3 +128,8 @@ class Counting(io.BytesIO):
         self.taken += len(data)
         self.reads += 1
         return data
+
+
+@cache
+def located(path: Path) -> Location:
+    return locate_path(path)

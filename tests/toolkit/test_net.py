@@ -16,7 +16,7 @@ from typing import Any
 
 import pydicom
 import pytest
-from tests.corpus import EXPLICIT, IMPLICIT, make_instance
+from tests.corpus import EXPLICIT, IMPLICIT, element, make_instance
 from tests.toolkit.recording import (
     CLASSES,
     CT,
@@ -845,11 +845,12 @@ def test_a_callback_may_send_on_other_connections() -> None:
 def test_close_drains_what_is_queued() -> None:
     kept: list[int] = []
     parties = associated(on_receive_c_store_request=lambda net, *rest: kept.append(len(bytes(rest[-1]))))
-    parties.user.send_c_store_request(3, None, CT, INSTANCE, data_set=bytes(20 << 20))
+    data = element(0x7FE00010, b"OB", bytes(20 << 20))
+    parties.user.send_c_store_request(3, None, CT, INSTANCE, data_set=data)
     parties.user.close()
     assert parties.user.queued_bytes == 0
     parties.client.heard("on_receive_abort")
-    assert kept == [20 << 20]
+    assert kept == [len(data)]
     assert "on_close" not in parties.user.names()
 
 

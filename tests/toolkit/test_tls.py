@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.corpus import make_instance
+from tests.corpus import element, make_instance
 from tests.toolkit.recording import CLASSES, CT, INSTANCE, Recorded, accept_all, asking, running
 
 from dulcet.config import AssociationConfig, Timers
@@ -79,7 +79,7 @@ def test_the_link_is_secure_before_anything_of_the_association(
     user.heard("on_receive_associate_accept")
     assert user.names()[:4] == ["on_connect", "on_secure_link_ready", "on_send", "on_receive"]
     assert client.names()[:2] == ["on_secure_link_ready", "on_receive"]
-    data = bytes(range(256)) * 20_000
+    data = element(0x7FE00010, b"OB", bytes(range(256)) * 20_000)
     user.send_c_store_request(3, None, CT, INSTANCE, data_set=data)
     user.heard("on_receive_c_store_response")
     assert kept == [data]

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import queue
 import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -27,20 +26,20 @@ from dulcet.archive.index import Index, IndexTrouble, Kept
 from dulcet.archive.objects import Objects, Unfinished, key_of, mark_of
 from dulcet.archive.records import Record
 from dulcet.dimse.status import Status
-from dulcet.errors import InstanceError, ReceiveError
+from dulcet.errors import ReceiveError
+from dulcet.io.verdict import empty, refusal
 from dulcet.log_codes import coded
 from dulcet.part10.file_meta import encode_file_meta
 from dulcet.part10.header import Header
-from dulcet.part10.scanner import scan
-from dulcet.part10.sources import FileSource, ScanTruncated
+from dulcet.part10.sources import ScanError
+from dulcet.part10.walk import whole
 
 __all__ = ["Ingest", "Stored"]
 
 log: Final = logging.getLogger("dulcet.archive")
 
 HELD: Final = 64 * 1024
-"""Bytes of a data set that are held before a file is begun: small objects are written in one call, and headers are
-scanned where they are."""
+"""Bytes of a data set that are held before a file is begun: small objects are written in one call."""
 GROUPED: Final = 256
 """Instances in one commit."""
 TOLD: Final = 1024
@@ -331,6 +330,7 @@ class Arriving:
         "_meta",
         "_source",
         "_unfinished",
+        "_walk",
         "size",
         "sop_class_uid",
         "sop_instance_uid",
@@ -343,6 +343,7 @@ class Arriving:
         self._ingest = ingest
         self._meta = encode_file_meta(sop_class_uid, sop_instance_uid, transfer_syntax, source_ae_title=source)
         self._digest = hashlib.sha256()
+        self._walk = whole(transfer_syntax, WANTED)
         self._head = bytearray()
         self._unfinished: Unfinished | None = None
         self._source = source
@@ -353,7 +354,12 @@ class Arriving:
         self.transfer_syntax: str = transfer_syntax
 
     def write(self, data: memoryview) -> None:
-        """Append a piece of the data set; ReceiveError (A700H) when the disk does not take it."""
+        """Append a piece of the data set; ReceiveError: A700H when the disk does not take it, C000H as in `commit`."""
+        try:
+            self._walk.feed(data)
+        except ScanError as error:
+            self._ingest.counts["refused"] += 1
+            raise refusal(error) from error
         self._digest.update(data)
         self.size += len(data)
         if self._unfinished is not None:
@@ -363,7 +369,7 @@ class Arriving:
         else:
             self._unfinished = self._ingest.objects.begin()
             self._unfinished.write(self._meta, bytes(self._head), data)
-            self._head += data[: HELD - len(self._head)]
+            self._head = bytearray()
 
     def commit(self) -> Stored:
         """Check, make durable, index; ReceiveError, with nothing kept, when that cannot be.
@@ -403,37 +409,12 @@ class Arriving:
             self._unfinished.discard()
 
     def _header(self) -> Header:
-        """The values that the index keeps: from what is held where that is enough, else from the file."""
+        """The values that the index keeps, of a data set that is whole."""
         if not self.size:
-            raise ReceiveError("the data set is empty", Status.CANNOT_UNDERSTAND, comment="the data set is empty")
+            raise empty()
         if self.transfer_syntax not in uids.TRANSFER_SYNTAXES:
             raise ReceiveError(UNREADABLE, Status.CANNOT_UNDERSTAND, comment=UNREADABLE)
         try:
-            if self._unfinished is None:
-                return scan(bytes(self._head), self.transfer_syntax, wanted=WANTED)
-            if self.transfer_syntax not in uids.DEFLATED:
-                with suppress(ScanTruncated):
-                    header = scan(bytes(self._head), self.transfer_syntax, wanted=WANTED)
-                    if header.consumed < len(self._head):  # else what follows was not held
-                        return header
-            source = FileSource(_Reader(self._unfinished.file), len(self._meta), self.size)
-            return scan(source, self.transfer_syntax, wanted=WANTED)
-        except InstanceError as error:
-            raise ReceiveError(
-                f"the data set does not read as DICOM: {error}",
-                Status.CANNOT_UNDERSTAND,
-                comment=f"no DICOM: {error}",
-            ) from error
-
-
-class _Reader:
-    """`read(n)` and `seek` over a descriptor."""
-
-    def __init__(self, file: int) -> None:
-        self._file = file
-
-    def read(self, size: int, /) -> bytes:
-        return os.read(self._file, size)
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        return os.lseek(self._file, offset, whence)
+            return self._walk.finish()
+        except ScanError as error:
+            raise refusal(error) from error

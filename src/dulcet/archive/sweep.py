@@ -22,9 +22,7 @@ from dulcet.archive.objects import Objects, key_of, mark_of
 from dulcet.archive.records import Record
 from dulcet.errors import InstanceError, ReceiveError
 from dulcet.log_codes import coded
-from dulcet.part10.location import locate_path
-from dulcet.part10.scanner import scan
-from dulcet.part10.sources import FileSource
+from dulcet.part10.location import locate_path, walk_file
 
 __all__ = ["Swept", "adopt_all", "read_object", "sweep"]
 
@@ -146,10 +144,10 @@ def _add(found: list[tuple[str, Record]], index: Index) -> None:
 
 
 def read_object(path: Path) -> Record:
-    """What an object says of itself, its key left open; InstanceError when it is none or its UIDs are unsound."""
+    """What an object says of itself, its key left open; InstanceError when it is none, damaged, or its UIDs unsound."""
     location = locate_path(path)
     with path.open("rb") as file:
-        header = scan(FileSource(file, location.offset, location.length), location.transfer_syntax, wanted=WANTED)
+        header = walk_file(file, location, WANTED)
         file.seek(location.offset)
         digest = hashlib.sha256()
         for piece in _pieces(file.read):

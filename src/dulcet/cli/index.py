@@ -23,7 +23,8 @@ ACTIONS = ("rebuild", "check", "backup")
 def index(action: str, data: Path, to: Path | None, json: bool) -> int:
     """Make an archive's index anew, look it over, or copy it.
 
-    rebuild: make the index from the objects.  check: every row's object, every object's row.  backup: copy it.
+    rebuild: make the index from the objects.  check: every row's object, every object's row, and whether each object
+    is whole; values are not read.  backup: copy it.
 
     `backup` and `check` work while `dulcet serve` runs; `rebuild` does not.  A backup of everything is the copy of the
     index first, then one of the folder `objects`.
@@ -52,7 +53,8 @@ def index(action: str, data: Path, to: Path | None, json: bool) -> int:
             return _told(json, {"bytes": to.stat().st_size}, bad=0)
         result = check(data, found)
         values = {"objects": result.objects, "without row": result.without_row}
-        return _told(json, {**values, "rows without object": result.without_object}, bad=result.without_object)
+        values |= {"rows without object": result.without_object, "damaged": result.damaged}
+        return _told(json, values, bad=result.without_object + result.damaged)
     finally:
         found.close()
 

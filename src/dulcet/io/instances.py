@@ -22,6 +22,8 @@ from dulcet.io.pixels import decompress, decompressible
 from dulcet.part10.convert import convert
 from dulcet.part10.location import Location, check_whole, locate, locate_at_once
 from dulcet.part10.regular import READ_ONLY
+from dulcet.part10.sources import ScanError
+from dulcet.part10.walk import whole
 from dulcet.services.identifiers import encode_dataset
 from dulcet.upper_layer.negotiation import check_uid
 
@@ -74,8 +76,13 @@ class Instance:
     def open(self) -> memoryview | FileSpan:
         """The encoded data set, to be sent as it is; `close()` when it was answered.
 
-        InstanceError when the file cannot be read or is not as long any more as it was.
+        One of odd length is padded where the standard says how (PS3.5 section 7.1.1); it is read into memory for that.
+        InstanceError when that is not so, when the file cannot be read, or is not as long any more as it was.
         """
+        data = self._opened()
+        return data if len(data) % 2 == 0 else self._padded(data)
+
+    def _opened(self) -> memoryview | FileSpan:
         if self.data is not None:
             return self.data
         location, origin = self.location, self.origin
@@ -90,7 +97,7 @@ class Instance:
                         "send it once nobody writes to it any more",
                         origin,
                     )
-                stays_open = size > IN_MEMORY and not self._lacks_pad
+                stays_open = size > IN_MEMORY
                 data = b"" if stays_open else _read_span(file, location.offset, location.length)
             except BaseException:
                 os.close(file)
@@ -105,12 +112,24 @@ class Instance:
             raise InstanceError(f"{_name(origin)}: {_reason(error)}", origin) from error
         if len(data) != location.length:
             raise InstanceError(f"{_name(origin)} ended early while it was read", origin)
-        return memoryview(data + b"\0" if self._lacks_pad else data)
+        return memoryview(data)
 
-    @property
-    def _lacks_pad(self) -> bool:
-        """True for a deflated data set of odd length: one NUL belongs behind it (PS3.5 section A.5)."""
-        return self.location.length % 2 == 1 and self.location.transfer_syntax in uids.DEFLATED
+    def _padded(self, source: memoryview | FileSpan) -> memoryview:
+        """With an even number of bytes."""
+        try:
+            data = _read_span(source.file, source.offset, source.length) if isinstance(source, FileSpan) else source
+        finally:
+            self.close()
+        if self.transfer_syntax in uids.DEFLATED:  # PS3.5 section A.5: one NUL belongs behind it
+            return memoryview(bytes(data) + b"\0")
+        walk = whole(self.transfer_syntax)
+        try:
+            walk.feed(data)
+            walk.finish()
+        except ScanError as error:
+            raise InstanceError(f"{_name(self.origin)}: {error}; it cannot be sent", self.origin) from error
+        assert walk.pad is not None
+        return memoryview(walk.pad.applied(bytes(data)))
 
     def converted(self, accepted: Sequence[str]) -> tuple[memoryview, str]:
         """The data set in one of the accepted syntaxes, and which; CannotConvert when there is no way."""
@@ -214,10 +233,10 @@ def _examine_path(path: str | os.PathLike[str]) -> Instance:
         data = _read_span(descriptor, 0, min(size, AT_ONCE))
         if size > AT_ONCE:
             found = locate_at_once(data, size)
-            if found is not None and found[1] == found[0].length:
+            if found is not None and found[1]:
                 return Instance(path, _no_index(found[0], name))
             with open(descriptor, "rb", buffering=0, closefd=False) as file:
-                return Instance(path, _look(file, name, found))
+                return Instance(path, _look(file, name, found and found[0], data))
     finally:
         os.close(descriptor)
     return _examine_bytes(path, data, name)
@@ -225,14 +244,11 @@ def _examine_path(path: str | os.PathLike[str]) -> Instance:
 
 def _examine_bytes(what: Any, data: bytes, name: str = "the bytes given") -> Instance:
     found = locate_at_once(data, len(data))
-    if found is not None and found[1] == found[0].length:
+    if found is not None and found[1]:
         location = _no_index(found[0], name)
     else:
-        location = _look(io.BytesIO(data), name, found)
-    instance = Instance(what, location)
-    view = memoryview(data)[location.offset : location.offset + location.length]
-    instance.data = memoryview(bytes(view) + b"\0") if instance._lacks_pad else view
-    return instance
+        location = _look(io.BytesIO(data), name, found and found[0], data)
+    return Instance(what, location, memoryview(data)[location.offset : location.offset + location.length])
 
 
 def _examine_file(file: BinaryIO) -> Instance:
@@ -276,10 +292,10 @@ def _examine_dataset(dataset: Any) -> Instance:
     return Instance(dataset, Location(syntax, class_uid, instance_uid, 0, len(data), {}), memoryview(data))
 
 
-def _look(file: BinaryIO, name: str, found: tuple[Location, int] | None = None) -> Location:
-    """Where the data set lies, all of it; `found` is what a first look has found out."""
-    location, passed = found if found is not None else (locate(file, path=name), 0)
-    check_whole(file, _no_index(location, name), path=name, passed=passed)
+def _look(file: BinaryIO, name: str, found: Location | None = None, data: bytes = b"") -> Location:
+    """Where the data set lies, all of it; `found` is what a first look has found out, `data` how the file begins."""
+    location = found if found is not None else locate(file, path=name)
+    check_whole(file, _no_index(location, name), path=name, head=memoryview(data)[location.offset :])
     return location
 
 

@@ -22,15 +22,15 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Final, Literal, Self
 
-from dulcet import uids
 from dulcet.dimse.status import Status
 from dulcet.errors import InstanceError, ReceiveError
+from dulcet.io.verdict import empty, refusal
 from dulcet.log_codes import coded
 from dulcet.part10.file_meta import encode_file_meta, safe_name
 from dulcet.part10.header import Header
-from dulcet.part10.location import WHOLE_LIMITS, locate_path
-from dulcet.part10.scanner import scan, walk_elements
-from dulcet.part10.sources import FileSource, ScanTruncated
+from dulcet.part10.location import locate_path
+from dulcet.part10.sources import ScanError
+from dulcet.part10.walk import whole
 
 try:
     import fcntl
@@ -47,8 +47,6 @@ log: Final = logging.getLogger("dulcet.store")
 Durability = Literal["fsync", "none"]
 
 DEFAULT_LAYOUT: Final = "{SOPInstanceUID}.dcm"
-HEAD: Final = 8192
-"""Bytes of a data set in which class and instance UID are looked for before the file is read again."""
 PARTIAL: Final = ".partial"
 """Files on their way lie in this folder of the store directory, one folder a process."""
 
@@ -319,8 +317,8 @@ class IncomingFile:
     __slots__ = (
         "_directory",
         "_file",
-        "_head",
         "_meta",
+        "_walk",
         "is_new",
         "offset",
         "partial",
@@ -345,7 +343,7 @@ class IncomingFile:
         self.partial: str = partial
         """Where it lies until it has its name."""
         self._meta = meta
-        self._head = b""  # what the first piece began with: most identities lie in it
+        self._walk = whole(transfer_syntax, directory.layout.wanted)
         self.offset: int = len(meta)
         """Where the data set begins in the file."""
         self.size: int = 0
@@ -357,12 +355,12 @@ class IncomingFile:
         """True once it was committed to a file of its own; False also where the same instance lay there before."""
 
     def write(self, data: memoryview) -> None:
-        """Append a piece of the data set; ReceiveError (A700H) when the disk does not take it."""
+        """Append a piece of the data set; ReceiveError: A700H when the disk does not take it, C000H as in `commit`."""
         try:
+            self._walk.feed(data)
             if self._meta:
                 # The first piece leaves with the file meta in one call.
                 meta, self._meta = self._meta, b""
-                self._head = bytes(data[:HEAD])
                 count = os.writev(self._file, (meta, data)) if hasattr(os, "writev") else os.write(self._file, meta)
                 done = count - len(meta)
                 if done < 0:
@@ -374,6 +372,8 @@ class IncomingFile:
                 _write_all(self._file, data[done:])
         except OSError as error:
             raise self._directory._refusal(error) from error
+        except ScanError as error:
+            raise refusal(error) from error
         self.size += len(data)
 
     def commit(self, check: Callable[[Header], None] | None = None) -> Path:
@@ -413,21 +413,13 @@ class IncomingFile:
     def _header(self) -> Header | None:
         """The elements that identify and name it; None in a transfer syntax that nobody knows how to read."""
         if not self.size:
-            raise ReceiveError("the data set is empty", Status.CANNOT_UNDERSTAND, comment="the data set is empty")
-        if self.transfer_syntax not in uids.TRANSFER_SYNTAXES:
-            return None
+            raise empty()
         try:
-            header = self._scan(self._directory.layout.wanted)
-            if SOP_CLASS not in header and SOP_INSTANCE not in header:
-                # It does not say what it is, as some real ones do not; then it has at least to read to its end.
-                with open(self.partial, "rb") as file:
-                    walk_elements(FileSource(file, self.offset, self.size), self.transfer_syntax, WHOLE_LIMITS)
-        except InstanceError as error:
-            raise ReceiveError(
-                f"the data set does not read as DICOM: {error}",
-                Status.CANNOT_UNDERSTAND,
-                comment=f"no DICOM: {error}",
-            ) from error
+            header = self._walk.finish()
+        except ScanError as error:
+            raise refusal(error) from error
+        if self._walk.opaque:
+            return None
         for tag, announced, what in (
             (SOP_CLASS, self.sop_class_uid, "SOP Class UID"),
             (SOP_INSTANCE, self.sop_instance_uid, "SOP Instance UID"),
@@ -441,27 +433,6 @@ class IncomingFile:
                     offending=(tag,),
                 )
         return header
-
-
-    def _scan(self, wanted: frozenset[int]) -> Header:
-        """In what the first piece began with, and in the file where that does not go far enough."""
-        try:
-            return scan(self._head, self.transfer_syntax, wanted=wanted)
-        except ScanTruncated:
-            if len(self._head) == self.size:
-                raise
-        os.lseek(self._file, self.offset, os.SEEK_SET)
-        return scan(_Reader(self._file), self.transfer_syntax, wanted=wanted)
-
-
-class _Reader:
-    """`read(n)` over a descriptor."""
-
-    def __init__(self, file: int) -> None:
-        self._file = file
-
-    def read(self, size: int, /) -> bytes:
-        return os.read(self._file, size)
 
 
 def _write_all(file: int, data: memoryview) -> None:

@@ -22,8 +22,7 @@ from dulcet.aio.sending import Sending, StoreMany
 from dulcet.aio.server import Server, serve
 from dulcet.aio.serving import report_in_turn
 from dulcet.aio.threads import handlers
-from dulcet.dimse.status import Status
-from dulcet.errors import ReceiveError
+from dulcet.io.memory import InMemory
 from dulcet.io.signals import stopping
 from dulcet.node.actions import (
     END,
@@ -163,7 +162,7 @@ async def _perform(node: Node, incoming: IncomingRequest, action: Action) -> Any
         case Close(iterator):
             await _close(iterator)
         case Receive(directory, limit):
-            return await (incoming.save(directory) if directory is not None else _in_memory(incoming, limit))
+            return await incoming.save(directory if directory is not None else InMemory(limit))
         case ReportHere(sop_class_uid, sop_instance_uid, event_type, dataset, context):
             return await report_in_turn(
                 association, sop_class_uid, sop_instance_uid, event_type, dataset, context=context
@@ -264,24 +263,6 @@ async def _close(iterator: Any) -> None:
         await iterator.aclose()
     elif inspect.isgenerator(iterator):
         await _in_thread(iterator.close)
-
-
-async def _in_memory(incoming: IncomingRequest, limit: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for piece in incoming.chunks():
-        size += len(piece)
-        if size <= limit:
-            parts.append(bytes(piece))
-        else:
-            parts.clear()
-    if size > limit:
-        raise ReceiveError(
-            f"a data set of {size} bytes; at most {limit} are kept in memory: give the node a folder (store_to)",
-            Status.OUT_OF_RESOURCES,
-            comment=f"more than the {limit} bytes that are kept in memory",
-        )
-    return b"".join(parts)
 
 
 def serve_loop(node: Node, host: str, port: int, drain: float, tls: TLSConfig | SSLContext | None) -> bool:

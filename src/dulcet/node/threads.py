@@ -19,8 +19,8 @@ from dulcet.blocking.receiver import Receiver
 from dulcet.blocking.sending import StoreMany
 from dulcet.blocking.serving import report_in_turn
 from dulcet.dimse.messages import CommandField
-from dulcet.dimse.status import Status
-from dulcet.errors import DulcetError, ReceiveError
+from dulcet.errors import DulcetError
+from dulcet.io.memory import InMemory
 from dulcet.io.signals import Signals, stopping
 from dulcet.log_codes import coded
 from dulcet.node.actions import END, Action, Call, Close, Forward, Next, Receive, ReportHere, Respond, SendHere
@@ -199,7 +199,7 @@ def _perform(node: Node, incoming: IncomingRequest, action: Action) -> Any:
         case Close(iterator):
             _close(iterator)
         case Receive(directory, limit):
-            return incoming.save(directory) if directory is not None else _in_memory(incoming, limit)
+            return incoming.save(directory if directory is not None else InMemory(limit))
         case SendHere(items, priority):
             return _sent_here(node, incoming, _sync(items), priority)
         case Forward(address, items, priority, originator, associations):
@@ -244,24 +244,6 @@ def _sent_here(node: Node, incoming: IncomingRequest, items: Iterable[Any], prio
     if incoming._request.cancelled:
         cancel()
     return job.run(items)
-
-
-def _in_memory(incoming: IncomingRequest, limit: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    for piece in incoming.chunks():
-        size += len(piece)
-        if size <= limit:
-            parts.append(bytes(piece))
-        else:
-            parts.clear()
-    if size > limit:
-        raise ReceiveError(
-            f"a data set of {size} bytes; at most {limit} are kept in memory: give the node a folder (store_to)",
-            Status.OUT_OF_RESOURCES,
-            comment=f"more than the {limit} bytes that are kept in memory",
-        )
-    return b"".join(parts)
 
 
 def _close(iterator: object) -> None:

@@ -67,15 +67,27 @@ class Encoding:
     implicit: bool
     big: bool
     explicit_header: Struct
+    passed_header: Struct
+    """Group, VR and 16-bit length: all that is needed of an element that nobody wants."""
     implicit_header: Struct
     long: Struct
+    tag: Struct
     item_tag: bytes
 
 
 def _encoding(*, implicit: bool, big: bool) -> Encoding:
     order = ">" if big else "<"
     item = Struct(order + "HH").pack(ITEM >> 16, ITEM & 0xFFFF)
-    return Encoding(implicit, big, Struct(order + "HH2sH"), Struct(order + "HHL"), Struct(order + "L"), item)
+    return Encoding(
+        implicit,
+        big,
+        Struct(order + "HH2sH"),
+        Struct(order + "H2x2sH"),
+        Struct(order + "HHL"),
+        Struct(order + "L"),
+        Struct(order + "HH"),
+        item,
+    )
 
 
 IMPLICIT_LE: Final = _encoding(implicit=True, big=False)

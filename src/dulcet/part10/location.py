@@ -16,8 +16,6 @@ from dulcet.part10.encoding import (
     EXPLICIT_BE,
     EXPLICIT_LE,
     IMPLICIT_LE,
-    LONG_VRS,
-    SHORT_VRS,
     UNDEFINED,
     Encoding,
     element_header,
@@ -26,12 +24,21 @@ from dulcet.part10.encoding import (
     looks_explicit,
     tag_name,
 )
+from dulcet.part10.frames import NOTHING
+from dulcet.part10.header import Header
+from dulcet.part10.plain import keep_plain, pass_plain
 from dulcet.part10.regular import open_regular
-from dulcet.part10.scanner import ScanLimits, scan, walk_elements
-from dulcet.part10.sources import DamagedDeflate, FileSource, ScanError, ScanTruncated
-from dulcet.uids import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
+from dulcet.part10.scanner import follow, scan
+from dulcet.part10.sources import FileSource, ScanError, ScanTruncated
+from dulcet.part10.walk import whole
+from dulcet.uids import (
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    TRANSFER_SYNTAXES,
+)
 
-__all__ = ["Location", "check_whole", "locate", "locate_at_once", "locate_path"]
+__all__ = ["Location", "check_whole", "locate", "locate_at_once", "locate_path", "walk_file"]
 
 HEAD: Final = 4096  # bytes; one page: preamble and file meta are 350 to 600
 MAX_META: Final = 1024 * 1024  # bytes of group 0002; private information (0002,0102) is what could make it long
@@ -47,12 +54,6 @@ TRANSFER_SYNTAX_UID: Final = 0x00020010
 
 UNTRUSTED_GROUPS: Final = frozenset({0x0008})  # where data sets start, if nothing else says that this is one
 TRUSTED_GROUPS: Final = range(0x0004, 0x0400)  # 0004 of the other byte order reads as 0400
-
-BEFORE_DELIMITERS: Final = 0xFFFDFFFF
-
-WHOLE_LIMITS: Final = ScanLimits(  # a file of ours may be large; deflated ones are inflated, at about 300 MB/s
-    bytes=1024 * 1024 * 1024, elements=2_000_000, seconds=5.0
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,87 +104,68 @@ def locate(file: BinaryIO, *, path: object = None) -> Location:
     return Location(transfer_syntax, class_uid, instance_uid, at, head.size - at, meta)
 
 
-def locate_at_once(data: bytes, size: int) -> tuple[Location, int] | None:
-    """What `locate` finds, from the first bytes of a file of `size`; and how much of the data set is known to be whole.
+def locate_at_once(data: bytes, size: int) -> tuple[Location, bool] | None:
+    """What `locate` finds, from the first bytes of a file of `size`; and whether these show that it is whole.
 
     None where it is not as simple as nearly all files are: then `locate` tells, or says what is wrong.
     """
     if data[PREAMBLE : PREAMBLE + 4] != b"DICM":
         return None
     meta: dict[int, bytes] = {}
-    at = _pass_elements(data, PREAMBLE + 4, EXPLICIT_LE, 0x0002FFFF, meta)
+    most = len(data)
+    at, _, _ = keep_plain(data, PREAMBLE + 4, most, most, EXPLICIT_LE, 0x0002FFFF, None, meta, most)
     transfer_syntax = _text(meta, TRANSFER_SYNTAX_UID)
-    if not transfer_syntax or is_deflated(transfer_syntax) or min(meta) < GROUP_LENGTH:
+    if transfer_syntax not in TRANSFER_SYNTAXES or is_deflated(transfer_syntax) or min(meta) < GROUP_LENGTH:
         return None
     encoding = encoding_of(transfer_syntax)
     if data[at : at + 2] == b"\2\0" or (encoding.implicit and looks_explicit(data, at)):
         return None
     first: dict[int, bytes] = {}
-    end = _pass_elements(data, at, encoding, SOP_INSTANCE_UID, first)
+    end, left, _ = keep_plain(data, at, most, most, encoding, SOP_INSTANCE_UID, None, first, most)
     class_uid, instance_uid = (
         first.get(tag, b"").decode("latin-1").strip("\0 ") for tag in (SOP_CLASS_UID, SOP_INSTANCE_UID)
     )
     if not (class_uid and instance_uid):
         return None
-    end = _pass_elements(data, end, encoding, BEFORE_DELIMITERS)
-    if end > size or (encoding.implicit and (end > len(data) or looks_explicit(data, end))):
-        end = at  # cut off, or a walk from there on would take it for explicit VR
-    return Location(transfer_syntax, class_uid, instance_uid, at, size - at, meta), end - at
+    end, _, _ = pass_plain(data, end, size, left, encoding)
+    is_whole = end == size and not (size - at) % 2  # so many bytes cannot meet a limit
+    return Location(transfer_syntax, class_uid, instance_uid, at, size - at, meta), is_whole
 
 
-def _pass_elements(data: bytes, at: int, encoding: Encoding, last: int, values: dict[int, bytes] | None = None) -> int:
-    """Pass over elements of known length up to the tag `last`; where the first one begins that is something else.
+def walk_file(
+    file: BinaryIO, location: Location, wanted: frozenset[int] = NOTHING, *, head: bytes | memoryview = b""
+) -> Header:
+    """Walk the data set of an open file to its last byte: the wanted elements, or ScanError, which is the verdict.
 
-    With `values` these are kept, and have to lie within `data`; without, that place may lie behind its end.
+    Reads element headers and seeks over values; inflates a deflated data set.  `head` are its first bytes, where they
+    were read before.
     """
-    implicit, most = encoding.implicit, len(data)
-    header, long = (encoding.implicit_header if implicit else encoding.explicit_header).unpack_from, encoding.long
-    while at <= most - 8:
-        if implicit:
-            group, element, length = header(data, at)
-            end = at + 8 + length
-        else:
-            group, element, vr, length = header(data, at)
-            end = at + 8 + length
-            if vr not in SHORT_VRS:
-                if vr not in LONG_VRS or at > most - 12:
-                    return at
-                length = long.unpack_from(data, at + 8)[0]
-                end = at + 12 + length
-        tag = group << 16 | element
-        if tag > last or length == UNDEFINED:
-            return at
-        if values is not None:
-            if end > most:
-                return at
-            values[tag] = data[end - length : end]
-        at = end
-    return at
-
-
-def check_whole(file: BinaryIO, location: Location, *, path: object = None, passed: int = 0) -> None:
-    """InstanceError "truncated at byte …" when the data set ends within an element, an item or a sequence.
-
-    Reads element headers and seeks over values; inflates a deflated data set and looks at all of it.  Damage of another
-    kind, and data sets too large for the limits, pass: they are for the receiver to judge.  `passed` bytes are known to
-    be whole elements.
-    """
-    name = path if path is not None else getattr(file, "name", "the file")
     size = file.seek(0, os.SEEK_END) - location.offset
+    if size < location.length:
+        raise ScanTruncated(f"a data set of {location.length} bytes was located in it", size)
+    walk = whole(location.transfer_syntax, wanted)
+    walk.feed(head)
+    source = FileSource(file, location.offset + len(head), location.length - len(head))
+    passed = source.skip(walk.skippable)
+    walk.skip(passed)
+    follow(walk, source)
+    return walk.finish()
+
+
+def check_whole(
+    file: BinaryIO, location: Location, *, path: object = None, head: bytes | memoryview = b""
+) -> None:
+    """InstanceError when the walk refuses the data set: "truncated at byte …" when it ends within something."""
+    name = path if path is not None else getattr(file, "name", "the file")
     try:
-        if size < location.length:
-            raise ScanTruncated(f"a data set of {location.length} bytes was located in it", size)
-        source = FileSource(file, location.offset + passed, location.length - passed)
-        walk_elements(source, location.transfer_syntax, WHOLE_LIMITS)
+        walk_file(file, location, head=head)
     except ScanTruncated as error:
-        end = location.offset + min(size, location.length)
+        end = location.offset + min(file.seek(0, os.SEEK_END) - location.offset, location.length)
         raise InstanceError(
             f"{name}: truncated at byte {end}: {error.reason}; fetch or export the file again", name
         ) from error
-    except DamagedDeflate as error:
+    except ScanError as error:
         raise InstanceError(f"{name}: {error}; fetch or export the file again", name) from error
-    except ScanError:
-        return
 
 
 class _Head:

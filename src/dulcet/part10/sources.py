@@ -1,13 +1,12 @@
-"""Where the scanner takes its bytes from: a reader, a file that can be skipped in, a deflate stream.
+"""Where a walk takes its bytes from: memory, a file that can be skipped in, a deflate stream; and how it fails.
 
 Rule: `read(n)` gives 1 to n bytes, or none at the end; `skip(n)` tells how many bytes it passed over.
 """
 
 from __future__ import annotations
 
-import io
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Final, Protocol, TypeAlias
 
 from dulcet.errors import InstanceError
@@ -16,34 +15,41 @@ __all__ = [
     "CHUNK",
     "DamagedDeflate",
     "FileSource",
-    "InflateSource",
+    "Inflater",
     "MemorySource",
-    "ReadSource",
     "Readable",
-    "Reader",
     "ScanError",
     "ScanTruncated",
     "Seekable",
     "Source",
-    "opened",
 ]
 
 CHUNK: Final = 16 * 1024  # the usual header fits in one; larger ones cost more to throw away than to ask for again
+SLICE: Final = 4 * 1024  # of a deflate stream at a time: it is copied again for each chunk that it inflates to
 MAX_IDLE: Final = (
     1024 * 1024
 )  # bytes of empty deflate blocks in a row: they inflate to nothing and so meet no other limit
-FIRST_CHUNK: Final = 1024  # after a skip in a file: often just one more element header is wanted
+FIRST_CHUNK: Final = 1024  # after a skip: often just one more element header is wanted
 
 
 class ScanError(InstanceError):
-    """A data set could not be read as DICOM, or a limit was reached; `offset` is the byte of the data set."""
+    """A data set could not be read as DICOM, or a limit was reached; `offset` is the byte of the data set.
+
+    `tag` is the innermost element that is known to be at fault, None where there is none.
+    """
 
     opening = "the data set cannot be read at byte"
 
-    def __init__(self, reason: str, offset: int) -> None:
+    def __init__(self, reason: str, offset: int, tag: int | None = None) -> None:
         super().__init__(f"{self.opening} {offset}: {reason}")
         self.reason = reason
         self.offset = offset
+        self.tag = tag
+
+    @property
+    def comment(self) -> str:
+        """The same in the 64 characters of an Error Comment (0000,0902)."""
+        return f"byte {self.offset}: {self.reason}"
 
 
 class ScanTruncated(ScanError):
@@ -51,18 +57,23 @@ class ScanTruncated(ScanError):
 
     opening = "the data set ends early, at byte"
 
+    @property
+    def comment(self) -> str:
+        return f"ends at byte {self.offset}: {self.reason}"
+
 
 class DamagedDeflate(ScanError):
     """The deflate stream of a deflated data set is damaged; `offset` counts inflated bytes."""
 
     opening = "the data set cannot be inflated further than byte"
 
+    @property
+    def comment(self) -> str:
+        return f"cannot be inflated further than byte {self.offset}"
+
 
 class Source(Protocol):
-    """What the scanner asks for bytes."""
-
-    skips_free: bool
-    """True when skipped bytes are neither read nor made, so that they need not count against the limit of bytes."""
+    """What a walk is fed from."""
 
     def read(self, size: int) -> bytes:
         """One to `size` bytes, or none at the end."""
@@ -71,50 +82,21 @@ class Source(Protocol):
         """Pass over up to `size` bytes; fewer only at the end."""
 
 
-class Reader(Protocol):
-    """Anything with a `read(n)`."""
+class Seekable(Protocol):
+    """A binary file that can be positioned."""
 
     def read(self, size: int, /) -> bytes | None:
         """At most `size` bytes, none at the end."""
-
-
-class Seekable(Reader, Protocol):
-    """A binary file that can be positioned."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         """Go there; the new position."""
 
 
-Readable: TypeAlias = bytes | bytearray | memoryview | Reader
-
-
-class ReadSource:
-    """Bytes from a `read(n)`; skipping reads and forgets."""
-
-    skips_free = False
-
-    def __init__(self, read: Callable[[int], bytes | None]) -> None:
-        self._read = read
-
-    def read(self, size: int) -> bytes:
-        """One to about `size` bytes; small wishes are rounded up by the scanner, not here."""
-        return self._read(size) or b""
-
-    def skip(self, size: int) -> int:
-        """Read and forget."""
-        left = size
-        while left > 0:
-            chunk = self.read(min(left, CHUNK))
-            if not chunk:
-                break
-            left -= len(chunk)
-        return size - left
+Readable: TypeAlias = bytes | bytearray | memoryview
 
 
 class FileSource:
     """`size` bytes of a seekable file from `start`; skipping seeks."""
-
-    skips_free = True
 
     def __init__(self, file: Seekable, start: int, size: int) -> None:
         self._file = file
@@ -139,11 +121,9 @@ class FileSource:
 
 
 class MemorySource:
-    """Bytes-like that may change or be taken back after the scan: copied a piece at a time."""
+    """Bytes-like that may change or be taken back afterwards: copied a piece at a time."""
 
-    skips_free = True
-
-    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+    def __init__(self, data: Readable) -> None:
         self._view = memoryview(data).cast("B")
         self._at = 0
 
@@ -160,44 +140,37 @@ class MemorySource:
         return size
 
 
-class InflateSource(ReadSource):
+class Inflater:
     """The inflated bytes of a raw deflate stream (PS3.5 section A.5), a bounded piece at a time."""
 
-    def __init__(self, source: Source) -> None:
-        super().__init__(self._inflate)
-        self._source = source
-        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
         self._made = 0
+        self._idle = 0
 
-    def _inflate(self, size: int) -> bytes:
-        inflater = self._inflater
-        idle = 0
-        while not inflater.eof:
-            data = inflater.unconsumed_tail or self._source.read(CHUNK)
-            try:
-                made = inflater.decompress(data, size)
-            except zlib.error as error:
-                raise DamagedDeflate(str(error), self._made) from None
-            if made:
-                self._made += len(made)
-                return made
-            if not data and not inflater.eof:
-                raise ScanTruncated("so many were inflated, more of the deflate stream was to come", self._made)
-            idle += len(data)
-            if idle > MAX_IDLE:
-                raise DamagedDeflate(f"{idle} bytes of the deflate stream hold nothing", self._made)
-        return b""
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
+        """What more of the stream inflates to; what follows its end is left alone."""
+        stream = self._stream
+        for start in range(0, len(data), SLICE):
+            rest: bytes | memoryview = data[start : start + SLICE]
+            while not stream.eof:
+                try:
+                    made = stream.decompress(rest, CHUNK)
+                except zlib.error as error:
+                    raise DamagedDeflate(str(error), self._made) from None
+                if made:
+                    self._idle = 0
+                    self._made += len(made)
+                    yield made
+                else:
+                    self._idle += len(rest)
+                    if self._idle > MAX_IDLE:
+                        raise DamagedDeflate(f"{self._idle} bytes of the deflate stream hold nothing", self._made)
+                rest = stream.unconsumed_tail
+                if not rest and len(made) < CHUNK:
+                    break
 
-
-def opened(source: Readable | Source, *, deflated: bool) -> tuple[bytes, Source | None]:
-    """What is in memory already, and where more comes from."""
-    if isinstance(source, bytes) and not deflated:
-        return source, None
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        source = MemorySource(source)
-    elif isinstance(source, io.IOBase) and source.seekable():
-        start = source.tell()
-        source = FileSource(source, start, source.seek(0, io.SEEK_END) - start)
-    elif not isinstance(source, (FileSource, ReadSource)):
-        source = ReadSource(source.read)
-    return b"", InflateSource(source) if deflated else source
+    def end(self) -> None:
+        """No more comes: ScanTruncated when the stream has not ended."""
+        if not self._stream.eof:
+            raise ScanTruncated("more of the deflate stream was to come", self._made)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from dulcet.dimse.reasons import FAILED
 from dulcet.dimse.status import Status
 from dulcet.errors import ReceiveError
+from dulcet.io.memory import InMemory
 from dulcet.io.one_file import OneFile
 from dulcet.io.store_directory import StoreDirectory
 from dulcet.log_codes import coded
 from dulcet.toolkit.messages import DataSet
-from dulcet.toolkit.storing import Memory
 
 if TYPE_CHECKING:
     from dulcet.blocking.requests import IncomingRequest
@@ -126,18 +126,9 @@ class Keeper:
     def _remember(self, request: IncomingRequest) -> None:
         with self._lock:
             held = sum(len(one.data or b"") for one in self._stored)
-        memory = Memory(max(self.memory_limit - held, 0))
-        failure: ReceiveError | None = None
-        for piece in request.chunks():
-            if failure is None:
-                try:
-                    memory.write(piece)
-                except ReceiveError as error:
-                    failure = error
-        if failure is not None:
-            raise failure
+        data = request.save(InMemory(max(self.memory_limit - held, 0)))
         with self._lock:
-            self._stored.append(StoredObject(memory.commit(), request))
+            self._stored.append(StoredObject(data, request))
 
     def _directory(self) -> StoreDirectory:
         if self.store_directory is None:

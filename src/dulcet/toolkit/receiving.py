@@ -28,6 +28,7 @@ from dulcet.dimse.operations import Request
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationClosed, ReceiveError
 from dulcet.io.instances import Instance
+from dulcet.io.memory import Memory
 from dulcet.io.one_file import OneFile
 from dulcet.log_codes import coded
 from dulcet.services.acceptance import CALLING_NOT_RECOGNIZED
@@ -35,7 +36,7 @@ from dulcet.services.endings import ENDINGS, ending
 from dulcet.services.incoming import log_elsewhere, log_refusal
 from dulcet.toolkit.associate import Associate
 from dulcet.toolkit.messages import BY_FIELD, DataSet
-from dulcet.toolkit.storing import Memory, Storing
+from dulcet.toolkit.storing import Storing
 from dulcet.upper_layer import events
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _request_received(net: Net, event: RequestReceived) -> None:
         failed = ReceiveError("on_store_setup failed", Status.PROCESSING_FAILURE, comment=reasons.FAILED)
         net._storing = Storing(None, failed)
     elif path is None or path == "":
-        net._storing = Storing(Memory(net.memory_limit))
+        net._storing = Storing(Memory(net.memory_limit, event.request.context.transfer_syntax))
     else:
         command, context = request.command, request.context
         try:

@@ -4,32 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dulcet.dimse.status import Status
 from dulcet.errors import ReceiveError
 from dulcet.io.receiving import IncomingInstance
 
-__all__ = ["Memory", "Storing"]
-
-
-class Memory:
-    """A data set that is kept in memory, up to a limit."""
-
-    def __init__(self, limit: int) -> None:
-        self._data = bytearray()
-        self._limit = limit
-
-    def write(self, data: memoryview) -> None:
-        if len(self._data) + len(data) > self._limit:
-            self.discard()
-            what = f"a data set of more than {self._limit} bytes"
-            raise ReceiveError(what, Status.OUT_OF_RESOURCES, comment=what)
-        self._data += data
-
-    def commit(self) -> bytes:
-        return bytes(self._data)
-
-    def discard(self) -> None:
-        self._data = bytearray()
+__all__ = ["Storing"]
 
 
 class Storing:

@@ -1,0 +1,368 @@
+"""One verdict: however the bytes come, whatever is wanted of them, whoever asks."""
+
+from __future__ import annotations
+
+import io
+import tracemalloc
+from random import Random
+
+import pytest
+from tests.part10 import mutants, samples
+from tests.part10.samples import (
+    BIG_ENDIAN,
+    DEFLATED,
+    EXPLICIT,
+    IMPLICIT,
+    UNDEFINED,
+    deflate,
+    element,
+    identity,
+    item,
+    sequence,
+)
+
+from dulcet.errors import InstanceError
+from dulcet.io.instances import examine
+from dulcet.part10 import Location, ScanError, ScanTruncated, walk_file, whole
+from dulcet.part10.limits import WHOLE_LIMITS, ScanLimits
+from dulcet.part10.location import locate_at_once
+from dulcet.part10.scanner import walk_elements
+from dulcet.part10.sources import CHUNK, FileSource
+from dulcet.part10.walk import Walk
+
+INDEXED = frozenset({0x00080016, 0x00080018, 0x0020000D, 0x00400275, 0x00700080})
+NOBODYS = "1.2.3.4.5"
+SEQUENCE = 0x00081140
+PIXELS = 0x7FE00010
+Verdict = tuple[object, ...]
+
+
+def verdict_of(error: ScanError, syntax: str) -> Verdict:
+    if syntax == DEFLATED:  # how much a damaged stream inflates to depends on how much of it is known
+        return ("refused",)
+    return type(error), error.offset, error.reason, error.tag
+
+
+def received(data: bytes, syntax: str, pieces: list[int], wanted: frozenset[int] = frozenset()) -> Verdict:
+    """The verdict on what comes in pieces of these sizes, over and over; and what is kept of it."""
+    walk, at, number = whole(syntax, wanted), 0, 0
+    try:
+        while at < len(data):
+            size = pieces[number % len(pieces)]
+            walk.feed(memoryview(data)[at : at + size])
+            at, number = at + size, number + 1
+        header = walk.finish()
+    except ScanError as error:
+        with pytest.raises(type(error)):  # it stays what it is
+            walk.finish()
+        return verdict_of(error, syntax)
+    return "whole", tuple(sorted(header.values.items())), walk.pad
+
+
+def looked_over(data: bytes, syntax: str) -> Verdict:
+    """The verdict on a file, in which values are skipped."""
+    location = Location(syntax, "1.2", "1.2.3", 3, len(data))
+    try:
+        walk_file(io.BytesIO(b"xyz" + data), location)
+    except ScanError as error:
+        return verdict_of(error, syntax)
+    return ("whole",)
+
+
+@pytest.mark.parametrize("number", range(len(mutants.originals())))
+def test_every_mutant_has_one_verdict(number: int) -> None:
+    syntax, data = mutants.originals()[number]
+    chance = Random(number)
+    seen = set()
+    for mutant in mutants.mutants(data, syntax, chance, 400 if number < 4 else 40):
+        at_once = received(mutant, syntax, [len(mutant) or 1])
+        seen.add(at_once[0])
+        pieces = [chance.choice((1, 2, 3, 7, 8, 11, 13, 100, 1000, CHUNK, CHUNK + 1)) for _ in range(5)]
+        assert received(mutant, syntax, pieces) == at_once
+        indexed = received(mutant, syntax, [len(mutant) or 1], INDEXED)
+        assert received(mutant, syntax, pieces, INDEXED) == indexed
+        assert (indexed if at_once[0] != "whole" else indexed[0]) == (at_once if at_once[0] != "whole" else "whole")
+        assert looked_over(mutant, syntax) == at_once[: 4 if at_once[0] != "whole" else 1]
+        sent(mutant, syntax, refused=at_once[0] != "whole")
+    assert len(seen) > 1
+
+
+def sent(data: bytes, syntax: str, *, refused: bool) -> None:
+    """What was taken can be sent, with an even number of bytes, and what is sent would be taken; the rest cannot."""
+    file = mutants.file_of(data, syntax)
+    if not data:
+        return
+    found = locate_at_once(file, len(file))
+    if found is not None and found[0].transfer_syntax == syntax:
+        assert not (found[1] and refused)
+    try:
+        instance = examine(file)
+    except InstanceError:
+        assert refused
+        return
+    assert not refused or instance.location.length != len(data)  # a mutant may begin with what looks like file meta
+    if not refused:
+        source = bytes(instance.open())  # type: ignore[arg-type]
+        assert len(source) % 2 == 0
+        assert received(source, instance.transfer_syntax, [len(source)])[0] == "whole"
+
+
+@pytest.mark.parametrize("syntax", samples.UNCOMPRESSED)
+def test_each_cut_of_a_data_set_is_refused_by_all_or_by_none(syntax: str) -> None:
+    data = mutants.made(syntax)
+    for cut in range(1, len(data)):
+        verdict = received(data[:cut], syntax, [1])
+        assert received(data[:cut], syntax, [cut]) == verdict
+        sent(data[:cut], syntax, refused=verdict[0] != "whole")
+
+
+# ---------------------------------------------------------------------- to the end
+
+
+PIXEL_HEADS = {
+    "plain": (EXPLICIT, element(PIXELS, "OW", length=1000)),
+    "implicit": (IMPLICIT, element(PIXELS, "", length=1000)),
+    "big endian": (BIG_ENDIAN, element(PIXELS, "OW", length=1000, syntax=BIG_ENDIAN)),
+}
+
+
+@pytest.mark.parametrize("case", PIXEL_HEADS)
+@pytest.mark.parametrize("there", [998, 999, 1000])
+def test_pixel_data_is_as_long_as_it_declares(case: str, there: int) -> None:
+    syntax, head = PIXEL_HEADS[case]
+    data = identity(syntax) + head + bytes(there)
+    verdict = received(data, syntax, [len(data)])
+    if there == 1000:
+        assert verdict[0] == "whole"
+    else:
+        assert verdict == (ScanTruncated, len(data), f"(7FE0,0010) lacks {1000 - there} bytes", PIXELS)
+
+
+FRAGMENTS = element(PIXELS, "OB", item() + item(b"ab" * 30) + element(0xFFFEE0DD, ""), length=UNDEFINED)
+
+
+@pytest.mark.parametrize(("cut", "reason"), [
+    (1, "is not closed"), (8, "is not closed"), (9, "lacks 1 bytes"), (68, "lacks 60 bytes"), (69, "is not closed"),
+])  # fmt: skip
+def test_fragments_are_all_there(cut: int, reason: str) -> None:
+    data = identity() + FRAGMENTS
+    assert received(data, EXPLICIT, [10])[0] == "whole"
+    _, offset, said, tag = received(data[:-cut], EXPLICIT, [10])
+    assert (offset, said, tag) == (len(data) - cut, f"(7FE0,0010) {reason}", PIXELS)
+
+
+@pytest.mark.parametrize("zeros", range(20))
+def test_zeros_may_be_behind_it(zeros: int) -> None:
+    verdict = received(identity() + bytes(zeros), EXPLICIT, [5])
+    assert verdict[0] == "whole"
+
+
+@pytest.mark.parametrize("rest", [b"\1", b"\0\0\0\0\0\0\1", b"\x08\0\x05\0CS\2"])
+def test_anything_else_behind_it_is_an_element_that_ends_early(rest: bytes) -> None:
+    verdict = received(identity() + rest, EXPLICIT, [5])
+    assert verdict[:3] == (ScanTruncated, 50 + len(rest), f"{len(rest)} bytes begin an element")
+
+
+def test_the_header_of_an_element_may_be_what_is_cut() -> None:
+    verdict = received(identity() + element(0x00420011, "OB")[:11], EXPLICIT, [5])
+    assert verdict[:3] == (ScanTruncated, 61, "11 bytes begin an element")
+
+
+def test_a_data_set_in_a_transfer_syntax_that_nobody_knows_is_judged_by_its_length_alone() -> None:
+    for data in (b"whatever", identity()[:-2]):
+        assert received(data, NOBODYS, [3]) == ("whole", (), None)
+        assert looked_over(data, NOBODYS) == ("whole",)
+    assert received(b"odd", NOBODYS, [3])[:2] == (ScanError, 3)
+    assert looked_over(b"odd", NOBODYS)[:2] == (ScanError, 3)
+
+
+# ---------------------------------------------------------------------- bounds, on both sides of each
+
+
+DAMAGE = {
+    # data behind the identity: where the fault is, what it is, of which element
+    "an item outside of a sequence": (item(identity()), 50, "(FFFE,E000) stands outside of a sequence", 0xFFFEE000),
+    "a delimiter with a length": (
+        element(0xFFFEE00D, "", b"ab"), 50, "(FFFE,E00D) stands outside of a sequence", 0xFFFEE00D,
+    ),
+    "an element that ends behind its item": (
+        sequence(SEQUENCE, item(element(0x00080018, "UI", b"1.2\0", length=5)), item()),
+        70, "(0008,0018) runs over the end of its item", 0x00080018,
+    ),
+    "a long one": (
+        sequence(SEQUENCE, item(element(0x00420011, "OB", b"1.2\0", length=5)), item()),
+        70, "(0042,0011) runs over the end of its item", 0x00420011,
+    ),
+    "a sequence that ends behind its item": (
+        sequence(SEQUENCE, item(sequence(0x00081199, item())[:-8] + element(0x00080018, "UI")), item())
+        .replace(b"\x99\x11SQ\0\0\x08\0", b"\x99\x11SQ\0\0\x09\0"),
+        70, "(0008,1199) runs over the end of its item", 0x00081199,
+    ),
+    "an item that ends behind its sequence": (
+        sequence(SEQUENCE, element(0xFFFEE000, "", bytes(8), length=9)) + identity(),
+        62, "an item runs over the end of (0008,1140)", SEQUENCE,
+    ),
+    "too few bytes for an item": (sequence(SEQUENCE, bytes(7)), 62, "only 7 bytes are left in (0008,1140)", SEQUENCE),
+    "too few bytes for an element": (
+        sequence(SEQUENCE, item(bytes(7))) + identity(), 70, "only 7 bytes are left in an item", SEQUENCE,
+    ),
+    "too few bytes for a long element": (
+        sequence(SEQUENCE, item(element(0x00420011, "OB")[:11])) + identity(),
+        70, "only 11 bytes are left in an item", SEQUENCE,
+    ),
+    "an element where an item was to come": (
+        sequence(SEQUENCE, identity()), 62, "expected an item, found (0008,0016)", SEQUENCE,
+    ),
+    "a fragment of undefined length": (
+        element(PIXELS, "OB", item(undefined=True), length=UNDEFINED),
+        62, "expected an item, found (FFFE,E000)", PIXELS,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+@pytest.mark.parametrize("piece", [1, 1000])
+def test_damage_is_told_with_its_byte_its_reason_and_its_element(case: str, piece: int) -> None:
+    data, offset, reason, tag = DAMAGE[case]
+    assert received(identity() + data, EXPLICIT, [piece]) == (ScanError, offset, reason, tag)
+    assert looked_over(identity() + data, EXPLICIT) == (ScanError, offset, reason, tag)
+
+
+def test_what_fits_exactly_is_whole() -> None:
+    exact = [
+        sequence(SEQUENCE, item(element(0x00080018, "UI", b"1.2\0")), item()),
+        sequence(SEQUENCE, item(element(0x00420011, "OB", b"1.2\0")), item()),
+        sequence(SEQUENCE, item(sequence(0x00081199, item())), item()),
+        sequence(SEQUENCE, item(bytes(8))),
+        sequence(SEQUENCE, item(element(0x00420011, "OB"))),
+        sequence(SEQUENCE),
+    ]
+    for data in exact:
+        assert received(identity() + data, EXPLICIT, [1])[0] == "whole"
+        assert received(identity() + data, EXPLICIT, [1000])[0] == "whole"
+
+
+def open_sequences(depth: int) -> bytes:
+    """`depth` data sets in each other."""
+    return (element(SEQUENCE, "SQ", length=UNDEFINED) + element(0xFFFEE000, "", length=UNDEFINED)) * (depth - 1) + (
+        element(0xFFFEE00D, "") + element(0xFFFEE0DD, "")
+    ) * (depth - 1)
+
+
+def test_the_limit_of_depth() -> None:
+    assert received(open_sequences(64), EXPLICIT, [100])[0] == "whole"
+    assert received(open_sequences(65), EXPLICIT, [100])[1:3] == (63 * 20 + 12, "nested deeper than the limit of 64")
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        element(0x00080005, "CS"),
+        element(0x00420011, "OB"),
+        b"\x09\0\1\x10QQ\0\0\0\0\0\0",
+        sequence(SEQUENCE),
+        element(0xFFFEE00D, ""),
+    ],
+    ids=["short", "long", "unknown", "sequence", "delimiter"],
+)
+def test_the_limit_of_elements(one: bytes) -> None:
+    """Reached in the fast loops and out of them."""
+    limits = ScanLimits(elements=10)
+    walk_elements(one * 10, EXPLICIT, limits)
+    with pytest.raises(ScanError, match="limit of 10 elements") as caught:
+        walk_elements(one * 11, EXPLICIT, limits)
+    assert caught.value.offset == len(one) * 10
+
+
+def test_items_fragments_and_delimiters_count() -> None:
+    for data, count in ((sequence(SEQUENCE, item(), item()), 3), (FRAGMENTS, 4), (open_sequences(2), 4)):
+        walk_elements(data, EXPLICIT, ScanLimits(elements=count))
+        with pytest.raises(ScanError, match="elements"):
+            walk_elements(data, EXPLICIT, ScanLimits(elements=count - 1))
+
+
+def test_two_hundred_thousand_elements_are_no_limit_on_either_side() -> None:
+    items = item(element(0x00080016, "UI", b"1.2\0"), element(0x00080018, "UI", b"1.2\0"), undefined=True) * 60_000
+    data = identity() + sequence(0x52009230, items, undefined=True)
+    assert received(data, EXPLICIT, [131_000])[0] == "whole"
+    assert looked_over(data, EXPLICIT) == ("whole",)
+    assert WHOLE_LIMITS.elements >= 2_000_000
+
+
+@pytest.mark.parametrize("length", [65_535, 65_536, 65_537])
+def test_the_limit_of_a_value_that_is_kept(length: int) -> None:
+    value = b"x" * length + b" " * (length % 2)
+    data = element(0x00080016, "UT", value[:length], length=length) + element(
+        0x00080018, "UI", b"1.2" + b"\0" * (1 + length % 2)
+    )
+    for pieces in ([1000], [200_000]):
+        walk = Walk(EXPLICIT, INDEXED)
+        for start in range(0, len(data), pieces[0]):
+            walk.feed(data[start : start + pieces[0]])
+        header = walk.finish()
+        assert header.complete == (length <= 65_536)
+        assert (0x00080016 in header) == (length <= 65_536)
+        assert header.uid(0x00080018) == "1.2"
+
+
+def test_the_limit_of_what_is_kept_of_items() -> None:
+    inside = element(0x00401001, "SH", b"AB" * 100)
+    for count, limit, complete in ((3, 3 * (512 + 208 + 64), True), (3, 3 * (512 + 208 + 64) - 1, False)):
+        walk = Walk(EXPLICIT, INDEXED, ScanLimits(kept=limit))
+        walk.feed(sequence(0x00400275, *[item(inside)] * count) + element(0x00700080, "CS", b"AB"))
+        header = walk.finish()
+        assert header.complete is complete
+        assert header.text(0x00700080) == "AB"
+
+
+def test_nothing_that_grows_with_the_data_set_is_kept() -> None:
+    """Neither of pixels, nor of many items of what the index keeps, nor while bytes are waited for."""
+    requests = sequence(0x00400275, *[item(element(0x00401001, "SH", b"AB" * 100))] * 50_000)
+    data = identity() + requests + element(PIXELS, "OW", bytes(20_000_000))
+    tracemalloc.start()
+    try:
+        walk = whole(EXPLICIT, INDEXED)
+        for start in range(0, len(data), 131_000):
+            walk.feed(memoryview(data)[start : start + 131_000])
+        header = walk.finish()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert not header.complete
+    assert peak < 8_000_000
+
+
+def test_tiny_pieces_of_a_value_are_not_copied_again_and_again() -> None:
+    walk = whole(EXPLICIT, INDEXED)
+    data = element(0x00080018, "UT", b"1" * 60_000)
+    for at in range(len(data)):
+        assert len(walk._buffer) <= 16  # what waits is not joined before it is whole
+        walk.feed(data[at : at + 1])
+    assert walk.finish().values[0x00080018] == b"1" * 60_000
+
+
+def test_a_file_is_skipped_in() -> None:
+    frames = [item(bytes(100_000)) for _ in range(20)]
+    file = samples.Counting(identity() + sequence(PIXELS, *frames, vr="OB", undefined=True))
+    walk_elements(FileSource(file, 0, len(file.getvalue())), EXPLICIT, ScanLimits())
+    assert file.taken < 40_000
+
+
+@pytest.mark.parametrize("extra", [b"", b"\0", b"anything"])
+def test_what_lies_behind_a_deflate_stream_is_let_be(extra: bytes) -> None:
+    assert received(deflate(identity()) + extra, DEFLATED, [7])[0] == "whole"
+
+
+def test_comments_fit_the_element_that_tells_them() -> None:
+    """The longest of each kind, in an object of a terabyte."""
+    for damage in DAMAGE.values():
+        assert len(ScanError(damage[2], 10**12).comment) <= 64
+    assert len(ScanTruncated("(7FE0,0010) lacks 4294967294 bytes", 10**11).comment) <= 64
+    limits = WHOLE_LIMITS
+    for reason in (
+        f"more than the limit of {limits.elements} elements",
+        f"inflates beyond the limit of {limits.inflated} bytes",
+        f"nested deeper than the limit of {limits.depth}",
+        "odd length; (7FE0,0010) cannot be padded",
+    ):
+        assert len(ScanError(reason, 10**10).comment) <= 64
