@@ -484,6 +484,20 @@ def test_a_code_string_beyond_ascii_is_found_and_answered_as_it_came(tmp_path: P
             assert all(decode_dataset(one, EXPLICIT).SpecificCharacterSet in (sets, "ISO_IR 192") for one in data)
 
 
+def test_an_escape_that_was_not_understood_is_answered(tmp_path: Path) -> None:
+    with parts(tmp_path) as archive:
+        encoded = encode_dataset(data_set(1, PatientName="Doe^____", SpecificCharacterSet="ISO_IR 100"), EXPLICIT)[0]
+        send(
+            archive.ingest, encoded.replace(b"____", b"\x1b%_\xe9"), sop_class_uid=CT, sop_instance_uid="1.2.9.1"
+        )  # fmt: skip
+        for asked in ("", "ISO_IR 100", "\\ISO 2022 IR 87", "ISO_IR 192"):
+            identifier = build_identifier({"PatientName": ""}, level="STUDY")
+            identifier.SpecificCharacterSet = asked.split("\\")
+            (answer,) = find(archive, "STUDY", identifier=identifier)
+            assert answer.SpecificCharacterSet == "ISO_IR 192"
+            assert b"Doe^\x1b%_\xc3\xa9" in encode_dataset(answer, EXPLICIT)[0]
+
+
 def test_a_key_in_the_chinese_of_iso_2022_is_read(tmp_path: Path) -> None:
     with parts(tmp_path) as archive:
         send(archive.ingest, data_set(1, PatientName="Zhang=张^小东", SpecificCharacterSet="GB18030"))

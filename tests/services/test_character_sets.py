@@ -102,6 +102,11 @@ def test_what_a_set_does_not_have_is_told(value: str, text: str, delimiters: str
         encode(text, value, delimiters)
 
 
+@pytest.mark.parametrize("text", ["\x1b$B;3", "\ud800", "\x00\x85", "山\\^=~"])
+def test_utf_8_holds_everything(text: str) -> None:
+    assert encode(text, "ISO_IR 192") == text.encode("utf-8", "replace")
+
+
 def test_a_byte_that_is_no_delimiter_of_the_vr_is_held() -> None:
     assert encode("俓", "GB18030", LT) == "俓".encode("gb18030")
     assert encode("俕", "GBK", LO) == "俕".encode("gbk")

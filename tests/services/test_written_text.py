@@ -63,6 +63,13 @@ def test_several_values_and_unsaid_latin_1() -> None:
     assert names(encode_dataset(named(None, "é"), EXPLICIT)[0], EXPLICIT) == [b"\xe9", b"\xe9"]
 
 
+def test_an_escape_means_nothing_without_code_extensions() -> None:
+    for sets in (None, "", "ISO_IR 100", "ISO_IR 192", "ISO_IR 6"):
+        assert names(encode_dataset(named(sets, "a\x1b[31m"), EXPLICIT)[0], EXPLICIT) == [b"a\x1b[31m"] * 2
+    with pytest.raises(InstanceError):
+        encode_dataset(named("ISO 2022 IR 100", "a\x1b[31m"), EXPLICIT)
+
+
 def test_plain_text_costs_no_copy() -> None:
     made = named("ISO_IR 100", "Doe^John")
     assert with_text_written(made) is made

@@ -137,9 +137,18 @@ class Answers:
             return lambda value: self._sequence(tag, value)
         if vr == "US":
             return lambda value: self._element(tag, vr, UNSIGNED.pack(int(value) & 0xFFFF) if value else b"")
+        if vr == "UI":
+            return lambda value: self._element(tag, vr, str(value or "").encode("latin_1", "replace"))
         # Of any VR: a code string in Chinese breaks its rule, but a question mark would be something else.
         encode, delimiters = self._sets.encode, DELIMITERS.get(vr, "\\")
-        return lambda value: self._element(tag, vr, encode("" if value is None else str(value), delimiters))
+        element = self._element
+
+        def make(value: Any) -> bytes:
+            text = "" if value is None else str(value)
+            # Letters and digits are the same in every set, and most values have nothing else.
+            return element(tag, vr, text.encode() if text.isalnum() and text.isascii() else encode(text, delimiters))
+
+        return make
 
     def _element(self, tag: int, vr: str, value: bytes) -> bytes:
         if len(value) & 1:

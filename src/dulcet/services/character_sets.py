@@ -126,6 +126,8 @@ class CharacterSets:
 
         NotHeld when a character is missing, or could not be told from a delimiter.
         """
+        if self.codec == "utf_8":
+            return text.encode("utf-8", "replace")  # the last resort holds everything
         if text.isascii() and "\x1b" not in text and self.letters == ASCII:
             return text.encode("ascii")
         if "\x1b" in text:
@@ -136,7 +138,7 @@ class CharacterSets:
         return b"".join(piece.encode("ascii") if odd else self._switched(piece) for piece, odd in _numbered(pieces))
 
     def _alone(self, text: str, delimiters: str) -> bytes:
-        if self.codec != "utf_8" and any(
+        if any(
             set(found[1:].decode("latin_1")) & set(delimiters)
             for character in text
             if (found := _encoded(character, self.codec)) is not None

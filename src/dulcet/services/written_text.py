@@ -75,12 +75,14 @@ def _is_single_byte(text: str, value: str) -> bool:
 
     Unsaid Latin-1 is what many of them hold, too.
     """
+    if "\\" in value or value.startswith("ISO 2022"):
+        return False  # an escape means something there
     codec = SINGLE_BYTE[value[7:]][0] if value[7:] in SINGLE_BYTE and value[:7] == "ISO_IR " else ""
     try:
         text.encode(codec or ("ascii" if value else "latin_1"))
     except UnicodeEncodeError:
         return False
-    return "\x1b" not in text
+    return True
 
 
 def best_character_sets(dataset: Dataset, wanted: str) -> str:
