@@ -15,7 +15,7 @@ import tokenize
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "src" / "dulcet"
-SOURCES = ("availability", "commitment", "mpps", "pool", "printing", "ups")
+SOURCES = ("availability", "commitment", "mpps", "pool", "printing", "retrieving", "ups")
 
 HEADER = "# Written by tools/generate_sync.py from {source}: change that file, and run it.\n"
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dulcet.blocking.pool import Pool
     from dulcet.blocking.printing import FilmSession
     from dulcet.blocking.requests import IncomingRequest
+    from dulcet.blocking.retrieving import retrieve
     from dulcet.blocking.ups import create_step, get_step, perform_step, watch_steps
     from dulcet.config import AssociationConfig, Limits, Timers
     from dulcet.dimse.command import Command
@@ -163,6 +164,7 @@ __all__ = [
     "perform_procedure_step",
     "perform_step",
     "request_commitment",
+    "retrieve",
     "step_from_worklist",
     "watch_steps",
     "worklist_query",
@@ -177,6 +179,7 @@ _MODULES: Final = {
     "blocking.pool": "Pool",
     "blocking.printing": "FilmSession",
     "blocking.requests": "IncomingRequest",
+    "blocking.retrieving": "retrieve",
     "blocking.ups": "create_step get_step perform_step watch_steps",
     "config": "AssociationConfig Limits Timers",
     "dimse.command": "Command",

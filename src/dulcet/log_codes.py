@@ -122,6 +122,11 @@ CODES: Final[dict[str, LogCode]] = {
         "the parent of the worker processes is gone, so they finish what stands and end",
         "start it again; the line before may say why it ended",
     ),
+    "DUL124": LogCode(
+        "WARNING",
+        "the peer ended the association in another way than by answering A-RELEASE-RQ; what it answered before holds",
+        "nothing, or tell the peer's maker: PS3.8 wants an A-RELEASE-RP",
+    ),
     # 15x: TLS
     "DUL151": LogCode(
         "WARNING",
@@ -212,6 +217,12 @@ CODES: Final[dict[str, LogCode]] = {
         "WARNING",
         "the peer answers on another presentation context of the class than it was asked on; its answers are taken",
         "tell its vendor; propose one context for each class to such a peer",
+    ),
+    "DUL218": LogCode(
+        "WARNING",
+        "a peer sends the instances of our C-MOVE without Move Originator AE Title and Message ID; they are taken, for "
+        "its AE title or host is that of the provider",
+        "nothing, or tell the peer's maker (PS3.7 section 9.1.1.1)",
     ),
     "DUL231": LogCode(
         "WARNING",

@@ -204,15 +204,40 @@ def test_no_answer_is_a_timeout_and_the_end() -> None:
             association.echo()
 
 
-def test_a_release_without_an_answer() -> None:
+def test_a_release_without_an_answer_raises_where_it_was_asked_for() -> None:
     def silent(wire: Wire) -> None:
         wire.accept()
         aborts(wire)
 
-    with peer(silent) as made, within(5), pytest.raises(dulcet.DimseTimeout, match="release"), associate(
-        made.address, config=QUICK
-    ):
+    with peer(silent) as made, within(5):
+        association = associate(made.address, config=QUICK)
+        with pytest.raises(dulcet.DimseTimeout, match="release"):
+            association.release()
+
+
+def test_a_block_that_has_its_answers_keeps_them_however_the_peer_ends(caplog: pytest.LogCaptureFixture) -> None:
+    def silent(wire: Wire) -> None:
+        wire.accept()
+        aborts(wire)
+
+    with peer(silent) as made, within(5):
+        with associate(made.address, config=QUICK) as association:
+            pass
+        assert association.ending == "timeout"
+    assert "no orderly release" in caplog.text
+    assert [record.code for record in caplog.records if hasattr(record, "code")][-1] == "DUL124"
+
+
+def test_the_same_where_the_peer_aborts_instead(caplog: pytest.LogCaptureFixture) -> None:
+    def rude(wire: Wire) -> None:
+        wire.accept()
+        wire.pdu()
+        wire.send(Abort(0, 0))
+
+    with peer(rude) as made, within(5), associate(made.address, config=QUICK) as association:
         pass
+    assert association.ending == "aborted"
+    assert "no orderly release" in caplog.text
 
 
 def test_the_peers_release_ends_it() -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dulcet.aio.commitment import Commitments, request_commitment
     from dulcet.aio.mpps import get_procedure_step, perform_procedure_step, step_from_worklist
     from dulcet.aio.printing import FilmSession
+    from dulcet.aio.retrieving import retrieve
     from dulcet.aio.ups import create_step, get_step, perform_step, watch_steps
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "perform_procedure_step",
     "perform_step",
     "request_commitment",
+    "retrieve",
     "serve",
     "step_from_worklist",
     "watch_steps",
@@ -49,6 +51,7 @@ _MODULES: Final = {
     "commitment": "Commitments request_commitment",
     "mpps": "get_procedure_step perform_procedure_step step_from_worklist",
     "printing": "FilmSession",
+    "retrieving": "retrieve",
     "ups": "create_step get_step perform_step watch_steps",
 }
 _HOMES: Final = {name: module for module, names in _MODULES.items() for name in names.split()}

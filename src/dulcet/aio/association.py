@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dulcet.aio.connecting import connect
-from dulcet.aio.conversation import Conversation, Keeper, Matches
+from dulcet.aio.conversation import Conversation, Matches
+from dulcet.aio.keeping import Keeper
 from dulcet.aio.mailbox import Mailbox
 from dulcet.aio.operations import Operations
 from dulcet.aio.protocol import Wire
@@ -26,6 +27,7 @@ from dulcet.services import invocations
 from dulcet.services.extended import Extended
 from dulcet.services.identity import check_confirmed
 from dulcet.services.invocations import Invocation
+from dulcet.services.origin import Origin, receiving_policy
 from dulcet.services.proposals import association_request
 from dulcet.services.results import Response, Retrieved, Sent
 from dulcet.upper_layer.address import Address
@@ -287,12 +289,13 @@ class Association(Operations):
         from dulcet.aio.server import serve
 
         keeper = await self._keeper(to)
+        keeper.origin = Origin(self.calling_ae_title, self.called_ae_title, self._wire.host)
         try:
-            async with serve(receive, keeper):
-                result = await self._retrieve(invocation, None, progress)
+            async with serve(receive, keeper, policy=receiving_policy()):
+                result = await self._retrieve(invocation, None, progress, keeper.origin)
         finally:
             await keeper.close()
-        result.received = keeper.received
+        keeper.told(result)
         return result
 
     async def n_event_report(
@@ -353,13 +356,17 @@ class Association(Operations):
         return await self._loop.run_in_executor(disk, Keeper.of, to)
 
     async def _retrieve(
-        self, invocation: Invocation, keeper: Keeper | None, progress: Callable[[Retrieved], object] | None
+        self,
+        invocation: Invocation,
+        keeper: Keeper | None,
+        progress: Callable[[Retrieved], object] | None,
+        origin: Origin | None = None,
     ) -> Retrieved:
         result = Retrieved(Status.PENDING)
         handler = self.handler
         if keeper is not None:
             self.handler = keeper
-        conversation = Conversation(self, lambda: invocation)
+        conversation = Conversation(self, lambda: invocation, origin)
         try:
             async for response in conversation:
                 result.update(response)
@@ -370,5 +377,5 @@ class Association(Operations):
             conversation.leave()
             if keeper is not None:
                 await keeper.close()
-                result.received = keeper.received
+                keeper.told(result)
         return result

@@ -113,10 +113,13 @@ class Channel(Negotiated):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            await self.release()
-        else:
+        if kind is not None:
             await self.abort()
+            return
+        try:
+            await self.release()
+        except (AssociationError, DimseTimeout) as error:  # what was answered before was answered
+            log.warning("%s: no orderly release: %s", self.peer, error, extra=coded("DUL124"))
 
     def _end_here(self, error: AssociationAborted | DimseTimeout) -> None:
         """Send A-ABORT, and have `error` raised for whoever still uses the association."""

@@ -5,36 +5,32 @@ Rule: iterators and no generators, so that leaving one early is known at once an
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from dulcet.aio.disk import Disk
 from dulcet.aio.mailbox import Mailbox
-from dulcet.dimse.messages import CommandField
 from dulcet.dimse.operations import Operation
-from dulcet.dimse.reasons import not_provided
-from dulcet.dimse.status import Status
 from dulcet.io.answers import Answers
-from dulcet.io.store_directory import StoreDirectory
 from dulcet.services.invocations import Invocation
 from dulcet.services.results import Response
 
 if TYPE_CHECKING:
-    from pathlib import Path
 
     from pydicom.dataset import Dataset
 
     from dulcet.aio.operations import Operations
-    from dulcet.aio.requests import IncomingRequest
+    from dulcet.services.origin import Origin
 
-__all__ = ["Conversation", "Keeper", "Matches"]
+__all__ = ["Conversation", "Matches"]
 
 
 class Conversation(AsyncIterator[Response]):
     """All responses of an operation; leaving early cancels it and waits for its end."""
 
-    def __init__(self, association: Operations, invocation: Callable[[], Invocation]) -> None:
+    def __init__(
+        self, association: Operations, invocation: Callable[[], Invocation], origin: Origin | None = None
+    ) -> None:
+        self._origin = origin
         self._association = association
         self._invocation = invocation
         self._mailbox = Mailbox(association)
@@ -48,6 +44,8 @@ class Conversation(AsyncIterator[Response]):
         try:
             if self._operation is None:
                 self._operation = await association._invoke(self._invocation(), self._mailbox)
+                if self._origin is not None:
+                    self._origin.message_id = self._operation.message_id
             event = await self._mailbox.get()
         except BaseException:
             self.leave()
@@ -99,40 +97,3 @@ class Matches(AsyncIterator["Dataset"]):
     async def aclose(self) -> None:
         """End it early: C-CANCEL, and wait for the final response."""
         await self._conversation.aclose()
-
-
-class Keeper:
-    """Takes instances that come: into a folder, or to a handler."""
-
-    def __init__(self, directory: StoreDirectory | None, handler: Callable[[Any], object] | None) -> None:
-        self.received: list[Path] = []
-        self.handler = handler
-        self._directory = directory
-        self._own = False
-
-    @classmethod
-    def of(cls, to: Any) -> Keeper:
-        if isinstance(to, StoreDirectory):
-            return cls(to, None)
-        if callable(to):
-            return cls(None, to)
-        keeper = cls(StoreDirectory(to), None)
-        keeper._own = True
-        return keeper
-
-    async def __call__(self, request: IncomingRequest) -> None:
-        if request.field == CommandField.C_ECHO_RQ:
-            await request.respond(Status.SUCCESS)
-        elif request.field != CommandField.C_STORE_RQ:
-            await request.respond(Status.SOP_CLASS_NOT_SUPPORTED, ErrorComment=not_provided(request.command))
-        elif self.handler is not None:
-            await request.association._call(self.handler, request)
-        else:
-            assert self._directory is not None
-            path = await request.save(self._directory)
-            await request.respond(Status.SUCCESS)
-            self.received.append(path)
-
-    async def close(self) -> None:
-        if self._own and self._directory is not None:
-            await Disk.of(asyncio.get_running_loop()).do(self._directory.close)

@@ -339,8 +339,8 @@ class Operations(Channel):
             log_elsewhere(event, self.peer)
         elif kind is CancelReceived:
             log.debug("%s: C-CANCEL for message %d", self.peer, event.message_id)
-            if event.request is not None and event.request.owner.on_cancel is not None:
-                event.request.owner.on_cancel()
+            if event.request is not None and event.request.owner._on_cancel is not None:
+                event.request.owner._on_cancel()
 
 
 def _begun(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from dulcet.dimse.association import Association as Core
 from dulcet.errors import InstanceError, TLSError
-from dulcet.io.sockets import quick_ack
+from dulcet.io.sockets import format_address, quick_ack
 from dulcet.io.train import Train, TrainPool
 from dulcet.log_codes import coded
 from dulcet.services.observing import Reporter
@@ -139,6 +139,7 @@ class Wire(asyncio.BufferedProtocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self.transport.set_write_buffer_limits(0)
         self._socket = transport.get_extra_info("socket")
+        self.host = format_address(transport.get_extra_info("peername") or ("", 0)).rpartition(":")[0]
         with contextlib.suppress(OSError):  # not TCP, or gone already: the first read will say so
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -38,7 +38,7 @@ Sink = Callable[[memoryview], None]
 class IncomingRequest(Incoming):
     """A C- or N- request (PS3.7); answer it with `respond`, once, or with pending responses before the final one."""
 
-    on_cancel: Callable[[], object] | None = None
+    _on_cancel: Callable[[], object] | None = None
     """Called when C-CANCEL comes for it."""
 
     def __init__(self, association: Association, request: Request) -> None:

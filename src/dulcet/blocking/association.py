@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.blocking.channel import Channel
+from dulcet.blocking.keeping import Keeper
 from dulcet.blocking.requests import IncomingRequest
 from dulcet.blocking.transport import Transport
 from dulcet.config import AssociationConfig, Timers
@@ -40,6 +41,7 @@ from dulcet.services.extended import Extended
 from dulcet.services.identity import check_confirmed
 from dulcet.services.incoming import log_elsewhere, log_refusal, log_stray
 from dulcet.services.invocations import KEPT_BYTES, RESPONSE_COST, Invocation
+from dulcet.services.origin import Origin, receiving_policy
 from dulcet.services.proposals import association_request
 from dulcet.services.results import Response, Retrieved, Sent
 from dulcet.uids import VERIFICATION
@@ -50,7 +52,6 @@ from dulcet.upper_layer.negotiation import Proposal
 
 if TYPE_CHECKING:
     from os import PathLike
-    from pathlib import Path
     from ssl import SSLContext
 
     from pydicom.dataset import Dataset
@@ -245,7 +246,7 @@ class Association(Channel):
         An answer of `find` can be given as it is.  `progress` is called after each pending response.
         """
         invocation = invocations.get(self._core, identifier, keys, level=level, model=model, priority=priority)
-        return self._retrieve(invocation, _Keeper.of(to), progress)
+        return self._retrieve(invocation, Keeper.of(to), progress)
 
     def move(
         self,
@@ -274,13 +275,14 @@ class Association(Channel):
             raise ValueError("move(receive=…) needs `to`, a folder or a handler for what comes")
         from dulcet.blocking.receiver import Receiver
 
-        keeper = _Keeper.of(to)
+        keeper = Keeper.of(to)
+        keeper.origin = Origin(self.calling_ae_title, self.called_ae_title, self._transport.peer().rpartition(":")[0])
         try:
-            with Receiver(receive, keeper):
-                result = self._retrieve(invocation, None, progress)
+            with Receiver(receive, keeper, policy=receiving_policy()):
+                result = self._retrieve(invocation, None, progress, keeper.origin)
         finally:
             keeper.close()
-        result.received = keeper.received
+        keeper.told(result)
         return result
 
     def n_event_report(
@@ -337,10 +339,12 @@ class Association(Channel):
 
     # ------------------------------------------------------------------ operations
 
-    def _invoke(self, invocation: Invocation) -> Operation:
+    def _invoke(self, invocation: Invocation, origin: Origin | None = None) -> Operation:
         self._check_usable()
         with self._lock:
             operation = self._core.invoke(invocation.context, invocation.command, invocation.data)
+            if origin is not None:  # before it leaves, for its sub-operations come to another thread
+                origin.message_id = operation.message_id
             self._flush()
         return operation
 
@@ -349,9 +353,9 @@ class Association(Channel):
         operation = self._invoke(invocation)
         return _response(self._response_to(operation))
 
-    def _converse(self, invocation: Invocation) -> Generator[Response, None, None]:
+    def _converse(self, invocation: Invocation, origin: Origin | None = None) -> Generator[Response, None, None]:
         """All responses of an operation; leaving early cancels it and waits for its end."""
-        operation = self._invoke(invocation)
+        operation = self._invoke(invocation, origin)
         try:
             while True:
                 event = self._response_to(operation)
@@ -362,14 +366,18 @@ class Association(Channel):
             self._abandon(operation)
 
     def _retrieve(
-        self, invocation: Invocation, keeper: _Keeper | None, progress: Callable[[Retrieved], object] | None
+        self,
+        invocation: Invocation,
+        keeper: Keeper | None,
+        progress: Callable[[Retrieved], object] | None,
+        origin: Origin | None = None,
     ) -> Retrieved:
         result = Retrieved(Status.PENDING)
         handler = self.handler
         if keeper is not None:
             self.handler = keeper
         try:
-            for response in self._converse(invocation):
+            for response in self._converse(invocation, origin):
                 result.update(response)
                 if response.status.is_pending and progress is not None:
                     progress(result)
@@ -377,7 +385,7 @@ class Association(Channel):
             self.handler = handler
             if keeper is not None:
                 keeper.close()
-                result.received = keeper.received
+                keeper.told(result)
         return result
 
     def _response_to(self, operation: Operation) -> ResponseReceived:
@@ -563,45 +571,6 @@ class Association(Channel):
     def _await_answer(self) -> None:
         while not isinstance(event := self._next_event(), AssociateAccepted):
             self._set_aside(event)
-
-
-class _Keeper:
-    """Takes instances that come: into a folder, or to a handler."""
-
-    def __init__(self, directory: StoreDirectory | None, handler: Callable[[IncomingRequest], object] | None) -> None:
-        self.received: list[Path] = []
-        self._directory = directory
-        self._handler = handler
-        self._own = False
-
-    @classmethod
-    def of(cls, to: Any) -> _Keeper:
-        from dulcet.io.store_directory import StoreDirectory
-
-        if isinstance(to, StoreDirectory):
-            return cls(to, None)
-        if callable(to):
-            return cls(None, to)
-        keeper = cls(StoreDirectory(to), None)
-        keeper._own = True
-        return keeper
-
-    def __call__(self, request: IncomingRequest) -> None:
-        if request.field == CommandField.C_ECHO_RQ:
-            request.respond(Status.SUCCESS)
-        elif request.field != CommandField.C_STORE_RQ:
-            request.respond(Status.SOP_CLASS_NOT_SUPPORTED, ErrorComment=not_provided(request.command))
-        elif self._handler is not None:
-            self._handler(request)
-        else:
-            assert self._directory is not None
-            path = request.save(self._directory)
-            request.respond(Status.SUCCESS)
-            self.received.append(path)
-
-    def close(self) -> None:
-        if self._own and self._directory is not None:
-            self._directory.close()
 
 
 def _cost(event: ResponseReceived) -> int:

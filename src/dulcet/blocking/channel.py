@@ -133,10 +133,13 @@ class Channel(Negotiated):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.release()
-        else:
+        if kind is not None:
             self.abort()
+            return
+        try:
+            self.release()
+        except (AssociationError, DimseTimeout) as error:  # what was answered before was answered
+            log.warning("%s: no orderly release: %s", self.peer, error, extra=coded("DUL124"))
 
     def _finish(self, deadline: float | None = None) -> None:
         """Let our last word leave, wait for the peer's close for a moment, close."""

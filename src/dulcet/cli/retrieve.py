@@ -40,6 +40,10 @@ TIMEOUT: Final = option(
 @MODEL
 @OUT
 @option("--syntax", multiple=True, metavar="UID", help="Transfer syntaxes to take, best first; for compressed ones.")
+@option(
+    "--class", "classes", multiple=True, metavar="CLASS",
+    help="SOP class to propose as well, by UID, keyword or name: a private one that the peer does not tell.",
+)
 @CALLING
 @TIMEOUT
 @DEADLINE
@@ -52,6 +56,7 @@ def get(
     model: str | None,
     out: Path,
     syntax: tuple[str, ...],
+    classes: tuple[str, ...],
     aet: str,
     timeout: float,
     seconds: float | None,
@@ -66,21 +71,24 @@ def get(
     dulcet get ARCHIVE@pacs:104 --level series -k StudyInstanceUID=1.2.3 \\
         -k SeriesInstanceUID=1.2.3.4
     """
-    from dulcet.blocking.association import associate
-    from dulcet.services.proposals import retrieval_proposals
+    from dulcet.blocking.retrieving import retrieve
+    from dulcet.services.retrieval import find_class
 
     keys, config = _prepared(key, level, model, timeout)
-    contexts = retrieval_proposals(syntax)
+    try:
+        wanted = [find_class(one) for one in classes]
+    except ValueError as error:
+        raise Misuse(f"--class {error}") from None
     course = _Course(_progress(json))
     try:
-        with (
-            deadline(seconds),
-            associate(peer, calling_ae_title=aet, contexts=contexts, config=config, tls=tls) as association,
-        ):
-            result = association.get(to=out, level=level, model=model, progress=course, **keys)
+        with deadline(seconds):
+            result = retrieve(
+                peer, to=out, level=level, model=model, syntaxes=syntax, classes=wanted, calling_ae_title=aet,
+                config=config, tls=tls, progress=course, **keys,
+            )  # fmt: skip
     except TimeIsUp as error:
         return course.cut_short(peer, error, json)
-    return _told(peer, result, json)
+    return _told(peer, result, json, proposes=True, syntaxes=bool(syntax))
 
 
 @verb("move")
@@ -215,19 +223,38 @@ def _progress(json: bool) -> Callable[[Retrieved], None] | None:
     return show
 
 
-def _told(peer: str, result: Retrieved, json: bool) -> int:
+def _told(peer: str, result: Retrieved, json: bool, *, proposes: bool = False, syntaxes: bool = False) -> int:
     if sys.stderr.isatty() and not json:
         show_below("")
-    good = result.status.is_success and not result.failed
+    good = result.status.is_success and not result.failed and not result.differs and not result.is_empty
     if json:
         say_json(
             summary=True, status=int(result.status), comment=result.comment,
             completed=result.completed, failed=result.failed, warning=result.warning,
             failed_uids=result.failed_uids, received=[str(path) for path in result.received],
+            not_accepted=result.not_accepted,
         )  # fmt: skip
     else:
         received = f", {len(result.received)} received" if result.received else ""
         say(f"{peer}: {result.answer}; {result.completed} completed, {result.failed} failed{received}")
         for uid in result.failed_uids:
             complain(f"failed: {uid}")
+    _complain(result, proposes=proposes, syntaxes=syntaxes)
     return 0 if good else FAILED
+
+
+def _complain(result: Retrieved, *, proposes: bool, syntaxes: bool) -> None:
+    """What is missing, and why, as far as anybody knows."""
+    from dulcet.uids import name_of
+
+    for uid in result.not_accepted:
+        name = name_of(uid)
+        complain(f"SOP class {name if name == uid else f'{name} ({uid})'}: proposed, and the peer accepted no context")
+    if result.failed and proposes and not result.not_accepted:
+        complain("every storage class that we know was proposed; a private one of a peer that tells none: --class UID")
+        if syntaxes:
+            complain("of compressed transfer syntaxes those of --syntax alone were proposed")
+    if result.differs:
+        complain(result.difference)
+    if result.is_empty:
+        complain("nothing matched")

@@ -192,7 +192,7 @@ _sendings: Final[WeakKeyDictionary[Node, WeakSet[Sending]]] = WeakKeyDictionary(
 def _cancellable(node: Node, incoming: IncomingRequest, sending: Sending) -> Sending:
     """Sub-operations that end soon after a cancel, one that came already included."""
     _sendings.setdefault(node, WeakSet()).add(sending)
-    incoming.on_cancel = sending.cancel
+    incoming._on_cancel = sending.cancel
     if incoming._request.cancelled:
         sending.cancel()
     return sending

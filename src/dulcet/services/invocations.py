@@ -23,7 +23,7 @@ from dulcet.upper_layer.negotiation import PresentationContext
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["KEPT_BYTES", "RESPONSE_COST", "Invocation", "echo", "find", "get", "move", "normalized"]
+__all__ = ["KEPT_BYTES", "RESPONSE_COST", "Invocation", "echo", "find", "get", "move", "normalized", "retrieve_query"]
 
 KEPT_BYTES: Final = 64 * 1024 * 1024
 """Responses that may pile up where another operation waits behind them, data and RESPONSE_COST for each."""
@@ -167,6 +167,19 @@ def _command(field: CommandField, data_set: bool, values: Mapping[str, Any]) -> 
     name = Command({0x0100: int(field)}).name
     sound = {keyword: None if value is None else checked(name, keyword, value) for keyword, value in values.items()}
     return Command.make(field, validate=False, data_set=data_set, **sound)
+
+
+def retrieve_query(
+    identifier: Dataset | None, keys: Mapping[str, Any], *, level: str | None, model: str | None
+) -> tuple[Dataset, str]:
+    """What a C-GET is about, for all the associations that it may take: its unique keys, and their level, "" for none.
+
+    LocalProtocolError without a value for the level's own key.
+    """
+    query = _merged(identifier, keys, level)
+    found = str(query.get("QueryRetrieveLevel", "")) or _lowest_level(query)
+    row = find_model("patient") if model is None else model_of(model) if model[:1].isdigit() else find_model(model)
+    return _unique_keys(query, found, row), (found or "").upper()
 
 
 def _merged(identifier: Dataset | None, keys: Mapping[str, Any], level: str | None) -> Dataset:

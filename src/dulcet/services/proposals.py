@@ -25,6 +25,7 @@ __all__ = [
     "UNCOMPRESSED_PREFERENCE",
     "StoragePlan",
     "association_request",
+    "common_first",
     "proposals",
     "retrieval_proposals",
 ]
@@ -111,11 +112,11 @@ therapy of the second generation; protocols, inventories, templates, which are o
 
 def _default() -> tuple[Proposal, ...]:
     services = proposals(DEFAULT_SERVICES)
-    storage = proposals(sorted(uids.STORAGE_CLASSES - uids.RETIRED, key=_common_first), provider=True)
+    storage = proposals(sorted(uids.STORAGE_CLASSES - uids.RETIRED, key=common_first), provider=True)
     return tuple((services + storage)[:MAX_CONTEXTS])
 
 
-def _common_first(uid: str) -> tuple[int, str]:
+def common_first(uid: str) -> tuple[int, str]:
     """The classes of everyday work first: 128 contexts do not hold every class there is."""
     ranks = (rank for rank, branch in enumerate(SELDOM, start=1) if f"{uid}.".startswith(branch))
     return next(ranks, 0), uid
@@ -126,11 +127,13 @@ DEFAULT_PROPOSALS: Final = _default()
 
 
 def retrieval_proposals(syntaxes: Sequence[str] = ()) -> list[Proposal]:
-    """What a C-GET needs: the retrieve classes, and storage classes with the requestor as provider.
+    """What a C-GET needs on one association: the models of patients and studies, and storage classes with the requestor
+    as provider, as many as there is room for.
 
-    `syntaxes` are taken besides the uncompressed ones, in contexts of their own; there is room for fewer classes then.
+    `syntaxes` are taken besides the uncompressed ones, in contexts of their own; there is room for fewer classes then:
+    `dulcet.retrieve` asks which are needed, and makes further associations.
     """
-    services = proposals(uid for row in MODELS.values() if (uid := row.get) is not None)
+    services = proposals(uid for name in ("study", "patient") if (uid := MODELS[name].get) is not None)
     storage: list[Proposal] = []
     for proposal in DEFAULT_PROPOSALS:
         if not proposal.provider:

@@ -74,15 +74,29 @@ class Retrieved:
     """Where the instances lie that came here, in the order of their coming; empty where your handler took them."""
     comment: str = ""
     """Error Comment (0000,0902): what the peer says about a status that is no success."""
+    not_accepted: list[str] = field(default_factory=list)
+    """SOP classes of which `retrieve` proposed contexts for what failed, and of which the peer accepted none."""
+    counted: bool = field(default=False, compare=False, repr=False)
+    """True when the peer gave numbers of sub-operations; they are optional in final responses."""
+    matched: int = field(default=0, compare=False, repr=False)
+    """The most sub-operations that a response told of, those included that were not done in the end."""
+    arrived: int | None = field(default=None, compare=False)
+    """Instances that came here and were kept; None where somebody else takes them."""
 
     def update(self, response: Response) -> None:
         """Take over what a response says."""
         command = response.command
         self.status = response.status
-        self.completed = command.number_of_completed_suboperations or 0
-        self.failed = command.number_of_failed_suboperations or 0
-        self.warning = command.number_of_warning_suboperations or 0
+        numbers = (
+            command.number_of_completed_suboperations,
+            command.number_of_failed_suboperations,
+            command.number_of_warning_suboperations,
+        )
+        if any(number is not None for number in numbers):  # else the last ones hold
+            self.counted = True
+            self.completed, self.failed, self.warning = (number or 0 for number in numbers)
         self.remaining = command.number_of_remaining_suboperations or 0
+        self.matched = max(self.matched, self.completed + self.failed + self.warning + self.remaining)
         self.comment = command.error_comment or ""
         if not response.status.is_pending and response.data is not None:
             identifier = response.dataset()
@@ -90,12 +104,53 @@ class Retrieved:
             uids = [uids] if isinstance(uids, str) else uids or ()
             self.failed_uids = [str(uid) for uid in uids if uid]
 
+    def plus(self, other: Retrieved) -> Retrieved:
+        """Two retrieves into one place; the status is the first that is no success."""
+        return Retrieved(
+            self.status if not self.status.is_success else other.status,
+            self.completed + other.completed,
+            self.failed + other.failed,
+            self.warning + other.warning,
+            self.remaining + other.remaining,
+            [*self.failed_uids, *other.failed_uids],
+            other.received,
+            self.comment or other.comment,
+            counted=self.counted or other.counted,
+            matched=self.matched + other.matched,
+            arrived=other.arrived,
+        )
+
     def check(self) -> Retrieved:
-        """This when every sub-operation was completed; StatusError otherwise, a warning with failures included."""
+        """This when every sub-operation was completed; StatusError otherwise, a warning with failures included.
+
+        Also where the peer counts another number of completed sub-operations than came here.
+        """
+        if self.differs:
+            raise StatusError(f"retrieve: {self.difference}", int(self.status))
         if not self.status.is_success or self.failed:
             counts = f"{self.completed} completed, {self.failed} failed, {self.warning} warnings"
             raise StatusError(f"retrieve: {self.answer}; {counts}", int(self.status))
         return self
+
+    @property
+    def differs(self) -> bool:
+        """True when the peer counts another number of completed sub-operations than came here."""
+        if self.status.is_pending or self.status.is_cancel or not self.counted or self.arrived is None:
+            return False
+        return self.arrived != self.completed + self.warning
+
+    @property
+    def difference(self) -> str:
+        """What is to be said about that; empty where the numbers agree."""
+        if not self.differs:
+            return ""
+        return f"the peer says that it completed {self.completed + self.warning}, but {self.arrived} came here"
+
+    @property
+    def is_empty(self) -> bool:
+        """True for a success that had nothing to send: nothing matched."""
+        nothing = not (self.completed or self.failed or self.warning or self.arrived)
+        return self.status.is_success and nothing and (self.counted or self.arrived is not None)
 
     @property
     def answer(self) -> str:
