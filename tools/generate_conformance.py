@@ -244,7 +244,7 @@ def storage_statuses() -> Iterator[str]:
             ("0000H", "the object is on stable storage, or it was there already, byte for byte"),
             ("A700H", "it cannot be written: disk full, quota, no permission"),
             ("A900H", "its SOP class or instance UID is not that of the request"),
-            ("C000H", "the data set is not whole or does not read; Error Comment and Offending Element say where"),
+            ("C000H", "the data set is not whole, does not read or lacks a UID; Error Comment and Offending Element say where"),
             ("0110H", "anything else went wrong here"),
             ("0122H", "nobody provides that SOP class"),
         ),

@@ -85,10 +85,10 @@ def test_names_come_from_the_header(tmp_path: Path) -> None:
         assert path == tmp_path / "1.2.3" / "Doe_Jane" / f"{UID}.dcm"
 
 
-@pytest.mark.parametrize("uid", ["..", "../..", "/etc/passwd", "a\0b", "1" * 65, "", ".", "lock", "\x1b[2J"])
+@pytest.mark.parametrize("uid", ["..", "../..", "/etc/passwd", "a\0b", ".", "lock", "\x1b[2J"])
 def test_hostile_uids_stay_in_the_folder(tmp_path: Path, uid: str) -> None:
     with StoreDirectory(tmp_path / "kept") as directory:
-        path = keep(directory, data_set(uid=""), uid=uid)
+        path = keep(directory, data_set(uid=uid), uid=uid)
         assert path.parent == tmp_path / "kept"
         assert path.name.startswith("uid-")
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "kept", path]
@@ -112,8 +112,35 @@ def test_another_instance_than_announced_is_refused(directory: StoreDirectory) -
     assert refused(directory, data_set(sop_class="1.2.3")).status == 0xA900
 
 
-def test_a_data_set_without_uids_is_taken_by_its_command(directory: StoreDirectory) -> None:
-    assert keep(directory, data_set(uid="", sop_class="")).name == f"{UID}.dcm"
+@pytest.mark.parametrize(
+    ("uid", "sop_class", "comment", "tag"),
+    [
+        ("", CT_IMAGE, "SOP Instance UID: the data set has none", 0x00080018),
+        (UID, "", "SOP Class UID: the data set has none", 0x00080016),
+        ("", "", "SOP Class UID: the data set has none", 0x00080016),
+        ("1" * 65, CT_IMAGE, "SOP Instance UID: more than 64 characters", 0x00080018),
+    ],
+)
+def test_a_data_set_that_could_not_be_sent_again_is_refused(
+    directory: StoreDirectory, uid: str, sop_class: str, comment: str, tag: int
+) -> None:
+    """No archive takes what does not say which instance it is, and no command set a UID of more than 64 characters."""
+    incoming = directory.begin(sop_class or CT_IMAGE, uid or UID, EXPLICIT)
+    incoming.write(memoryview(data_set(uid=uid, sop_class=sop_class)))
+    with pytest.raises(ReceiveError) as caught:
+        incoming.commit()
+    error = caught.value
+    assert (error.status, error.comment, error.offending) == (0xC000, comment, (tag,))
+    assert files_below(directory.path) == []
+
+
+def test_an_instance_that_is_announced_without_a_uid_is_refused(directory: StoreDirectory) -> None:
+    incoming = directory.begin(CT_IMAGE, "", EXPLICIT)
+    incoming.write(memoryview(data_set()))
+    with pytest.raises(ReceiveError) as caught:
+        incoming.commit()
+    assert caught.value.status == 0xA900
+    assert files_below(directory.path) == []
 
 
 @pytest.mark.parametrize("garbage", [b"\x08\x00\x16\x00UI\xff\xff1.2", b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64])

@@ -380,7 +380,7 @@ class IncomingFile:
         """Check the identity, make it durable and give it its name; where it lies now.
 
         ReceiveError, with nothing kept: A900H when class or instance UID are not those of the request, C000H when the
-        data set does not read as one, A700H when the disk fails.
+        data set does not read as one or does not say its class and instance, A700H when the disk fails.
         """
         directory = self._directory
         try:
@@ -425,7 +425,13 @@ class IncomingFile:
             (SOP_INSTANCE, self.sop_instance_uid, "SOP Instance UID"),
         ):
             found = header.uid(tag)
-            if found and found != announced:
+            if not found or len(found) > UID_LENGTH:
+                # It could not be sent again: an archive refuses it, and so do others.
+                why = "the data set has none" if not found else f"more than {UID_LENGTH} characters"
+                raise ReceiveError(
+                    f"{what}: {why}", Status.CANNOT_UNDERSTAND, comment=f"{what}: {why}", offending=(tag,)
+                )
+            if found != announced:
                 raise ReceiveError(
                     f"{what} {found} in the data set, {announced} in the request",
                     Status.DATA_SET_MISMATCH,
