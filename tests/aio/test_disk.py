@@ -19,7 +19,7 @@ import dulcet.aio
 from dulcet.aio import saving
 from dulcet.aio.disk import Disk
 from dulcet.aio.threads import DISK_THREADS
-from dulcet.io.instances import examine
+from dulcet.io.instances import Instance, examine
 from dulcet.services.proposals import retrieval_proposals
 from dulcet.uids import CT_IMAGE_STORAGE
 
@@ -278,6 +278,56 @@ def test_what_a_get_brings_is_written_off_the_loop(tmp_path: Path, new_loop: Any
     with node.threads() as threads:
         run(new_loop, test())
     assert guarded == []
+
+
+@pytest.mark.parametrize("how", ["store", "store_many"])
+@LOOPS
+def test_files_are_opened_off_the_loop(tmp_path: Path, new_loop: Any, how: str, guarded: list[str]) -> None:
+    """Large ones are read on it, piece by piece, as the peer takes them."""
+    files = instances(tmp_path)
+    destination = Destination()
+
+    async def test() -> None:
+        async with serving(destination, "async") as server, dulcet.aio.associate(str(server.address)) as association:
+            if how == "store":
+                assert all([(await association.store(file)).ok for file in files])
+            else:
+                assert all([sent.ok async for sent in association.store_many(files)])
+
+    run(new_loop, test())
+    assert guarded == []
+    assert len(destination.kept) == len(files)
+
+
+@LOOPS
+def test_a_store_that_is_left_while_its_file_is_opened_leaves_none_open(
+    tmp_path: Path, new_loop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = make_instance(tmp_path / "large.dcm", 5_000_000, sop_class_uid=CT_IMAGE_STORAGE)
+    opening, may_open, opened = threading.Event(), threading.Event(), []
+    really = Instance.open
+
+    def slow(instance: Instance) -> Any:
+        opening.set()
+        assert may_open.wait(PATIENCE)
+        opened.append(instance)
+        return really(instance)
+
+    monkeypatch.setattr(Instance, "open", slow)
+
+    async def test() -> None:
+        async with serving(Destination(), "async") as server, dulcet.aio.associate(str(server.address)) as association:
+            storing = asyncio.create_task(association.store(file))
+            await asyncio.to_thread(opening.wait, PATIENCE)
+            storing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await storing
+            may_open.set()
+            while not opened or opened[0].file is not None or Disk.of(asyncio.get_running_loop())._open:
+                await asyncio.sleep(0.01)
+            assert (await association.echo()).status == 0
+
+    run(new_loop, test())
 
 
 @LOOPS

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from dulcet.aio.channel import Channel
+from dulcet.aio.disk import Disk
 from dulcet.aio.mailbox import Mailbox
 from dulcet.aio.protocol import FULL, LENT, UNCLAIMED, Wire
 from dulcet.aio.requests import IncomingRequest
@@ -103,12 +104,26 @@ class Operations(Channel):
         class_uid, syntax = instance.sop_class_uid, instance.transfer_syntax
         context = core.context_for(class_uid, syntax)
         if context is not None:
-            return context, instance.open(), syntax
+            return context, instance.data if instance.data is not None else await self._opened(instance), syntax
         accepted = [found.transfer_syntax for found in core.contexts_for(class_uid)]
         if not accepted:
             core.need_context(class_uid, syntax)
         data, syntax = await self._loop.run_in_executor(disk, instance.converted, accepted)
         return core.need_context(class_uid, syntax), data, syntax
+
+    async def _opened(self, instance: Instance) -> memoryview | FileSpan:
+        """The data set of a file, read or to be read from there; a disk may be slow to find it."""
+        opening = Disk.of(self._loop).do(instance.open)
+        try:
+            return cast("memoryview | FileSpan", await asyncio.shield(opening))
+        except asyncio.CancelledError:
+
+            def close(opened: asyncio.Future[Any]) -> None:
+                if opened.exception() is None:
+                    instance.close()
+
+            opening.add_done_callback(close)
+            raise
 
     def _response(self, event: ResponseReceived) -> Response:
         return Response(status_of(event), event.command, event.data, event.transfer_syntax)
