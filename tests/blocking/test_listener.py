@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import random
 import resource
@@ -423,3 +424,25 @@ def test_an_answer_that_the_kernel_does_not_take_at_once_is_sent_on(monkeypatch:
         wire.send(encode(long) + encode(ReleaseRQ()))
         kinds = [type(wire.pdu()).__name__ for _ in range(2)]
         assert kinds == ["AssociateAC", "ReleaseRP"]
+
+
+def test_a_listener_that_is_dropped_gives_back_port_thread_and_descriptors() -> None:
+    listener = dulcet.listen("PROVIDER@127.0.0.1:0")
+    address = listener.address
+    taken = dulcet.associate(address)
+    untaken = listener.accept(PATIENCE)
+    assert untaken is not None
+    waiting = dulcet.associate(address)
+    del listener
+    gc.collect()
+    eventually(lambda: not [one for one in threading.enumerate() if one.name == f"dulcet-listener-{address.port}"])
+    with pytest.raises(dulcet.PeerUnreachable):
+        dulcet.associate(address)
+    with pytest.raises(dulcet.AssociationAborted):  # nobody took it, so nobody will serve it
+        waiting.echo()
+    untaken.handler = lambda request: request.respond(0)
+    serving = threading.Thread(target=lambda: list(untaken.requests()))
+    serving.start()
+    taken.release()  # what was handed out goes on
+    serving.join(PATIENCE)
+    assert untaken.ending == "released"

@@ -202,6 +202,29 @@ def test_a_user_with_a_context_for_servers_is_told() -> None:
     assert user.names() == ["on_connect", "on_close"]
 
 
+def test_what_becomes_no_tls_later_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    """It was looked at when listening began, and is another one since."""
+    server = Recorded(on_accept=lambda net, error: net.accept(Recorded()))
+    port = server.listen("127.0.0.1")
+    server.tls = "secret"  # type: ignore[assignment]
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
+        assert peer.recv(1) == b""
+    error, _ = server.heard("on_close")
+    assert isinstance(error, AssociationAborted)
+    assert "TypeError here" in str(error)
+    assert "TLSConfig" in caplog.text
+    assert server.clients == []
+
+
+def test_a_name_that_no_certificate_can_have_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        user = Recorded(tls=TLSConfig(expected_name=".pacs"))
+        user.connect(*listening.getsockname())
+        error, _ = user.heard("on_close")
+    assert isinstance(error, TLSError)
+    assert "cannot be used as client" in str(error)
+
+
 def test_what_is_no_tls_at_all_is_said_before_anybody_is_called() -> None:
     net = Net(tls="secret")  # type: ignore[arg-type]
     for call in (net.listen, lambda: net.connect("127.0.0.1", 1)):

@@ -957,6 +957,7 @@ def test_connecting_when_the_thread_ends_leaves_no_socket(monkeypatch: pytest.Mo
         first, second = Recorded(), Recorded()
         first.connect(*server.getsockname())
         first.close()
+        assert not first.wait("on_connect")
         second.connect(*server.getsockname())
         shutdown()
         startup()
@@ -966,6 +967,8 @@ def test_connecting_when_the_thread_ends_leaves_no_socket(monkeypatch: pytest.Mo
             with peer:
                 peer.settimeout(10)
                 assert peer.recv(1) == b""
+    assert not second.wait("on_connect", 20)
+    assert not second.is_activated
     assert first.names() == second.names() == []
 
 

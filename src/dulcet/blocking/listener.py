@@ -1,13 +1,18 @@
 """Waiting for associations: `for association in listener`.
 
-Rule: what is handed out is established; how it came to that is the business of `greeting`.
+Rules: what is handed out is established; how it came to that is the business of `greeting`; a listener that is dropped
+without `close` gives back its port, thread and descriptors, so nothing that lives on may hold it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -100,8 +105,10 @@ class Listener:
         """Where it listens, the port that was taken included."""
         self._established: queue.SimpleQueue[Association | None] = queue.SimpleQueue()
         self._greeter = self._greeter_for(sockets, shared, parted)
-        self._greeter.handshake_failed = self._handshake_failed
+        self._greeter.handshake_failed = partial(_count_failure, weakref.ref(self))
         self._greeter.start()
+        self._dropped = weakref.finalize(self, _end_soon, self._greeter, self._established)
+        self._dropped.atexit = False
 
     def _greeter_for(
         self, sockets: Sequence[socket.socket], shared: SharedPort | None, parted: Parted | None
@@ -128,24 +135,13 @@ class Listener:
     def close(self) -> None:
         """Accept nothing more; associations that were handed out go on, those that nobody took are aborted."""
         self.stop()
-        untaken = []
-        while True:
-            try:
-                association = self._established.get_nowait()
-            except queue.Empty:
-                break
-            if association is not None:
-                untaken.append(association)
-        self._established.put(None)
-        abort_all(untaken)
+        _abort_untaken(self._established)
 
     def stop(self) -> None:
         """Accept nothing more; those that are established already can still be taken, and then comes the end."""
+        self._dropped.detach()
         if self._greeter.stop():
             self._established.put(None)
-
-    def _handshake_failed(self) -> None:
-        self.handshake_failures += 1
 
     def _abort_those_silent(self) -> None:
         """Have the associations on which nothing was said so far aborted; callable from any thread."""
@@ -178,3 +174,33 @@ class Listener:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _count_failure(listener: weakref.ref[Listener]) -> None:
+    found = listener()
+    if found is not None:
+        found.handshake_failures += 1
+
+
+def _end_soon(greeter: Greeter, established: queue.SimpleQueue[Association | None]) -> None:
+    """A listener was dropped: end what it had, in a thread, for this one may be any, the greeter's own as well."""
+
+    def end() -> None:
+        if greeter.stop():
+            _abort_untaken(established)
+
+    with contextlib.suppress(RuntimeError):  # the process ends, and with it everything
+        threading.Thread(target=end, name="dulcet-leave", daemon=True).start()
+
+
+def _abort_untaken(established: queue.SimpleQueue[Association | None]) -> None:
+    untaken = []
+    while True:
+        try:
+            association = established.get_nowait()
+        except queue.Empty:
+            break
+        if association is not None:
+            untaken.append(association)
+    established.put(None)
+    abort_all(untaken)

@@ -186,6 +186,7 @@ class Net(Speaking):
                 done.wait(timeout)
         elif link is None:
             self._io = None  # still connecting: what comes of it is closed
+            self._tally.end()
         elif io.post(partial(link.finish, timeout), link) and not io.is_here:
             if not link.gone.wait(timeout + 1.0):
                 raise TimeoutError(f"{self.peer}: a callback keeps the I/O thread busy; it is closed after that")
@@ -306,8 +307,12 @@ class Net(Speaking):
             error = failure
         except Exception as failure:
             error = PeerUnreachable(f"{host}:{port}: {failure}")
-        if not io.post(partial(self._connect_done, io, sock, peer, error, host)) and sock is not None:
-            sock.close()
+        if not io.post(partial(self._connect_done, io, sock, peer, error, host)):  # the thread has ended meanwhile
+            if sock is not None:
+                sock.close()
+            if self._io is io:
+                self._io = None
+                self._tally.end()
 
     def _connect_done(
         self, io: IOThread, sock: socket.socket | None, peer: tuple[str, int], error: DulcetError | None, host: str
