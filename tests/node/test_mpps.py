@@ -60,9 +60,11 @@ def test_a_step_left_by_an_exception_is_discontinued():
 
 def test_a_step_that_may_not_be_discontinued_does_not_hide_what_happened():
     with department() as (association, mpps):
-        with pytest.raises(RuntimeError, match="the tube is hot"), perform_procedure_step(association, BEGIN) as step:
-            raise RuntimeError("the tube is hot")  # there is no series: the peer refuses the end
-        assert mpps.store[step.sop_instance_uid].PerformedProcedureStepStatus == "IN PROGRESS"
+        step = perform_procedure_step(association, BEGIN)
+        del mpps.store[step.sop_instance_uid]  # the peer knows no such step any more: it refuses the end
+        with pytest.raises(RuntimeError, match="the tube is hot"), step:
+            raise RuntimeError("the tube is hot")
+        assert step.status == "IN PROGRESS"
 
 
 def test_discontinued_for_a_reason():
@@ -238,3 +240,20 @@ def test_a_step_from_a_worklist_item():
     with department(strict=True) as (association, mpps):  # every attribute of type 2 is there
         step = perform_procedure_step(association, begin)
         assert mpps.store[step.sop_instance_uid].PatientName == "Müller"
+
+
+@pytest.mark.parametrize("series", [None, {"SeriesInstanceUID": "1.2.3.4"}], ids=["before a series", "in a series"])
+def test_a_step_left_before_all_is_known_of_its_series_is_discontinued_all_the_same(series):
+    """At a provider that asks for all that a final state needs (PS3.4 Table F.7.2-1)."""
+    with department(strict_end=True) as (association, mpps):
+        step = perform_procedure_step(association, BEGIN)
+        if series:
+            step.add_series(**series)
+        with pytest.raises(RuntimeError, match="the tube is hot"), step:
+            raise RuntimeError("the tube is hot")
+        kept = mpps.store[step.sop_instance_uid]
+    assert kept.PerformedProcedureStepStatus == step.status == "DISCONTINUED"
+    (item,) = kept.PerformedSeriesSequence
+    assert item.SeriesInstanceUID == (series or {}).get("SeriesInstanceUID", item.SeriesInstanceUID) != ""
+    assert item.ProtocolName == "UNKNOWN"
+    assert not item.ReferencedImageSequence

@@ -108,7 +108,7 @@ class ProcedureStep:
         return await self._end(DISCONTINUED, changes, keys)
 
     async def _end(self, status: str, changes: Dataset | None, keys: dict[str, Any]) -> Response:
-        response = await self._set(changes, ending(status, time.strftime(NOW), self.series, keys))
+        response = await self._set(changes, ending(status, time.strftime(NOW), self.series, keys, uid=new_uid()))
         self.status = status
         return response
 

@@ -109,7 +109,7 @@ class ProcedureStep:
         return self._end(DISCONTINUED, changes, keys)
 
     def _end(self, status: str, changes: Dataset | None, keys: dict[str, Any]) -> Response:
-        response = self._set(changes, ending(status, time.strftime(NOW), self.series, keys))
+        response = self._set(changes, ending(status, time.strftime(NOW), self.series, keys, uid=new_uid()))
         self.status = status
         return response
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dulcet import uids
 from dulcet.dimse.status import Status
-from dulcet.services.attributes import check, forbid, merge, read_rules
+from dulcet.services.attributes import check, forbid, is_empty, merge, read_rules
 from dulcet.services.identifiers import build_identifier
 from dulcet.services.proposals import proposals
 from dulcet.services.refusals import Refused
@@ -113,6 +113,9 @@ NO_LONGER: Final = "Performed Procedure Step Object may no longer be updated"
 NO_LONGER_ID: Final = 0xA710
 """Error Comment and Error ID of PS3.4 Table F.7.2-2."""
 
+NO_PROTOCOL: Final = "UNKNOWN"
+"""Protocol Name (0018,1030) of a series that was given up before it had one."""
+
 EVENT_TYPES: Final = {IN_PROGRESS: 1, COMPLETED: 2, DISCONTINUED: 3}
 """Event Type IDs of PS3.4 Table F.9.2-1, by the status that a step has reached."""
 UPDATED: Final = 4
@@ -208,8 +211,14 @@ def performed_series(series: Dataset | None, keys: Mapping[str, Any]) -> Dataset
     return item
 
 
-def ending(status: str, now: str, series: Sequence[Dataset], keys: Mapping[str, Any]) -> dict[str, Any]:
-    """What is set when a step ends, by keyword; `keys` add to it and replace."""
+def ending(status: str, now: str, series: Sequence[Dataset], keys: Mapping[str, Any], *, uid: str) -> dict[str, Any]:
+    """What is set when a step ends, by keyword; `keys` add to it and replace.
+
+    Every final state needs a series with its UID and protocol (Table F.7.2-1, type 1), also of a step that was given up
+    before its first: that one has the series `uid`, of which there are no instances.
+    """
+    if status == DISCONTINUED:
+        series = [_whole(one, uid) for one in series or [performed_series(None, {})]]
     return {
         "PerformedProcedureStepStatus": status,
         "PerformedProcedureStepEndDate": now[:8],
@@ -217,3 +226,10 @@ def ending(status: str, now: str, series: Sequence[Dataset], keys: Mapping[str, 
         "PerformedSeriesSequence": series,
         **keys,
     }
+
+
+def _whole(series: Dataset, uid: str) -> Dataset:
+    """A series of a step that was given up, with what was not yet known of it."""
+    lacking = {"SeriesInstanceUID": uid, "ProtocolName": NO_PROTOCOL}
+    added = {keyword: value for keyword, value in lacking.items() if is_empty(series.get(keyword))}
+    return performed_series(series, {}) if not added else merge(performed_series(series, {}), build_identifier(added))
