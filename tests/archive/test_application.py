@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
+import stat
 import threading
 from collections.abc import Iterator
 from datetime import date
@@ -429,3 +431,17 @@ def test_compressed_instances_go_decompressed_to_who_takes_nothing_else(archive:
     for folder in ("moved", "got"):
         (path,) = (tmp_path / folder).glob("*.dcm")
         assert (dcmread(path).pixel_array == dcmread(get_testdata_file("MR_small.dcm")).pixel_array).all()
+
+
+@pytest.mark.parametrize(("umask", "folder", "file"), [(0o022, 0o750, 0o640), (0o077, 0o700, 0o600)])
+def test_others_of_the_machine_see_nothing_of_what_is_kept(tmp_path: Path, umask: int, folder: int, file: int) -> None:
+    before = os.umask(umask)
+    try:
+        with Archive(tmp_path / "data", durable=False, allow_any=True) as archive:
+            send(archive.ingest, data_set(1))
+            found = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "data").rglob("*")}
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == folder
+    assert {path.name: oct(mode) for path, mode in found.items() if path.is_file() and mode & ~file} == {}
+    assert {path.name: oct(mode) for path, mode in found.items() if path.is_dir() and mode & 0o007} == {}

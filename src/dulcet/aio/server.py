@@ -22,6 +22,7 @@ from dulcet.io.sockets import HELD_BACK, listening_sockets
 from dulcet.log_codes import coded
 from dulcet.services.acceptance import AcceptancePolicy
 from dulcet.services.admission import Admission, log_parting
+from dulcet.services.endings import without
 from dulcet.upper_layer.address import Address
 
 if TYPE_CHECKING:
@@ -361,7 +362,7 @@ class Server:
         if self.handler is not None:
             who = f"{association.peer} {association.calling_ae_title!a}"
             if association.ending != "released":
-                served.warning("%s: %s", who, association._error, extra=coded("DUL115"))
+                served.warning("%s: %s", who, without(association.peer, association._error), extra=coded("DUL115"))
             count = association._count
             served.info(
                 "%s: %s after %d requests, %.1f s", who, association.ending, count, seconds, extra=coded("DUL116")

@@ -23,7 +23,7 @@ from dulcet.archive.events import IDLE, Events, Handler
 from dulcet.archive.index import INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE, Counts, IndexTrouble, Selection, Watch
 from dulcet.archive.ingest import Ingest
 from dulcet.archive.matching import Query, read_query, read_retrieve
-from dulcet.archive.objects import FileObjects
+from dulcet.archive.objects import FILE, FOLDER, FileObjects
 from dulcet.archive.retrieve import Shipment
 from dulcet.archive.sqlite import SqliteIndex
 from dulcet.archive.sweep import Swept, adopt_all, sweep
@@ -118,7 +118,7 @@ class Archive:
         `strict` refuses UIDs that PS3.5 section 9.1 does not allow; `private` takes storage classes no table knows.
         """
         self.folder: Path = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(FOLDER, parents=True, exist_ok=True)
         self.peers: dict[str, Peer] = dict(peers or {})
         self.allow_any = allow_any
         self.private = private
@@ -225,7 +225,7 @@ class Archive:
         options = request.requestor.extended(request.sop_class_uid)
         options = options if isinstance(options, QueryOptions) else QueryOptions()
         query = read_query(request.identifier, model, options, strict=self.strict_queries)
-        log.info("%s: C-FIND at %s", request.requestor.peer, LEVELS[query.level], extra=coded("DUL411"))
+        log.info("%s: C-FIND at %s", request.requestor.who, LEVELS[query.level], extra=coded("DUL411"))
         return self._answers(query, request.transfer_syntax, request.requestor.called_ae_title)
 
     def _answers(self, query: Query, transfer_syntax: str, title: str) -> Iterator[Any]:
@@ -249,7 +249,7 @@ class Archive:
         self._check(request, "find")
         model = request.model
         assert model is not None
-        log.info("%s: C-FIND of %s", request.requestor.peer, model.name, extra=coded("DUL411"))
+        log.info("%s: C-FIND of %s", request.requestor.who, model.name, extra=coded("DUL411"))
         title = request.requestor.called_ae_title
         return of_no_patient.find_objects(request.identifier, model, self.index, self.objects, title)
 
@@ -262,7 +262,7 @@ class Archive:
     def _shipment(self, request: RetrieveRequest, selection: Selection) -> Shipment:
         shipment = Shipment(selection, self.objects)
         log.info(
-            "%s: %s of %d instances", request.requestor.peer, request.command.name, len(shipment), extra=coded("DUL412")
+            "%s: %s of %d instances", request.requestor.who, request.command.name, len(shipment), extra=coded("DUL412")
         )
         return shipment
 
@@ -360,7 +360,7 @@ class _Lock:
     """The data folder's lock, which says too whether the one before ended as it should."""
 
     def __init__(self, path: Path) -> None:
-        self.file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        self.file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), FILE)
         try:
             if fcntl is not None:
                 fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -34,6 +34,9 @@ NEW_FILE: Final = (
     os.O_RDWR | os.O_CREAT | os.O_EXCL
     | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 )  # fmt: skip
+FOLDER: Final = 0o750
+FILE: Final = 0o640
+"""Modes of what is made, less what the umask takes: others of the machine see nothing of what the archive keeps."""
 SUFFIX: Final = ".dcm"
 OF_NO_PATIENT: Final = "non-patient"
 """No name that `safe_name` gives."""
@@ -153,7 +156,7 @@ class FileObjects:
         self._shaping = threading.Lock()
         """Held while folders are made and noted, or removed and forgotten."""
         for folder in (self._objects, self._partial):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(FOLDER, parents=True, exist_ok=True)
         if durable:
             for folder in (self._objects, self._partial, self.root, *self.root.resolve().parents[:1]):
                 _sync_folder(str(folder))
@@ -180,10 +183,10 @@ class FileObjects:
         path = f"{self._partial}/{self._prefix}-{next(self._numbers)}"
         try:
             try:
-                file = os.open(path, NEW_FILE, 0o666)
+                file = os.open(path, NEW_FILE, FILE)
             except FileNotFoundError:  # somebody emptied the folder under us
-                self._partial.mkdir(parents=True, exist_ok=True)
-                file = os.open(path, NEW_FILE, 0o666)
+                self._partial.mkdir(FOLDER, parents=True, exist_ok=True)
+                file = os.open(path, NEW_FILE, FILE)
         except OSError as error:
             raise self.refusal(error) from error
         return Unfinished(self, file, path)
@@ -220,7 +223,7 @@ class FileObjects:
     def _make(self, parent: str) -> _Folder:
         """The folders of a study and of a series in it."""
         with self._shaping:
-            os.makedirs(f"{self._objects}/{parent}", exist_ok=True)
+            _make(f"{self._objects}/{parent}")
             if len(self._folders) >= REMEMBERED:
                 with self._noting:
                     for path, folder in list(self._folders.items()):
@@ -360,3 +363,16 @@ def _sync_folder(folder: str) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def _make(folder: str) -> None:
+    """A folder and those above it, unless they are there; `makedirs` gives its mode to the last one alone."""
+    try:
+        os.mkdir(folder, FOLDER)
+    except FileExistsError:
+        if not os.path.isdir(folder):
+            raise
+    except FileNotFoundError:
+        _make(os.path.dirname(folder))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, FOLDER)

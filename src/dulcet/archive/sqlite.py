@@ -23,6 +23,7 @@ from typing import Any, Final
 from dulcet.archive.attributes import IMAGE, PATIENT, SERIES, STUDY, Attribute
 from dulcet.archive.index import Counts, Event, IndexDamaged, IndexTrouble, Kept, Page, Watch
 from dulcet.archive.matching import Query
+from dulcet.archive.objects import FILE
 from dulcet.archive.records import Record
 from dulcet.archive.statements import TABLES, Where, column, fits, one_fits, sounds_like, wheres
 from dulcet.archive.writing import NO_SERIES, Writer
@@ -80,6 +81,8 @@ class SqliteIndex:
         with _troubles():
             self._connection = self._connect()
             self._connection.execute("PRAGMA journal_mode = WAL")
+            if self.made:
+                self._keep_to_us()
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
             if check and not self.made:
@@ -96,6 +99,13 @@ class SqliteIndex:
         connection.create_function("one_fits", 2, one_fits, deterministic=True)
         connection.create_function("folded", 1, _folded, deterministic=True)
         return connection
+
+    def _keep_to_us(self) -> None:
+        """As the objects are; what SQLite makes beside it later has its mode."""
+        for name in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                path = f"{self.path}{name}"
+                os.chmod(path, os.stat(path).st_mode & FILE)
 
     def _check(self) -> None:
         answer = self._connection.execute("PRAGMA quick_check(1)").fetchone()

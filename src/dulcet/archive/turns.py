@@ -53,7 +53,7 @@ class Turns:
     """Turns of this process; within it, callers exclude each other by themselves."""
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     @contextmanager
     def instance(self, uid: str) -> Iterator[None]:

@@ -15,6 +15,7 @@ from dulcet.config import AssociationConfig
 from dulcet.errors import DulcetError
 from dulcet.log_codes import coded
 from dulcet.services.acceptance import AcceptancePolicy
+from dulcet.services.endings import without
 from dulcet.upper_layer.address import Address
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class Receiver:
         """The same for an association that had no request: no thread took it."""
         who = f"{peer} {core.request.calling if core.request is not None else ''!a}"
         if word != "released":
-            log.warning("%s: %s", who, error, extra=coded("DUL115"))
+            log.warning("%s: %s", who, without(peer, error), extra=coded("DUL115"))
         log.info("%s: %s after %d requests, %.1f s", who, word, 0, seconds, extra=coded("DUL116"))
 
     def _serve(self, association: Association) -> None:
@@ -171,7 +172,7 @@ class Receiver:
                     association._serve(request)
                     association._take_turns(self._turns)
         except DulcetError as error:
-            log.warning("%s: %s", who, error, extra=coded("DUL115"))
+            log.warning("%s: %s", who, without(association.peer, error), extra=coded("DUL115"))
         except Exception:
             log.exception("%s: unexpected", who, extra=coded("DUL901"))
         finally:

@@ -125,6 +125,14 @@ def start_logging(level: int, *, times: bool = False) -> None:
     # sets the level of its logger anew.
     warnings.filterwarnings("ignore", module="pydicom")
     handler.addFilter(lambda record: not record.name.startswith("pydicom"))
+    if times and level > logging.DEBUG:
+        import atexit
+
+        from dulcet.cli.repeats import Repeats
+
+        repeats = Repeats(handler.emit)
+        handler.addFilter(repeats)
+        atexit.register(repeats.tell)
 
 
 class _ToStandardError(logging.Handler):

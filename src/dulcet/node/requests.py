@@ -40,6 +40,11 @@ class Requestor:
     extended: Callable[[str], Extended | None] = field(default=lambda _: None, compare=False, repr=False)
     """What was agreed on in the extended negotiation of a SOP class (PS3.7 D.3.3.5); None for nothing."""
 
+    @property
+    def who(self) -> str:
+        """Address and calling AE title, as lines of a log begin."""
+        return f"{self.peer} {self.calling_ae_title!a}"
+
 
 @dataclass(slots=True)
 class EchoRequest:

@@ -73,7 +73,7 @@ def answer(node: Node, request: EchoRequest) -> Script:
     handler = node.handler_for(request.command.field, request.sop_class_uid, request.context.abstract_syntax)
     if handler is None:
         known = request.command.definition is not None
-        peer, name = request.requestor.peer, request.command.name
+        peer, name = request.requestor.who, request.command.name
         log.warning("%s: nobody provides %s for %s", peer, name, request.sop_class_uid, extra=coded("DUL201"))
         status = Status.SOP_CLASS_NOT_SUPPORTED if known else Status.UNRECOGNIZED_OPERATION
         yield Respond(status, None, {"ErrorComment": not_provided(request.command)})
@@ -88,7 +88,7 @@ def answer(node: Node, request: EchoRequest) -> Script:
             raise
         # Command elements that no command set can hold; where the association is over, this fails as well.
         log.error(
-            "%s: an answer to %s cannot be sent: %s", request.requestor.peer, request.command.name, error,
+            "%s: an answer to %s cannot be sent: %s", request.requestor.who, request.command.name, error,
             extra=coded("DUL206"),
         )  # fmt: skip
         yield Respond(_unable(request), None, {"ErrorComment": NO_ANSWER})
@@ -126,7 +126,7 @@ class _Failed(Exception):
 
 def _guarded(request: EchoRequest, action: Action) -> Generator[Action, Any, Any]:
     """The result of an action that runs the application's code; what it raises ends the operation."""
-    peer, name = request.requestor.peer, request.command.name
+    peer, name = request.requestor.who, request.command.name
     try:
         return (yield action)
     except StatusError as error:
@@ -232,7 +232,7 @@ def _matches(
             return status, elements
         if dataset is None:
             log.error(
-                "%s: the handler of C-FIND-RQ gave a pending answer without a data set", request.requestor.peer,
+                "%s: the handler of C-FIND-RQ gave a pending answer without a data set", request.requestor.who,
                 extra=coded("DUL207"),
             )  # fmt: skip
             return _unable(request), {"ErrorComment": NO_ANSWER}
@@ -254,7 +254,7 @@ def _retrieve(node: Node, request: EchoRequest, handler: Any) -> Script:
         if address is None:
             log.warning(
                 "%s: C-MOVE to %s, which is no known peer; add it to the node's peers",
-                request.requestor.peer, ascii(destination), extra=coded("DUL211"),
+                request.requestor.who, ascii(destination), extra=coded("DUL211"),
             )  # fmt: skip
             raise _Failed(
                 Status.MOVE_DESTINATION_UNKNOWN,
@@ -293,7 +293,7 @@ def _sub_operations(
 
     After a cancel the face begins no more and ends this soon; what was under way is counted still, and not told of.
     """
-    peer, field = request.requestor.peer, request.command.field
+    peer, field = request.requestor.who, request.command.field
     while True:
         try:
             sent = yield Next(results)
@@ -331,7 +331,7 @@ def _last(request: EchoRequest, operations: SubOperations, failure: Exception | 
     else:
         if not isinstance(failure, DulcetError):
             log.error(
-                "%s: the handler of %s failed", request.requestor.peer, request.command.name, exc_info=failure,
+                "%s: the handler of %s failed", request.requestor.who, request.command.name, exc_info=failure,
                 extra=coded("DUL203"),
             )  # fmt: skip
         operations.give_up()
@@ -380,7 +380,7 @@ def _normalized(node: Node, request: EchoRequest, handler: Any) -> Script:
             raise
         except Exception:
             log.exception(
-                "%s: what was to follow the answer to %s failed", request.requestor.peer, command.name,
+                "%s: what was to follow the answer to %s failed", request.requestor.who, command.name,
                 extra=coded("DUL209"),
             )  # fmt: skip
 
@@ -398,7 +398,7 @@ def _decoded(request: EchoRequest) -> Any:
     try:
         return decode_strictly(data, request.transfer_syntax)
     except ReceiveError as error:
-        log.error("%s: %s: %s", request.requestor.peer, request.command.name, error, extra=coded("DUL210"))
+        log.error("%s: %s: %s", request.requestor.who, request.command.name, error, extra=coded("DUL210"))
         raise _Failed(_unable(request), "the data set does not decode") from error
 
 
@@ -410,7 +410,7 @@ def _encoded(request: EchoRequest, dataset: Any) -> bytes | None:
     except DulcetError as error:
         why = type(error.__cause__ or error).__name__  # its words may repeat what the data set holds
         log.error(
-            "%s: an answer to %s cannot be encoded: %s", request.requestor.peer, request.command.name, why,
+            "%s: an answer to %s cannot be encoded: %s", request.requestor.who, request.command.name, why,
             extra=coded("DUL206"),
         )  # fmt: skip
         raise _Failed(_unable(request), "an answer cannot be encoded") from error

@@ -15,7 +15,7 @@ from dulcet.upper_layer.events import (
     TimedOut,
 )
 
-__all__ = ["ENDINGS", "ending"]
+__all__ = ["ENDINGS", "ending", "without"]
 
 ENDINGS: Final = frozenset((Aborted, AssociateRejected, Closed, ReleaseConfirmed, ReleaseRequested, TimedOut))
 """The types of the events after which nothing is possible any more."""
@@ -55,3 +55,8 @@ def ending(event: object, peer: str, core: Association) -> tuple[str, Associatio
     return "closed", AssociationClosed(
         f"{peer} closed the connection in the middle of the association; what was not yet answered is not done"
     )
+
+
+def without(peer: str, error: object) -> str:
+    """What happened, for a line that begins with the peer already."""
+    return str(error).removeprefix(peer).removeprefix(": ").strip()

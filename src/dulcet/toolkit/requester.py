@@ -20,6 +20,7 @@ from dulcet.dimse.status import Status
 from dulcet.errors import AssociationError, DimseTimeout
 from dulcet.log_codes import coded
 from dulcet.services.commitment import COMMITMENT_PROPOSALS, CommitmentResult
+from dulcet.services.endings import without
 from dulcet.services.proposals import proposals
 from dulcet.services.results import Response, Retrieved, Sent
 from dulcet.toolkit.keeping import Keeper
@@ -248,7 +249,10 @@ class Requester(Keeper):
         try:
             association.release()
         except (AssociationError, DimseTimeout) as error:
-            log.warning("%s: all was answered, but: %s", association.peer, error, extra=coded("DUL115"))
+            log.warning(
+                "%s: all was answered, but: %s", association.peer, without(association.peer, error),
+                extra=coded("DUL115"),
+            )  # fmt: skip
 
     def _take(self, request: IncomingRequest) -> None:
         if request.field == CommandField.C_STORE_RQ:
