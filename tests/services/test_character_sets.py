@@ -69,6 +69,19 @@ def test_names_are_written_as_the_standard_prints_them(value: str, text: str, da
     assert decode_text(data, value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "data", "text"),
+    [
+        ("ISO 2022 IR 100\\ISO 2022 IR 144", b"\x1b-L\xb4^\xe9", "Д^é"),
+        ("ISO 2022 IR 100\\ISO 2022 IR 144", b"\x1b-L\xb4=\xe9\\\xe9", "Д=é\\é"),
+        ("ISO 2022 IR 100\\ISO 2022 IR 149", b"\x1b$)C\xb1\xe8^\xe9", "김^é"),
+        ("\\ISO 2022 IR 149", b"\x1b$)C\xb1\xe8^\xc8\xf1", "김^희"),  # the second escape is missing
+    ],
+)
+def test_delimiters_take_back_to_the_first_set_where_it_has_an_upper_half(value: str, data: bytes, text: str) -> None:
+    assert decode_text(data, value) == text
+
+
 def test_lines_end_in_the_first_set() -> None:
     data = encode("山\r\n田", "\\ISO 2022 IR 87", LT)
     assert data == b"\x1b$B;3\x1b(B\r\n\x1b$BED\x1b(B"

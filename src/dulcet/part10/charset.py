@@ -55,6 +55,10 @@ ESCAPES: Final = {  # what follows ESC, and the codec it switches to
 }
 KEEPS_ESCAPE: Final = frozenset({"iso2022_jp", "iso2022_jp_2"})  # Python's codec wants to see the sequence
 RESETS: Final = re.compile(rb"[\t\n\f\r]")  # PS3.5 section 6.1.2.5.3: back to the first character set
+# Where that has an upper half of its own, delimiters take back to it as well; else nothing is lost by going on, and
+# many a sender forgets to switch again behind them.
+RESETS_TO_UPPER: Final = re.compile(rb"[\t\n\f\r\\^=]")
+NO_UPPER: Final = frozenset(("", "6", "58", "87", "149", "159"))
 
 _TERM: Final = re.compile(r"ISO[ _-]?(?:2022[ _-]?)?IR[ _-]?(\d+)")
 _FRAGMENT: Final = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
@@ -65,7 +69,8 @@ def decode_text(raw: bytes, character_sets: str) -> str:
     first = _first_codec(character_sets)
     if b"\x1b" not in raw:
         return raw.decode(first, "replace")
-    return "".join(_decode_fragment(fragment, first) for fragment in _FRAGMENT.findall(raw))
+    resets = _resets(character_sets)
+    return "".join(_decode_fragment(fragment, first, resets) for fragment in _FRAGMENT.findall(raw))
 
 
 @lru_cache(maxsize=64)
@@ -76,7 +81,13 @@ def _first_codec(character_sets: str) -> str:
     return CODECS.get(match[1], LATIN_1) if match else STAND_ALONE.get(term, LATIN_1)
 
 
-def _decode_fragment(fragment: bytes, first: str) -> str:
+@lru_cache(maxsize=64)
+def _resets(character_sets: str) -> re.Pattern[bytes]:
+    match = _TERM.fullmatch(character_sets.split("\\")[0].strip("\0 ").upper())
+    return RESETS if (match[1] if match else "") in NO_UPPER else RESETS_TO_UPPER
+
+
+def _decode_fragment(fragment: bytes, first: str, resets: re.Pattern[bytes]) -> str:
     if not fragment.startswith(b"\x1b"):
         return fragment.decode(first, "replace")
     size = 4 if fragment[1:3] in (b"$(", b"$)") else 3
@@ -85,6 +96,6 @@ def _decode_fragment(fragment: bytes, first: str) -> str:
         return fragment.decode(first, "replace")
     if codec in KEEPS_ESCAPE:
         return fragment.decode(codec, "replace")
-    reset = RESETS.search(fragment, size)
+    reset = resets.search(fragment, size)
     end = reset.start() if reset else len(fragment)
     return fragment[size:end].decode(codec, "replace") + fragment[end:].decode(first, "replace")
