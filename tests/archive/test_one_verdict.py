@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from tests.io import arriving
 from tests.part10 import mutants
 from tests.part10.samples import (
     BIG_ENDIAN,
@@ -34,7 +35,7 @@ from dulcet.archive.upkeep import check, import_files
 from dulcet.dimse.status import Status
 from dulcet.errors import InstanceError
 from dulcet.io.instances import Instance, examine
-from dulcet.part10 import Location, locate_path
+from dulcet.part10 import locate_path
 from dulcet.part10.scanner import scan
 from dulcet.services.results import Sent
 from dulcet.upper_layer.negotiation import Proposal
@@ -63,17 +64,9 @@ def associated(address: str, syntax: str) -> dulcet.Association:
     return dulcet.associate(address, contexts=contexts)
 
 
-class Unseen(Instance):
-    """Sent as it is, whatever it is."""
-
-    def open(self) -> memoryview:
-        return memoryview(self.origin)
-
-
-def unseen(data: bytes, syntax: str, instance_uid: str) -> Instance:
+def unseen(data: bytes, syntax: str, uid: str) -> Instance:
     """What somebody sends who does not look at it."""
-    location = Location(syntax, SECONDARY_CAPTURE, instance_uid, 0, len(data))
-    return Unseen(data, location)
+    return arriving.unseen(data, sop_class=SECONDARY_CAPTURE, uid=uid, syntax=syntax)
 
 
 def brought(association: dulcet.Association, data: bytes, syntax: str, uid: str, folder: Path) -> list[bytes]:

@@ -7,7 +7,9 @@ from typing import Final
 
 from tests.corpus import CT_IMAGE, EXPLICIT, element
 
+from dulcet.io.instances import Instance
 from dulcet.io.store_directory import StoreDirectory
+from dulcet.part10 import Location
 
 UID: Final = "1.2.826.0.1.3680043.10.1389.7"
 
@@ -44,3 +46,15 @@ def keep(
 def files_below(folder: Path) -> list[Path]:
     """Every file but the locks of living processes, partial ones too."""
     return sorted(path for path in folder.rglob("*") if not path.is_dir() and path.name != "lock")
+
+
+class Unseen(Instance):
+    """Sent as it is, whatever it is."""
+
+    def open(self) -> memoryview:
+        return memoryview(self.origin)
+
+
+def unseen(data: bytes, *, sop_class: str = CT_IMAGE, uid: str = UID, syntax: str = EXPLICIT) -> Instance:
+    """What somebody sends who does not look at it."""
+    return Unseen(data, Location(syntax, sop_class, uid, 0, len(data)))
