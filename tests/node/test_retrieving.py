@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.node.hosting import (
 )
 
 import dulcet
+import dulcet.aio
 from dulcet import Node, Status, uids
 from dulcet.errors import AssociationError, StatusError
 from dulcet.io.instances import examine
@@ -341,3 +343,50 @@ def test_a_node_can_move_to_itself_many_times_at_once() -> None:
             thread.join(PATIENCE)
     assert [(result.status, result.completed) for result in results] == [(0, 5)] * 20
     assert len(received) == 100
+
+
+# --- retrieve, and whose instances are taken -------------------------------------------------------------------------
+
+
+def test_retrieve_takes_what_the_peer_cannot_convert_as_it_lies(tmp_path: Path) -> None:
+    with serving(archive(lambda request: FILES)) as server:
+        result = dulcet.retrieve(server.address, StudyInstanceUID="1.2", to=tmp_path / "blocking").check()
+        assert (result.completed, result.failed, result.arrived) == (3, 0, 3)
+
+        async def on_a_loop() -> Retrieved:
+            return await dulcet.aio.retrieve(server.address, StudyInstanceUID="1.2", to=tmp_path / "aio")
+
+        result = asyncio.run(on_a_loop()).check()
+        assert (result.completed, result.failed, result.arrived) == (3, 0, 3)
+    for face in ("blocking", "aio"):
+        assert sorted(path.stem for path in (tmp_path / face).rglob("*.dcm")) == sorted(INSTANCES)
+
+
+def test_a_move_with_a_receiver_takes_no_instance_of_another_one(tmp_path: Path) -> None:
+    """While the archive sends, somebody else sends to the same port, for a move of their own and for none."""
+    with dulcet.listen("ME@127.0.0.1:0") as probe:
+        port = probe.address.port
+    refused: list[tuple[int, str]] = []
+
+    def handler(request: RetrieveRequest) -> Iterator[Any]:
+        with dulcet.associate(f"ME@127.0.0.1:{port}", calling_ae_title="SOMEBODY") as stranger:
+            sent = stranger.store(instance("9.9.1"), originator=("SOMEBODY", 4711))
+            assert sent.status is not None
+            refused.append((int(sent.status), sent.error_comment))
+        yield from FILES[:2]
+
+    node = archive(handler).with_peers({"ME": f"ME@127.0.0.1:{port}"})
+    with serving(node) as server, calling(server, STUDY_MOVE) as association:
+        result = association.move(**QUERY, destination="ME", receive=f"ME@127.0.0.1:{port}", to=tmp_path).check()
+    assert refused == [(0x0124, "not of the C-MOVE that is waited for here")]
+    assert (result.completed, result.arrived) == (2, 2)
+    assert sorted(path.stem for path in result.received) == sorted(INSTANCES[:2])
+
+
+def test_a_peer_that_counts_more_than_came_is_caught(tmp_path: Path) -> None:
+    with serving(archive(lambda request: FILES[:2])) as server, calling(server, STUDY_GET, CT, MR) as association:
+        result = association.get(**QUERY, to=tmp_path)
+    assert not result.differs
+    result.completed += 1
+    with pytest.raises(StatusError, match="says that it completed 3, but 2 came here"):
+        result.check()

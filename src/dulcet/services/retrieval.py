@@ -359,20 +359,18 @@ def _narrow(wanted: Retrieval, known: Sequence[str], state: _State, room: int) -
     if wanted.syntaxes:
         yield from _packed((contexts_for(uid) for uid in classes), room)
     images = [uid for uid in classes if _may_be_compressed(uid)]
-    for number, syntax in enumerate(syntaxes):
-        if wanted.instances is not None or number < AGAIN:
-            yield from _packed(([Proposal(uid, (syntax,), provider=True)] for uid in images), room)
+    for syntax in syntaxes:
+        yield from _packed(([Proposal(uid, (syntax,), provider=True)] for uid in images), room)
     if known:  # what it told may be wrong
         others = [uid for uid in _everything(wanted) if uid not in known]
         yield from _packed((contexts_for(uid, wanted.syntaxes) for uid in others), room)
 
 
-AGAIN: Final = 4
-"""Associations for syntaxes that may bring once more what came, where a peer does not tell its instances."""
 COMMON: Final = (
     uids.JPEG_LOSSLESS_SV1, uids.JPEG2000_LOSSLESS, uids.JPEG_BASELINE_8_BIT, uids.RLE_LOSSLESS, uids.JPEG2000,
     uids.JPEGLS_LOSSLESS, uids.JPEG_EXTENDED_12_BIT, uids.JPEGLS_NEAR_LOSSLESS,
 )  # fmt: skip
+"""The compressed syntaxes that archives hold, tried in this order where a peer does not tell its own."""
 COMPRESSED: Final = tuple(
     uid
     for uid in uids.TRANSFER_SYNTAXES
