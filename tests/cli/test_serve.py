@@ -266,7 +266,7 @@ def test_a_backup_of_index_then_objects_is_whole(filled: Path, tmp_path: Path) -
     assert dulcet("index", "rebuild", "--data", backup).returncode == 1
 
 
-def test_objects_of_no_patient_are_found_checked_and_exported(tmp_path: Path) -> None:
+def test_objects_of_no_patient_are_found_fetched_checked_and_exported(tmp_path: Path) -> None:
     data, file = tmp_path / "data", tmp_path / "palette.dcm"
     palette = Dataset()
     palette.SOPClassUID, palette.SOPInstanceUID, palette.ContentLabel = uids.COLOR_PALETTE_STORAGE, "1.2.8.1", "HOT"
@@ -276,6 +276,9 @@ def test_objects_of_no_patient_are_found_checked_and_exported(tmp_path: Path) ->
         asked = ("--model", "color-palette", "-k", "ContentLabel=HOT", "-k", "SOPInstanceUID", "--json")
         (found,) = dulcet("find", server.address, *asked).check().json_lines()
         assert "1.2.8.1" in json.dumps(found)
+        got = tmp_path / "got"
+        dulcet("get", server.address, "--model", "color-palette", "-k", "SOPInstanceUID=1.2.8.1", "--out", got).check()
+        assert dcmread(got / "1.2.8.1.dcm").ContentLabel == "HOT"
     checked = dulcet("index", "check", "--data", data).check()
     assert checked.output == "1 objects, 0 without row, 0 rows without object, 0 damaged\n"
     assert dulcet("index", "rebuild", "--data", data).check().output == "1 indexed, 0 unreadable\n"
