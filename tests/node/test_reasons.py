@@ -242,3 +242,20 @@ def test_a_path_of_ours_is_for_the_log_and_not_for_the_peer(
     assert str(tmp_path) in str(refusal)
     assert refusal.comment == "cannot write: No space left on device"
     assert len(refusal.comment) <= COMMENT_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("given", "asked_for", "warned"),
+    [
+        (None, None, True),
+        (None, "1.9", False),
+        (Answer(0, AffectedSOPInstanceUID="1.9"), None, False),
+        (0x0110, None, False),
+    ],
+)
+def test_an_instance_whose_uid_nobody_says_is_worth_a_warning(
+    given: Any, asked_for: str | None, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """PS3.7 section 10.1.5: the requestor may leave the UID to the provider, which then has to say it."""
+    only(node_with("on_n_create", lambda request: given), create(AffectedSOPInstanceUID=asked_for))
+    assert ("DUL219" in [getattr(record, "code", "") for record in caplog.records]) is warned

@@ -372,6 +372,14 @@ def _normalized(node: Node, request: EchoRequest, handler: Any) -> Script:
     for keyword, value in (("EventTypeID", command.event_type_id), ("ActionTypeID", command.action_type_id)):
         if value is not None:
             elements.setdefault(keyword, value)
+    if (
+        command.field == CommandField.N_CREATE_RQ
+        and not (status.is_failure or command.sop_instance_uid or elements.get("AffectedSOPInstanceUID"))
+    ):  # PS3.7 section 10.1.5.1.4: the response has it where the request left it to the provider
+        log.warning(
+            "%s: a handler of N-CREATE-RQ made an instance and does not say its UID; return "
+            "Answer(AffectedSOPInstanceUID=...)", request.requestor.who, extra=coded("DUL219"),
+        )  # fmt: skip
     yield Respond(status, _encoded(request, dataset) if dataset is not None else None, elements)
     if isinstance(result, Answer) and result.then is not None:
         try:
