@@ -198,7 +198,7 @@ def calling() -> Iterator[str]:
     )
     yield from (
         "For sending, one presentation context is proposed for each SOP class of the files, any class, private ones included,",
-        "in the transfer syntaxes that the files are in; implicit VR little endian stands behind explicit. A further",
+        "in the transfer syntaxes that the files are in. A further",
         "association is for the files in another syntax than was accepted, and one with the uncompressed syntaxes below for",
         "those that can be converted, after a refusal. Otherwise the",
         f"classes above are proposed, and for C-GET {len(stored)} storage classes in the role of provider, all of them in:",

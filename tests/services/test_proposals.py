@@ -54,11 +54,11 @@ def accepted(*proposals: Proposal) -> list[PresentationContext]:
     [
         ([JPEG], (JPEG,)),
         ([JPEG, JPEG2000], (JPEG, JPEG2000)),
-        ([EXPLICIT], (EXPLICIT, IMPLICIT)),
+        ([EXPLICIT], (EXPLICIT,)),
         ([IMPLICIT], (IMPLICIT,)),
-        ([IMPLICIT, EXPLICIT], (EXPLICIT, IMPLICIT)),
-        ([IMPLICIT, JPEG], (JPEG, IMPLICIT)),
-        ([JPEG, DEFLATED, EXPLICIT], (JPEG, DEFLATED, EXPLICIT, IMPLICIT)),
+        ([IMPLICIT, EXPLICIT], (IMPLICIT, EXPLICIT)),
+        ([IMPLICIT, JPEG], (IMPLICIT, JPEG)),
+        ([JPEG, DEFLATED, EXPLICIT], (JPEG, DEFLATED, EXPLICIT)),
         ([BIG], (BIG,)),
         (["1.2.3.4"], ("1.2.3.4",)),
     ],
@@ -76,7 +76,13 @@ def test_nothing_wanted_is_no_context() -> None:
 
 @pytest.mark.parametrize(
     ("syntaxes", "fallback"),
-    [([JPEG], (EXPLICIT, IMPLICIT)), ([BIG], (EXPLICIT, IMPLICIT)), ([IMPLICIT], (EXPLICIT,)), ([JPEG2000], None)],
+    [
+        ([JPEG], (EXPLICIT, IMPLICIT)),
+        ([BIG], (EXPLICIT, IMPLICIT)),
+        ([IMPLICIT], (EXPLICIT,)),
+        ([EXPLICIT], (IMPLICIT,)),
+        ([JPEG2000], None),
+    ],
 )
 def test_what_can_be_converted_is_proposed_uncompressed_after_a_refusal(
     syntaxes: list[str], fallback: tuple[str, ...] | None
@@ -100,22 +106,15 @@ def test_the_others_of_several_syntaxes_have_the_next_association() -> None:
     plan.learn(plan.contexts(wanted), accepted(Proposal(CT, (JPEG,))))
     assert [plan.settles(pair, [JPEG]) for pair in wanted] == [False, True, False]
     left = [pair for pair in wanted if pair[1] != JPEG]
-    assert plan.contexts(left) == [Proposal(CT, (JPEG2000, EXPLICIT, IMPLICIT))]
+    assert plan.contexts(left) == [Proposal(CT, (JPEG2000, EXPLICIT))]
 
 
-@pytest.mark.parametrize("wanted", [[(CT, EXPLICIT)], [(CT, IMPLICIT), (CT, EXPLICIT)]])
-def test_who_takes_the_default_has_declined_explicit_vr_before_it(wanted: list[tuple[str, str]]) -> None:
-    plan = StoragePlan()
-    plan.learn(plan.contexts(wanted), accepted(Proposal(CT, (IMPLICIT,))))
-    assert all(plan.settles(pair, [IMPLICIT]) for pair in wanted)
-
-
-def test_who_takes_the_default_has_not_declined_what_is_compressed() -> None:
+def test_who_takes_one_syntax_has_not_refused_the_others() -> None:
     plan = StoragePlan([JPEG])
-    wanted = [(CT, JPEG), (CT, IMPLICIT)]
+    wanted = [(CT, JPEG), (CT, EXPLICIT), (CT, IMPLICIT)]
     plan.learn(plan.contexts(wanted), accepted(Proposal(CT, (IMPLICIT,))))
-    assert [plan.settles(pair, [IMPLICIT]) for pair in wanted] == [False, True]
-    assert plan.contexts(wanted[:1]) == [Proposal(CT, (JPEG,))]
+    assert [plan.settles(pair, [IMPLICIT]) for pair in wanted] == [False, False, True]
+    assert plan.contexts(wanted[:2]) == [Proposal(CT, (JPEG, EXPLICIT))]
 
 
 def test_contexts_of_the_association_before_are_taken_over_but_not_those_of_a_class_that_is_asked_for() -> None:
@@ -125,7 +124,7 @@ def test_contexts_of_the_association_before_are_taken_over_but_not_those_of_a_cl
 
 @pytest.mark.parametrize(
     ("syntaxes", "otherwise"),
-    [([JPEG], True), ([BIG], True), ([JPEG2000], False), ([EXPLICIT], False), ([IMPLICIT], False)],
+    [([JPEG], True), ([BIG], True), ([JPEG2000], False), ([EXPLICIT], True), ([IMPLICIT], False)],
 )
 def test_a_rejected_association_is_asked_for_otherwise_where_that_may_be_why(
     syntaxes: list[str], otherwise: bool
@@ -133,8 +132,9 @@ def test_a_rejected_association_is_asked_for_otherwise_where_that_may_be_why(
     plan = StoragePlan([JPEG])
     wanted = [(CT, syntax) for syntax in syntaxes]
     before = plan.contexts(wanted)
+    fallback = Proposal(CT, tuple(uid for uid in UNCOMPRESSED_PREFERENCE if uid not in syntaxes))
     assert plan.refuse(before) is otherwise
-    assert plan.contexts(wanted) == ([Proposal(CT, UNCOMPRESSED_PREFERENCE)] if otherwise else before)
+    assert plan.contexts(wanted) == ([fallback] if otherwise else before)
     assert plan.refuse(plan.contexts(wanted)) is False
 
 
@@ -184,7 +184,7 @@ def test_every_pair_has_its_turn_whatever_the_peer_takes(wanted: list[tuple[str,
                     sent[pair] = syntax
     assert not left or not plan.contexts(left)
     for sop_class, syntax in wanted:
-        if syntax in takes and syntax != EXPLICIT:  # who takes the default where both are proposed gets that
+        if syntax in takes:
             assert sent[sop_class, syntax] == syntax
 
 

@@ -150,8 +150,8 @@ class StoragePlan:
     Each SOP class has one context on an association: there are receivers that answer by the class alone, or read what
     comes in the syntax of its last context.  It names the syntaxes that the files are in, for they are to travel as
     they are; where the peer takes one of several, the next association is for the others.  What can be converted is
-    proposed uncompressed only after the peer has refused it.  The default transfer syntax stands behind explicit VR
-    little endian at once, for PS3.5 section 10.1 wants it proposed for every class.
+    proposed uncompressed only after the peer has refused it, the default transfer syntax of PS3.5 section 10.1
+    included: an acceptor with an order of its own would take that, and files would be converted for nothing.
     """
 
     def __init__(self, decompressible: Collection[str] = ()) -> None:
@@ -178,14 +178,11 @@ class StoragePlan:
 
     def learn(self, proposals: Iterable[Proposal], accepted: Iterable[PresentationContext]) -> None:
         """What the peer made of the contexts of an association."""
-        chosen = {context.abstract_syntax: context.transfer_syntax for context in accepted if context.as_user}
+        chosen = {context.abstract_syntax for context in accepted if context.as_user}
         for proposal in proposals:
             sop_class, syntaxes = proposal.abstract_syntax, proposal.transfer_syntaxes
-            syntax = chosen.get(sop_class)
-            if syntax is None:
+            if sop_class not in chosen:
                 self._refused.update((sop_class, refused) for refused in syntaxes)
-            elif syntax == DEFAULT_SYNTAX and uids.EXPLICIT_VR_LITTLE_ENDIAN in syntaxes:
-                self._refused.add((sop_class, uids.EXPLICIT_VR_LITTLE_ENDIAN))  # for it stood before the default
 
     def refuse(self, proposals: Iterable[Proposal]) -> bool:
         """The whole association was rejected, as some do who like none of its contexts; False when nothing else can be
@@ -228,8 +225,4 @@ class StoragePlan:
         as_they_are = left(syntaxes)
         if not as_they_are:
             return tuple(left(UNCOMPRESSED_PREFERENCE)) if any(map(self._targets, syntaxes)) else ()
-        # The default comes last: who takes it has declined explicit VR before it.
-        asked = [syntax for syntax in as_they_are if syntax != DEFAULT_SYNTAX][:MOST_SYNTAXES]
-        if DEFAULT_SYNTAX in as_they_are or uids.EXPLICIT_VR_LITTLE_ENDIAN in asked:
-            asked += left([DEFAULT_SYNTAX])
-        return tuple(asked)
+        return tuple(as_they_are[:MOST_SYNTAXES])
