@@ -61,8 +61,10 @@ def test_odil_answers_on_another_context_of_the_class_and_is_understood(
     assert "it answers on context" in said[0]
 
 
-def test_gdcm_moves_from_us_and_receives_a_class_in_two_syntaxes(files: list[Path], tmp_path: Path) -> None:
-    """Its receiver takes every context and reads what comes in the syntax of the last one of the class."""
+@pytest.mark.parametrize("which", [slice(0, None, 2), slice(1, None, 2)], ids=["implicit", "explicit"])
+def test_gdcm_moves_from_us_and_reads_what_it_receives(which: slice, files: list[Path], tmp_path: Path) -> None:
+    """Its receiver reads what comes in the syntax of the last context of the class, and takes one association."""
+    files = files[which]
     archive, port = Archive(files), peers.free_port()
     archive.node.with_peers({"GDCM": f"GDCM@{HOST}:{port}"})
     taken = tmp_path / "taken"
