@@ -224,15 +224,15 @@ CODES: Final[dict[str, LogCode]] = {
         "its AE title or host is that of the provider",
         "nothing, or tell the peer's maker (PS3.7 section 9.1.1.1)",
     ),
-    "DUL231": LogCode(
-        "WARNING",
-        "a match of a C-FIND is no data set, or nests deeper than any real one; the others are given",
-        "the find ends with ReceiveError; tell the peer's vendor, `dulcet trace --datasets` shows what came",
-    ),
     "DUL219": LogCode(
         "WARNING",
         "an instance was created whose UID the peer left to us, and the handler gave none: the peer cannot name it",
         "return `Answer(AffectedSOPInstanceUID=…)` from the handler of N-CREATE",
+    ),
+    "DUL231": LogCode(
+        "WARNING",
+        "a match of a C-FIND is no data set, or nests deeper than any real one; the others are given",
+        "the find ends with ReceiveError; tell the peer's vendor, `dulcet trace --datasets` shows what came",
     ),
     # 3xx: what we began at a peer and could not end
     "DUL301": LogCode(
