@@ -985,8 +985,17 @@ def test_the_methods_are_real_ones() -> None:
     assert str(inspect.signature(Net.send_c_echo_request)) == "(self, presentation_id, message_id, class_uid)"
     received = inspect.signature(Net.on_receive_c_store_response)
     assert list(received.parameters)[1:] == ["presentation_id", "message_id", "class_uid", "instance_uid", "status"]
-    with pytest.raises(TypeError, match="class_uid"):
-        Net().send_c_echo_request(1, None)
+    echo: Any = Net().send_c_echo_request
+    for call, what in (
+        (lambda: echo(1, None), "class_uid"),
+        (lambda: echo(1, None, CT, 4), "too many"),
+        (lambda: echo(1, None, CT, class_uid=CT), "multiple values"),
+        (lambda: echo(1, None, CT, priority=1), "unexpected"),
+    ):
+        with pytest.raises(TypeError, match=what):
+            call()
+    with pytest.raises(LocalProtocolError, match="not connected"):
+        echo(class_uid=CT, presentation_id=1, message_id=None)
 
 
 def test_type_checkers_see_the_same_methods(capsys: Any, tmp_path: Path) -> None:

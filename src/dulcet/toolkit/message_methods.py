@@ -19,10 +19,20 @@ class MessageMethods:
 
 
 def _sender(message: Message) -> Callable[..., int]:
+    parameters = [one for one in message.signature.parameters.values() if one.name != "self"]
+    ordered = [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+    defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
+    known = {one.name for one in parameters}
+
     def send(self: Any, *positional: Any, **named: Any) -> int:
-        bound = message.signature.bind(self, *positional, **named)
-        bound.apply_defaults()
-        sent: int = self._send_message(message, bound.arguments)
+        values = {**defaults, **dict(zip(ordered, positional)), **named}
+        if (
+            len(positional) > len(ordered)
+            or values.keys() != known
+            or (named and not named.keys().isdisjoint(ordered[: len(positional)]))
+        ):
+            message.signature.bind(self, *positional, **named)  # slow: only for its sentence of what is wrong
+        sent: int = self._send_message(message, values)
         return sent
 
     name = message.field.name.replace("_", "-")

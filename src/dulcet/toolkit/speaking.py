@@ -133,7 +133,6 @@ class Speaking(Callbacks):
     def _send_message(self, message: Message, values: dict[str, Any]) -> int:
         """What every `send_x_request` and `send_x_response` does."""
         core, _ = self._connected()
-        values = dict(values)
         data_set = values.get("data_set")
         if message.is_response:
             asked = core.performing.get(values["message_id"])

@@ -16,7 +16,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._called: Counter[str] = Counter()
+        self._called: dict[str, int] = {}
         self._waited: Counter[str] = Counter()
         self._over = False
         self._waiting = 0
@@ -46,9 +46,12 @@ class Tally:
         with self._changed:
             self._waiting += 1
             try:
-                self._changed.wait_for(lambda: self._called[name] > self._waited[name] or self._over, timeout)
+                self._changed.wait_for(lambda: self._came(name) or self._over, timeout)
             finally:
                 self._waiting -= 1
-            came = self._called[name] > self._waited[name]
+            came = self._came(name)
             self._waited[name] += came
             return came
+
+    def _came(self, name: str) -> bool:
+        return self._called.get(name, 0) > self._waited[name]
