@@ -44,7 +44,7 @@ def test_ready_received_stopped(image: Path, tmp_path: Path) -> None:
     first, last = done.errors.splitlines()
     ended = r"127\.0\.0\.1:\d+ 'SENDER': released after 2 requests, \d+\.\d s"
     assert re.fullmatch(rf"{STAMP} INFO {ended} \[DUL116\]", first)
-    assert re.fullmatch(rf"{STAMP} INFO stopping; associations that stand have 10 s \[DUL118\]", last)
+    assert re.fullmatch(rf"{STAMP} INFO SIGTERM: stopping; associations that stand have 10 s \[DUL118\]", last)
     [kept] = (tmp_path / "kept").iterdir()
     assert kept.name == f"{read_instance(image).sop_instance_uid}.dcm"
     assert data_set_bytes(kept) == read_instance(image).data_set()

@@ -118,6 +118,7 @@ def test_find_fails_with_the_peers_status(server: NodeThreads) -> None:
     done = run("find", str(server.address), "-k", "PatientID=BAD")
     assert done.returncode == 1
     assert "C000H" in done.stderr
+    assert done.stdout == ""  # "0 answers" would be an answer
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def find(
     config = AssociationConfig(timers=timers(timeout, "response"))
     writer = writer_of(keys, as_csv=csv, json=json)
     count = 0
-    failure = ""
+    answered, failure = False, ""
     try:
         with (
             deadline(seconds) as when_time_is_up,
@@ -98,6 +98,7 @@ def find(
             for answer in association.find(level=wanted, model=model, limit=limit, **keys):
                 count += 1
                 _show(peer, count, answer, writer)
+            answered = True
     except TimeIsUp as error:
         failure = f"{peer}: {error}, after {count} {'answer' if count == 1 else 'answers'}; there may be more"
     except StatusError as error:
@@ -105,7 +106,7 @@ def find(
     except ReceiveError as error:
         failure = str(error)
     finally:
-        writer.close()
+        writer.close(answered=answered)
     if failure:
         complain(failure)
         return FAILED

@@ -42,7 +42,7 @@ TIMEOUT: Final = option(
 @option("--syntax", multiple=True, metavar="UID", help="Transfer syntaxes to take, best first; for compressed ones.")
 @option(
     "--class", "classes", multiple=True, metavar="CLASS",
-    help="SOP class to propose as well, by UID, keyword or name: a private one that the peer does not tell.",
+    help="SOP class to propose too: UID, keyword or name.",
 )
 @CALLING
 @TIMEOUT
@@ -64,6 +64,9 @@ def get(
     tls: TLSConfig | None,
 ) -> int:
     """Retrieve with C-GET. The instances come back on the same association.
+
+    The peer is asked which SOP classes it has there. Where it does not tell, every storage class that we know is
+    proposed, and --class adds a private one.
 
     \b
     dulcet get ARCHIVE@127.0.0.1:11112 -k StudyInstanceUID=1.2.3 --out study

@@ -42,8 +42,8 @@ class Writer(Protocol):
     def add(self, answer: Any, troubles: Troubles) -> None:
         """One more; what does not fit its VR is added to `troubles`."""
 
-    def close(self) -> None:
-        """There are no more."""
+    def close(self, *, answered: bool) -> None:
+        """There are no more: because the peer said so, or because something went wrong."""
 
 
 def writer_of(keys: Mapping[str, Any], *, as_csv: bool, json: bool) -> Writer:
@@ -60,7 +60,7 @@ class _Json:
     def add(self, answer: Any, troubles: Troubles) -> None:
         say_json(**as_json(answer, troubles))
 
-    def close(self) -> None:
+    def close(self, *, answered: bool) -> None:
         pass
 
 
@@ -82,7 +82,7 @@ class _Csv:
     def add(self, answer: Any, troubles: Troubles) -> None:
         self._row([self._guarded(cell) for cell in cells(answer, self._keys, troubles)])
 
-    def close(self) -> None:
+    def close(self, *, answered: bool) -> None:
         pass
 
     def _row(self, row: list[str]) -> None:
@@ -110,12 +110,11 @@ class _Table:
         self._waiting: list[list[str]] = []
         self._widths: list[int] | None = None
         self._count = 0
-        self._begun = False
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
 
     def begin(self) -> None:
-        self._begun = True
+        pass
 
     def add(self, answer: Any, troubles: Troubles) -> None:
         row = [_short(printable(cell)) for cell in cells(answer, self._keys, troubles)]
@@ -132,13 +131,13 @@ class _Table:
                 self._timer.daemon = True
                 self._timer.start()
 
-    def close(self) -> None:
+    def close(self, *, answered: bool) -> None:
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
-            if not self._begun:
-                return
             self._settle()
+            if not answered and not self._count:
+                return  # "0 answers" is an answer, and nobody gave it
             say(f"{self._count} {'answer' if self._count == 1 else 'answers'}")
 
     def _late(self) -> None:
