@@ -7,7 +7,7 @@ from typing import Final
 from dulcet.part10.encoding import Encoding
 from dulcet.part10.header import Header
 
-__all__ = ["DATA_SET", "FRAGMENTS", "NOTHING", "NO_END", "SEQUENCE", "Frame"]
+__all__ = ["DATA_SET", "FRAGMENTS", "NOTHING", "NO_END", "SEQUENCE", "Frame", "lessen"]
 
 NOTHING: Final[frozenset[int]] = frozenset()
 """Of what is kept."""
@@ -40,3 +40,10 @@ class Frame:
         self.wanted = wanted
         self.tag = tag  # of the element that it is the value of, or that it is an item of
         self.items: list[Header] | None = None
+
+
+def lessen(header: Header | None) -> None:
+    """Something of it was not kept."""
+    while header is not None:
+        header.complete = False
+        header = header.parent

@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ITEM_COST", "USUAL_LIMITS", "VALUE_COST", "WHOLE_LIMITS", "ScanLimits"]
+__all__ = ["ITEM_COST", "LOOKED_THROUGH", "USUAL_LIMITS", "VALUE_COST", "WHOLE_LIMITS", "ScanLimits"]
 
+LOOKED_THROUGH: Final = 0x0070FFFF
+"""The wanted elements are looked for up to this tag, whatever they are: some data sets are not in order, and who wants
+few of them has to find the same ones."""
 ITEM_COST: Final = 512
 """Bytes that an item which is kept counts for, besides its values."""
 VALUE_COST: Final = 64

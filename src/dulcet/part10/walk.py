@@ -29,9 +29,9 @@ from dulcet.part10.encoding import (
     looks_explicit,
     tag_name,
 )
-from dulcet.part10.frames import DATA_SET, FRAGMENTS, NO_END, NOTHING, SEQUENCE, Frame
+from dulcet.part10.frames import DATA_SET, FRAGMENTS, NO_END, NOTHING, SEQUENCE, Frame, lessen
 from dulcet.part10.header import CHARACTER_SET, Header
-from dulcet.part10.limits import ITEM_COST, USUAL_LIMITS, VALUE_COST, WHOLE_LIMITS, ScanLimits
+from dulcet.part10.limits import ITEM_COST, LOOKED_THROUGH, USUAL_LIMITS, VALUE_COST, WHOLE_LIMITS, ScanLimits
 from dulcet.part10.padding import Pad, pad_of
 from dulcet.part10.plain import BEFORE_DELIMITERS, keep_plain, pass_plain
 from dulcet.part10.sources import CHUNK, FIRST_CHUNK, Inflater, ScanError, ScanTruncated
@@ -50,6 +50,7 @@ def whole(transfer_syntax: str, wanted: frozenset[int] = NOTHING) -> Walk:
     and nothing else.
     """
     walk = Walk(transfer_syntax, with_character_set(wanted), WHOLE_LIMITS)
+    walk._last = max(walk._last, LOOKED_THROUGH)
     walk._even = True
     walk._opaque = transfer_syntax not in KNOWN
     return walk
@@ -400,7 +401,7 @@ class Walk:
         header = frame.header if keep else None
         end = start + length
         if header is not None and length > self._limits.value:
-            _lessen(header)
+            lessen(header)
             header = None
         if header is not None and not self._have(end - self._at):
             return False
@@ -456,7 +457,7 @@ class Walk:
             return True
         frame.wanted = NOTHING
         if frame.header is not None:
-            _lessen(frame.header)
+            lessen(frame.header)
         return False
 
     def _name(self, frame: Frame) -> str:
@@ -467,13 +468,6 @@ class Walk:
 
     def _overrun(self, tag: int) -> ScanError:
         return self._error(f"{tag_name(tag)} runs over the end of its item", tag)
-
-
-def _lessen(header: Header | None) -> None:
-    """Something of it was not kept."""
-    while header is not None:
-        header.complete = False
-        header = header.parent
 
 
 def late_items(encoding: Encoding, limits: ScanLimits) -> Callable[[Header, bytes], list[Header]]:
