@@ -709,6 +709,23 @@ async def test_an_exception_in_the_block_aborts(faces: Faces) -> None:
 
 
 @on_each_face
+@pytest.mark.parametrize("no", ["context", "status"])
+async def test_a_no_of_the_peer_ends_the_block_in_order(faces: Faces, no: str) -> None:
+    async def script(association: Any) -> None:
+        async for request in association.requests():
+            await request.respond(0x0110)
+
+    with faces.accepting(script) as provider:
+        refused = dulcet.NoPresentationContext if no == "context" else dulcet.StatusError
+        with pytest.raises(refused):
+            async with faces.associate(provider.address) as association:
+                (await association.echo()).check() if no == "status" else await association.n_get("1.2.3", "1.2.3.4")
+        assert association.ending == "released"
+    assert provider.endings == ["released"]
+    assert provider.errors == []
+
+
+@on_each_face
 async def test_the_provider_may_abort_or_release(faces: Faces, file: Path) -> None:
     async def script(association: Any) -> None:
         async for request in association.requests():

@@ -26,9 +26,9 @@ def data_set(index: int) -> bytes:
     return encode_dataset(matches(index + 1)[index], IMPLICIT_VR_LITTLE_ENDIAN)[0]
 
 
-@pytest.mark.parametrize("bad", [NESTED, NOISE, CUT], ids=["nested", "noise", "cut"])
+@pytest.mark.parametrize("bad", [NESTED, NOISE, CUT, None], ids=["nested", "noise", "cut", "no data set"])
 @on_each_face
-async def test_a_match_that_does_not_decode_costs_nobody_the_others(faces: Faces, bad: bytes) -> None:
+async def test_a_match_that_does_not_decode_costs_nobody_the_others(faces: Faces, bad: bytes | None) -> None:
     async def handler(request: Any) -> None:
         await request.read()
         for data in (data_set(0), bad, data_set(2)):

@@ -19,7 +19,7 @@ from dulcet.dimse.reasons import TOO_LATE
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationAborted, AssociationClosed, AssociationError, DimseTimeout, InstanceError, TLSError
 from dulcet.log_codes import coded
-from dulcet.services.endings import ending
+from dulcet.services.endings import ending, ends_in_order
 from dulcet.services.negotiated import Negotiated
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import Closed, ReleaseRequested
@@ -113,13 +113,13 @@ class Channel(Negotiated):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
+        if not ends_in_order(self._core, error):
             await self.abort()
             return
         try:
             await self.release()
-        except (AssociationError, DimseTimeout) as error:  # what was answered before was answered
-            log.warning("%s: no orderly release: %s", self.peer, error, extra=coded("DUL124"))
+        except (AssociationError, DimseTimeout) as trouble:  # what was answered before was answered
+            log.warning("%s: no orderly release: %s", self.peer, trouble, extra=coded("DUL124"))
 
     def _end_here(self, error: AssociationAborted | DimseTimeout) -> None:
         """Send A-ABORT, and have `error` raised for whoever still uses the association."""

@@ -30,7 +30,7 @@ from dulcet.errors import (
     InstanceError,
 )
 from dulcet.log_codes import coded
-from dulcet.services.endings import ENDINGS, ending
+from dulcet.services.endings import ENDINGS, ending, ends_in_order
 from dulcet.services.negotiated import Negotiated
 from dulcet.services.observing import Reporter
 from dulcet.upper_layer.address import Address
@@ -133,13 +133,13 @@ class Channel(Negotiated):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
+        if not ends_in_order(self._core, error):
             self.abort()
             return
         try:
             self.release()
-        except (AssociationError, DimseTimeout) as error:  # what was answered before was answered
-            log.warning("%s: no orderly release: %s", self.peer, error, extra=coded("DUL124"))
+        except (AssociationError, DimseTimeout) as trouble:  # what was answered before was answered
+            log.warning("%s: no orderly release: %s", self.peer, trouble, extra=coded("DUL124"))
 
     def _finish(self, deadline: float | None = None) -> None:
         """Let our last word leave, wait for the peer's close for a moment, close."""

@@ -45,18 +45,22 @@ class Answers:
         if not response.status.is_pending:
             response.check()
             return None
-        if response.data is None:
-            return None
         self._count += 1
+        if response.data is None:  # PS3.4 section C.4.1.1.3: a match has an identifier
+            self._is_none("it has no data set")
+            return None
         try:
             # The bounded scanner goes first: pydicom calls itself for every level, and takes noise for an empty set.
             walk_elements(MemorySource(response.data), response.transfer_syntax, LIMITS)
             return response.dataset()
         except (InstanceError, ReceiveError) as error:
-            self._unreadable += 1
-            self._reason = self._reason or str(error)
-            log.warning("%s: answer %d does not decode: %s", self._peer, self._count, error, extra=coded("DUL231"))
+            self._is_none(str(error))
             return None
+
+    def _is_none(self, reason: str) -> None:
+        self._unreadable += 1
+        self._reason = self._reason or reason
+        log.warning("%s: answer %d does not decode: %s", self._peer, self._count, reason, extra=coded("DUL231"))
 
     def check(self) -> None:
         """ReceiveError when there were some that do not decode."""

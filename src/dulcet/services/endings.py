@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from dulcet.dimse.association import Association
-from dulcet.errors import AssociationAborted, AssociationClosed, AssociationError, AssociationRefused, DimseTimeout
+from dulcet.errors import (
+    AssociationAborted,
+    AssociationClosed,
+    AssociationError,
+    AssociationRefused,
+    DimseTimeout,
+    NoPresentationContext,
+    StatusError,
+)
 from dulcet.upper_layer.events import (
     Aborted,
     AssociateRejected,
@@ -15,7 +23,7 @@ from dulcet.upper_layer.events import (
     TimedOut,
 )
 
-__all__ = ["ENDINGS", "ending", "without"]
+__all__ = ["ENDINGS", "ending", "ends_in_order", "without"]
 
 ENDINGS: Final = frozenset((Aborted, AssociateRejected, Closed, ReleaseConfirmed, ReleaseRequested, TimedOut))
 """The types of the events after which nothing is possible any more."""
@@ -28,6 +36,16 @@ TIMEOUTS: Final = {
     "progress": "the peer stopped in the middle of a message",
     "response": "no response in time; raise Timers.response if the peer needs longer",
 }
+
+
+def ends_in_order(core: Association, error: BaseException | None) -> bool:
+    """True when a user's block ends with A-RELEASE, False when with A-ABORT (PS3.8 sections 7.2 and 7.3).
+
+    An exception says that something broke off; but a "no" of the peer's breaks nothing off: a class that it did not
+    accept, a status that was checked.
+    """
+    refused = isinstance(error, NoPresentationContext | StatusError)
+    return error is None or (refused and not (core.outstanding or core.performing))
 
 
 def ending(event: object, peer: str, core: Association) -> tuple[str, AssociationError | DimseTimeout]:
