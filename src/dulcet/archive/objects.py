@@ -25,7 +25,7 @@ from dulcet.dimse.status import Status
 from dulcet.errors import ReceiveError
 from dulcet.part10.file_meta import safe_name
 
-__all__ = ["FileObjects", "Objects", "Unfinished", "key_of", "mark_of"]
+__all__ = ["FileObjects", "Objects", "Unfinished", "has_mark", "key_of", "mark_of"]
 
 OUT_OF_SPACE: Final = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG))
 WITHOUT_LINKS: Final = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK))
@@ -60,6 +60,11 @@ def mark_of(digest: bytes) -> str:
     return digest.hex()[:16]
 
 
+def has_mark(key: str) -> bool:
+    """Does this key tell an object from another one of its UID that came before?"""
+    return "~" in key.rpartition("/")[2]  # no name of a UID has one
+
+
 class Objects(Protocol):
     """Keeps objects by key; safe for any number of threads.  ReceiveError (A700H) when the storage fails."""
 
@@ -84,8 +89,8 @@ class Objects(Protocol):
     def tidy(self, key: str) -> None:
         """Remove what was made to hold this object, where it holds nothing."""
 
-    def listing(self) -> Iterator[str]:
-        """Every object that is there."""
+    def listing(self, within: str = "") -> Iterator[str]:
+        """Every object that is there; `within` one study alone, by the first part of its keys."""
 
     def interrupted(self) -> Iterator[Path]:
         """What a crash left unfinished; each may have its key already."""
@@ -306,9 +311,9 @@ class FileObjects:
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)  # fails where something is in it
 
-    def listing(self) -> Iterator[str]:
-        """Every object that is there, by the order of names within each folder."""
-        for folder, folders, names in os.walk(self._objects):
+    def listing(self, within: str = "") -> Iterator[str]:
+        """Every object that is there, by the order of names within each folder; `within` one study's folder alone."""
+        for folder, folders, names in os.walk(self._objects / within):
             folders.sort()
             for name in sorted(names):
                 yield os.path.relpath(os.path.join(folder, name), self._objects)

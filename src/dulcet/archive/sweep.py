@@ -18,7 +18,7 @@ from typing import Final
 from dulcet.archive.attributes import WANTED
 from dulcet.archive.identity import identify
 from dulcet.archive.index import Index, Kept
-from dulcet.archive.objects import Objects, key_of, mark_of
+from dulcet.archive.objects import Objects, has_mark, key_of, mark_of
 from dulcet.archive.records import Record
 from dulcet.errors import InstanceError, ReceiveError
 from dulcet.log_codes import coded
@@ -107,10 +107,14 @@ def _key_of(path: Path, record: Record, objects: Objects) -> str | None:
 def adopt_all(
     objects: Objects, index: Index, swept: Swept | None = None, *, told: Callable[[int], object] | None = None
 ) -> Swept:
-    """Index every object that has no row yet; `told` is called with their number as it grows."""
+    """Index every object that has no row yet; `told` is called with their number as it grows.
+
+    In the order in which they came: the first of a patient, study or series says what is found of it, the first of a
+    UID is the one that is served.
+    """
     swept = swept or Swept()
     waiting: list[tuple[str, Record]] = []
-    for key in objects.listing():
+    for key in _by_arrival(objects):
         try:
             record = read_object(objects.path(key))
         except (InstanceError, OSError) as error:
@@ -128,6 +132,36 @@ def adopt_all(
                 told(swept.adopted)
     _add(waiting, index)
     return swept
+
+
+def _by_arrival(objects: Objects) -> Iterator[str]:
+    """Every key: studies by the first that came of each, in each the objects as they came, as their files say.
+
+    Those kept beside others come last, whatever their files say: a copy of the folder may have lost that.
+    """
+    first: dict[str, int] = {}
+    for key in objects.listing():
+        study, slash, _ = key.partition("/")
+        if not slash:
+            yield key  # no object of ours lies there
+            continue
+        came = _came(objects, key)
+        first[study] = min(first.get(study, came), came)
+    beside: list[tuple[int, str]] = []
+    for study in sorted(first, key=lambda study: (first[study], study)):
+        for came, key in sorted((_came(objects, key), key) for key in objects.listing(study)):
+            if has_mark(key):
+                beside.append((came, key))
+            else:
+                yield key
+    yield from (key for _, key in sorted(beside))
+
+
+def _came(objects: Objects, key: str) -> int:
+    try:
+        return objects.path(key).stat().st_mtime_ns
+    except OSError:
+        return 0  # whoever reads it will say so
 
 
 def _add(found: list[tuple[str, Record]], index: Index) -> None:
