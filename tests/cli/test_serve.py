@@ -216,7 +216,9 @@ def test_a_study_goes_out_with_a_directory_and_comes_back_in(filled: Path, tmp_p
     directory = FileSet(dcmread(medium / "DICOMDIR"))
     assert sorted(str(found.SOPInstanceUID) for found in directory) == [f"1.2.9.{number}" for number in range(1, 5)]
     ended = dulcet("import", medium, "--data", tmp_path / "second")
-    assert (ended.returncode, ended.output) == (0, "4 imported, 1 skipped, 0 failed\n")
+    assert (ended.returncode, ended.output) == (
+        0, "4 imported, 1 skipped, 0 failed\n  1 skipped: not DICOM, or a DICOMDIR: DICOMDIR\n"
+    )  # fmt: skip
     with Archive(filled) as one, Archive(tmp_path / "second") as two:
         for number in range(1, 5):
             assert one.index.known(f"1.2.9.{number}")[0].digest == two.index.known(f"1.2.9.{number}")[0].digest
@@ -227,12 +229,20 @@ def test_a_study_goes_out_with_a_directory_and_comes_back_in(filled: Path, tmp_p
 def test_plain_export_and_what_fails(filled: Path, tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     ended = dulcet("export", "1.2.1", "1.2.2", "--plain", "--to", plain, "--data", filled, "--json")
-    assert ended.check().json_lines() == [{"exported": 6, "failed": 0}]
+    assert ended.check().json_lines() == [{"exported": 6, "failed": 0, "missing": []}]
     assert files_of(plain) == [f"1.2.9.{number}.dcm" for number in range(1, 7)]
     (plain / "odd.txt").write_text("not DICOM")
     ended = dulcet("import", plain / "1.2.1", plain / "odd.txt", "--data", tmp_path / "second")
-    assert (ended.returncode, ended.output) == (0, "4 imported, 1 skipped, 0 failed\n")
-    assert dulcet("export", "9.9", "--plain", "--to", tmp_path / "none", "--data", filled).returncode == 1
+    assert ended.returncode == 0
+    assert ended.output.endswith("4 imported, 1 skipped, 0 failed\n  1 skipped: not DICOM, or a DICOMDIR: odd.txt\n")
+
+
+def test_a_study_that_is_not_there_is_named_beside_those_that_are(filled: Path, tmp_path: Path) -> None:
+    ended = dulcet("export", "9.9", "1.2.1", "8.8", "--plain", "--to", tmp_path / "some", "--data", filled)
+    assert (ended.returncode, ended.output) == (1, "4 exported, 0 failed\n")
+    assert [line.rpartition(" ")[2] for line in ended.errors.splitlines()] == ["9.9", "8.8"]
+    ended = dulcet("export", "9.9", "--plain", "--to", tmp_path / "none", "--data", filled, "--json")
+    assert (ended.returncode, ended.json_lines()) == (1, [{"exported": 0, "failed": 0, "missing": ["9.9"]}])
 
 
 def test_what_a_directory_needs_and_objects_lack_is_told(tmp_path: Path) -> None:
@@ -264,6 +274,25 @@ def test_a_backup_of_index_then_objects_is_whole(filled: Path, tmp_path: Path) -
     assert dulcet("index", "check", "--data", backup).returncode == 1
     (backup / "objects" / "odd").write_text("x")
     assert dulcet("index", "rebuild", "--data", backup).returncode == 1
+
+
+def test_a_backup_takes_the_place_of_an_older_one_alone(filled: Path, tmp_path: Path) -> None:
+    """What else has its name is left as it is; the index that is copied least of all gives way."""
+    copy, image = tmp_path / "copy.sqlite", tmp_path / "image.dcm"
+    image.write_bytes(b"somebody's image")
+    for _ in range(2):
+        assert dulcet("index", "backup", "--data", filled, "--to", copy).check().output.startswith(f"{copy}: ")
+    for target, words in (
+        (image, f"{image} is there and no index"),
+        (filled / "index.sqlite", "is the index itself"),
+        (tmp_path, f"{tmp_path} is a folder"),
+        (tmp_path / "none" / "copy", f"{tmp_path / 'none'} is no folder"),
+    ):
+        ended = dulcet("index", "backup", "--data", filled, "--to", target)
+        assert (ended.returncode, ended.output) == (2, "")
+        assert words in ended.errors
+    assert image.read_bytes() == b"somebody's image"
+    assert dulcet("index", "check", "--data", filled).returncode == 0
 
 
 def test_objects_of_no_patient_are_found_fetched_checked_and_exported(tmp_path: Path) -> None:

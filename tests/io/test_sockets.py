@@ -138,6 +138,13 @@ def test_each_failure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_an_address_that_was_given_is_not_said_twice() -> None:
+    port = closed_port()
+    with pytest.raises(PeerUnreachable) as caught:
+        connect("127.0.0.1", port, soon())
+    assert str(caught.value) == f"cannot connect to 127.0.0.1:{port}: refused, nothing listens on that port"
+
+
 def test_a_protocol_that_this_machine_lacks_is_one_failure_among_others(monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.socket
 

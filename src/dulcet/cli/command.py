@@ -250,8 +250,15 @@ def carry_out(command: Callable[[], int]) -> int:
         if code is None or (isinstance(error, OSError) and error.errno == errno.EPIPE):
             raise  # a fault of ours; or whoever read our output has gone: click ends quietly
         _show_traceback()
-        complain(str(error))
+        complain(_said(error))
         return code
+
+
+def _said(error: Exception) -> str:
+    """Its sentence; what the system refused without its number, and behind the file that it refused."""
+    if not isinstance(error, OSError) or error.strerror is None or error.filename2 is not None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
 
 
 def exit_code(error: Exception) -> int | None:

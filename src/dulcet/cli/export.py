@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dulcet.cli.command import JSON, PATH, argument, option, verb
 from dulcet.cli.output import FAILED, USAGE, complain, say, say_json
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dulcet.archive.index import Kept
+
 __all__ = ["export", "import_"]
+
+NAMED: Final = 5
+"""Files that were skipped and are named."""
 
 DATA: Final = option("--data", type=PATH, metavar="DIR", default="dulcet-data", help="The archive's folder.")
 
@@ -26,8 +34,6 @@ def export(study: tuple[str, ...], to: Path, data: Path, plain: bool, json: bool
     dulcet export 1.2.840.113619.2.1 --to /media/cd --data ./dulcet-data
     dulcet export 1.2.840.113619.2.1 1.2.840.113619.2.2 --to study --plain
     """
-    from itertools import chain
-
     from dulcet.archive.application import INDEX
     from dulcet.archive.export import export as copy
     from dulcet.archive.export import study as instances
@@ -40,10 +46,18 @@ def export(study: tuple[str, ...], to: Path, data: Path, plain: bool, json: bool
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         complain(f"{to} is not an empty folder")
         return USAGE
+    missing = list(dict.fromkeys(study))
+
+    def chosen() -> Iterator[Kept]:
+        for uid in tuple(missing):
+            for kept in instances(index, uid):
+                if uid in missing:
+                    missing.remove(uid)
+                yield kept
+
     index, objects = SqliteIndex(data / INDEX, check=False), FileObjects(data, durable=False)
     try:
-        chosen = chain.from_iterable(instances(index, uid) for uid in dict.fromkeys(study))
-        exported = copy(chosen, objects, to, directory=not plain)
+        exported = copy(chosen(), objects, to, directory=not plain)
     except OSError as error:
         complain(f"cannot write in {to}: {error.strerror}; nothing was left there")
         return FAILED
@@ -51,15 +65,16 @@ def export(study: tuple[str, ...], to: Path, data: Path, plain: bool, json: bool
         index.close()
     count, failed = exported.count, exported.failures
     if json:
-        say_json(exported=count, failed=len(failed), **({"invented": exported.invented} if not plain else {}))
+        invented = {} if plain else {"invented": exported.invented}
+        say_json(exported=count, failed=len(failed), missing=missing, **invented)
     else:
         say(f"{count} exported, {len(failed)} failed")
     if exported.invented and not json:
         values = ", ".join(f"{keyword} in {records}" for keyword, records in sorted(exported.invented.items()))
         complain(f"the DICOMDIR has values that the objects lack (the objects stay as they are): {values} records")
-    if not count and not failed:
-        complain(f"{data} has neither a study nor an object of no patient {' or '.join(study)}")
-    return _ended(count, failed)
+    for uid in missing:
+        complain(f"{data} has neither a study nor an object of no patient {uid}")
+    return FAILED if missing else _ended(count, failed)
 
 
 @verb("import")
@@ -85,20 +100,28 @@ def import_(paths: tuple[Path, ...], data: Path, json: bool) -> int:
             complain(f"{path} does not exist; nothing was imported")
             return USAGE
     failures: list[str] = []
-    skipped = 0
-    with Archive(data, allow_any=True) as archive:
+    skipped: list[str] = []
+    try:
+        archive = Archive(data, allow_any=True)
+    except OSError as refused:
+        complain(f"cannot keep data in {data}: {refused.strerror or refused}; name a folder that can be written to")
+        return USAGE
+    with archive:
         found = walk(paths, lambda error: failures.append(f"{error.filename}: {error.strerror}"))
         for path, error in import_files(map(Path, found), archive.ingest):
             if isinstance(error, NotDicom):
-                skipped += 1
+                skipped.append(path.name)
             elif error is not None:
                 failures.append(f"{path}: {error}" if str(path) not in str(error) else str(error))
         counts = archive.ingest.counts
         count = counts["stored"] + counts["again"] + counts["beside"] + counts["restored"]
     if json:
-        say_json(imported=count, skipped=skipped, failed=len(failures))
+        say_json(imported=count, skipped=len(skipped), failed=len(failures))
     else:
-        say(f"{count} imported, {skipped} skipped, {len(failures)} failed")
+        say(f"{count} imported, {len(skipped)} skipped, {len(failures)} failed")
+        if skipped:
+            names = ", ".join(skipped[:NAMED])
+            say(f"  {len(skipped)} skipped: not DICOM, or a DICOMDIR: {names}{', …' if len(skipped) > NAMED else ''}")
     return _ended(count, failures)
 
 

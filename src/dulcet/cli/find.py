@@ -70,6 +70,8 @@ def find(
     from dulcet.services.models import find_model, retrieve_levels
     from dulcet.services.proposals import proposals
 
+    if csv and json:
+        raise Misuse("--csv or --json: answers come in one of them")
     keys = parse_keys(key)
     wanted: str | None = level.upper()
     row = check_model(model)

@@ -96,7 +96,7 @@ def listen(
     # Other levels stay: --debug wants everything, elsewhere each association is worth a line.
     start_logging(min(logging.getLogger().level, logging.INFO), times=True)
     try:
-        title = check_ae_title(aet)
+        title = check_ae_title(aet, "--aet")
         directory = StoreDirectory(dir, layout=layout, durability="none" if durability == "none" else "fsync")
     except (ValueError, LocalProtocolError) as error:
         complain(str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ from dulcet.cli.tls_options import calls_with_tls
 
 if TYPE_CHECKING:
     from dulcet.config import AssociationConfig
+    from dulcet.io.store_directory import StoreDirectory
     from dulcet.io.tls import TLSConfig
     from dulcet.services.results import Retrieved
 
@@ -84,9 +86,9 @@ def get(
         raise Misuse(f"--class {error}") from None
     course = _Course(_progress(json))
     try:
-        with deadline(seconds):
+        with _folder(out) as folder, deadline(seconds):
             result = retrieve(
-                peer, to=out, level=level, model=model, syntaxes=syntax, classes=wanted, calling_ae_title=aet,
+                peer, to=folder, level=level, model=model, syntaxes=syntax, classes=wanted, calling_ae_title=aet,
                 config=config, tls=tls, progress=course, **keys,
             )  # fmt: skip
     except TimeIsUp as error:
@@ -150,13 +152,14 @@ def move(
     course = _Course(_progress(json))
     try:
         with (
+            nullcontext() if receive is None else _folder(out) as folder,
             deadline(seconds),
             associate(peer, calling_ae_title=aet, contexts=proposals(classes), config=config, tls=tls) as association,
         ):
             result = association.move(
                 destination=destination,
                 receive=address,
-                to=None if receive is None else out,
+                to=folder,
                 level=level,
                 model=model,
                 progress=course,
@@ -165,6 +168,16 @@ def move(
     except TimeIsUp as error:
         return course.cut_short(peer, error, json)
     return _told(peer, result, json)
+
+
+def _folder(out: Path) -> StoreDirectory:
+    """Where files go, made before anybody is called."""
+    from dulcet.io.store_directory import StoreDirectory
+
+    try:
+        return StoreDirectory(out)
+    except OSError as error:
+        raise Misuse(f"cannot receive into {out}: {error.strerror}; name a folder that can be written to") from error
 
 
 class _Course:

@@ -93,7 +93,10 @@ def serve(
     )
     from dulcet.archive.events import HookFailed
     from dulcet.io.signals import Signals, named, stopping
+    from dulcet.upper_layer.negotiation import check_ae_title
 
+    if aet is not None:
+        check_ae_title(aet, "--aet")
     try:
         configuration = load(config) if config is not None else Configuration()
         if tls is not None and port is None and config is None:

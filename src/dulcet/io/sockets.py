@@ -165,7 +165,9 @@ def failure(address: object, error: OSError, seconds: float) -> str:
 
 def unreachable(host: str, port: int, failures: Sequence[str]) -> PeerUnreachable:
     """No address answered."""
-    return PeerUnreachable(f"cannot connect to {host}:{port}: {'; '.join(failures)}")
+    asked = format_address((host, port))
+    told = [failures[0].removeprefix(f"{asked}: ")] if len(failures) == 1 else failures
+    return PeerUnreachable(f"cannot connect to {asked}: {'; '.join(told)}")
 
 
 def listening_sockets(host: str, port: int, *, backlog: int = BACKLOG, shared: bool = False) -> list[socket.socket]:
