@@ -338,6 +338,13 @@ def test_an_index_is_checked_after_a_crash_alone(tmp_path: Path) -> None:
     with pytest.raises(IndexDamaged):
         Archive(tmp_path)
     assert (tmp_path / "lock").read_bytes() == RUNNING  # it is still not put right
+    in_the_way = tmp_path / "index.sqlite.new" / "something"
+    in_the_way.mkdir(parents=True)
+    with pytest.raises(OSError, match=r"sqlite\.new"):
+        rebuild(tmp_path)
+    assert (tmp_path / "lock").read_bytes() == RUNNING  # neither is it after a rebuild that failed
+    in_the_way.rmdir()
+    in_the_way.parent.rmdir()
     assert rebuild(tmp_path).adopted == 0
     Archive(tmp_path).close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,28 @@ def test_a_damaged_index_is_told_with_the_cure(tmp_path: Path, where: int) -> No
     path.write_bytes(data)
     with pytest.raises(IndexDamaged, match="dulcet index rebuild"):
         SqliteIndex(path)
+
+
+def test_a_backup_that_fails_leaves_nothing_and_names_the_place(tmp_path: Path) -> None:
+    """The limit of a file's size stands for a disk that is full."""
+    with parts(tmp_path) as archive:
+        send(archive.ingest, data_set(1))
+        with pytest.raises(IndexTrouble, match=r"cannot copy the index to .*nowhere/copy.sqlite: unable to open"):
+            archive.index.backup(str(tmp_path / "nowhere" / "copy.sqlite"))
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 1024, before[1]))
+        try:
+            with pytest.raises(IndexTrouble, match=r"cannot copy the index to .*copy.sqlite: "):
+                archive.index.backup(str(tmp_path / "copy.sqlite"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert list(tmp_path.glob("copy*")) == []
+        archive.index.backup(str(tmp_path / "copy.sqlite"))
+        (tmp_path / "a folder").mkdir()
+        with pytest.raises(OSError, match="a folder"):
+            archive.index.backup(str(tmp_path / "a folder"))
+    assert sorted(path.name for path in tmp_path.glob("*copy*")) == ["copy.sqlite"]
+    assert list(tmp_path.glob("*.partial*")) == []
 
 
 def test_an_index_that_cannot_be_opened_is_told(tmp_path: Path) -> None:

@@ -261,6 +261,34 @@ def test_an_index_check_finds_what_is_damaged_and_a_rebuild_does_not_adopt_it(
         anew.close()
 
 
+@pytest.mark.parametrize(
+    ("tag", "value", "what"),
+    [
+        (0x00080018, b"1.2.3.4\0", "SOP Instance UID"),
+        (0x00080016, b"1.2.840.10008.5.1.4.1.1.7\0", "SOP Class UID"),
+        (0x0020000D, b"1.2.3\0", "Study Instance UID"),
+    ],
+)
+def test_an_index_check_names_what_does_not_say_which_instance_it_is(
+    archive: Archive, tmp_path: Path, caplog: pytest.LogCaptureFixture, tag: int, value: bytes, what: str
+) -> None:
+    """Others may have put them there, earlier versions as well; no retrieve sends them, so nobody may count on them."""
+    good = tmp_path / "good.dcm"
+    good.write_bytes(part10(mutants.patient(), EXPLICIT))
+    assert [error for _, error in import_files([good], archive.ingest)] == [None]
+    assert check(tmp_path / "data", archive.index).damaged == 0
+    [kept] = archive.index.known("1.2.3.4")
+    path = archive.objects.path(kept.object)
+    said = element(tag, "UI", value)
+    data = path.read_bytes()
+    at = data.index(said, kept.offset)
+    # As long as it was, with something else in place of what said it.
+    path.write_bytes(data[:at] + data[at + len(said) :] + element(0x00290010, "LO", b"X" * len(value)))
+    found = check(tmp_path / "data", archive.index)
+    assert (found.objects, found.damaged, found.without_object) == (1, 1, 0)
+    assert f"{kept.object} is damaged: {what}: the data set has none" in caplog.text
+
+
 def test_the_fragments_of_an_unknown_length_are_walked(address: str, tmp_path: Path) -> None:
     """Frames that are stored with their lengths after the fact: what is open at the end is not whole."""
     data = mutants.patient() + element(PIXELS, "OB", item() + item(b"ab"), length=UNDEFINED)

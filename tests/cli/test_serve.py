@@ -295,6 +295,15 @@ def test_a_backup_takes_the_place_of_an_older_one_alone(filled: Path, tmp_path: 
     assert dulcet("index", "check", "--data", filled).returncode == 0
 
 
+def test_a_folder_that_takes_no_file_is_named(filled: Path, tmp_path: Path) -> None:
+    """What the system says of a full disk or a missing right begins with the file, not with a number."""
+    (filled / "lock").unlink()
+    (filled / "lock").mkdir()
+    ended = dulcet("index", "rebuild", "--data", filled)
+    assert ended.returncode == 1
+    assert ended.errors == f"dulcet: {filled / 'lock'}: Is a directory\n"
+
+
 def test_objects_of_no_patient_are_found_fetched_checked_and_exported(tmp_path: Path) -> None:
     data, file = tmp_path / "data", tmp_path / "palette.dcm"
     palette = Dataset()

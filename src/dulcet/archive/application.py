@@ -336,6 +336,7 @@ def rebuild(folder: str | os.PathLike[str], told: Callable[[int], object] | None
     """Make the index anew from the objects, beside the old one until it is whole; FolderInUse while somebody serves."""
     path = Path(folder)
     lock = _Lock(path / LOCK)
+    whole = not lock.interrupted
     try:
         made = path / f"{INDEX}.new"
         for leftover in (made, Path(f"{made}-wal"), Path(f"{made}-shm")):
@@ -351,9 +352,10 @@ def rebuild(folder: str | os.PathLike[str], told: Callable[[int], object] | None
         for old in (INDEX, f"{INDEX}-wal", f"{INDEX}-shm"):
             (path / old).unlink(missing_ok=True)
         os.replace(made, path / INDEX)
+        whole = True
         return swept
     finally:
-        lock.release(clean=True)
+        lock.release(clean=whole)  # else the old index is still to be looked over
 
 
 class _Lock:
@@ -370,7 +372,11 @@ class _Lock:
         self.held = True
         self.interrupted = os.read(self.file, len(RUNNING)) == RUNNING
         """True when the one before did not come to its end."""
-        self._write(RUNNING)
+        try:
+            self._write(RUNNING)
+        except OSError as error:
+            os.close(self.file)
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
     def release(self, *, clean: bool) -> None:
         if clean:
@@ -379,9 +385,10 @@ class _Lock:
         self.held = False
 
     def _write(self, text: bytes) -> None:
-        os.ftruncate(self.file, 0)
+        """Where the disk is full, it says what it said before."""
         os.lseek(self.file, 0, os.SEEK_SET)
         os.write(self.file, text)
+        os.ftruncate(self.file, len(text))
 
 
 class _LentLock(_Lock):

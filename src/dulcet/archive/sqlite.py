@@ -344,15 +344,21 @@ class SqliteIndex:
     def backup(self, path: str) -> None:
         """A consistent copy, made while others read and write; on stable storage when it bears its name."""
         unfinished = f"{path}.partial"
-        with self._reading() as connection, contextlib.closing(sqlite3.connect(unfinished)) as copy:
-            connection.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")
-        file = os.open(unfinished, os.O_RDONLY)
         try:
-            os.fsync(file)
-        finally:
-            os.close(file)
-        os.replace(unfinished, path)
+            with self._reading() as connection, _copying(path), contextlib.closing(sqlite3.connect(unfinished)) as copy:
+                connection.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")
+            file = os.open(unfinished, os.O_RDONLY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+            os.replace(unfinished, path)
+        except BaseException:
+            for suffix in ("", "-journal"):
+                with contextlib.suppress(OSError):
+                    os.unlink(f"{unfinished}{suffix}")
+            raise
 
     def close(self) -> None:
         """Give everything back."""
@@ -426,6 +432,17 @@ def _troubles() -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         raise _trouble(error, doubtful=code == sqlite3.SQLITE_IOERR) from error
+
+
+@contextlib.contextmanager
+def _copying(path: str) -> Iterator[None]:
+    """What the copy is to blame for is not said of the index: that is only read here."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED:
+            raise
+        raise IndexTrouble(f"cannot copy the index to {path}: {error}") from error
 
 
 def _trouble(error: sqlite3.Error, *, doubtful: bool = False) -> IndexTrouble:

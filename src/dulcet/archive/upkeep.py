@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from dulcet import uids
 from dulcet.archive.attributes import IMAGE
+from dulcet.archive.identity import UIDS, identify
 from dulcet.archive.index import Index
 from dulcet.archive.matching import Query
 from dulcet.archive.objects import FileObjects
-from dulcet.errors import DulcetError, InstanceError, NotDicom
+from dulcet.errors import DulcetError, InstanceError, NotDicom, ReceiveError
 from dulcet.log_codes import coded
 from dulcet.part10.location import locate, locate_path, walk_file
 from dulcet.part10.regular import open_regular
@@ -28,6 +29,7 @@ __all__ = ["Checked", "check", "import_files"]
 log: Final = logging.getLogger("dulcet.archive")
 
 PIECE: Final = 1 << 20
+IDENTIFYING: Final = frozenset(tag for tag, _ in UIDS)
 
 
 @dataclass(slots=True)
@@ -40,7 +42,8 @@ class Checked:
     without_object: int = 0
     """Rows whose object is missing, or is not as long as it was."""
     damaged: int = 0
-    """Objects that would not be taken today, for their structure is not whole; each is logged (DUL408)."""
+    """Objects that would not be taken today, for their structure is not whole or a UID that identifies them is missing;
+    each is logged (DUL408)."""
 
 
 def check(folder: Path, index: Index) -> Checked:
@@ -67,15 +70,16 @@ def check(folder: Path, index: Index) -> Checked:
 
 
 def _is_whole(path: Path, key: str) -> bool:
-    """The verdict of whoever takes and sends it; what the system does not let be read is no verdict."""
+    """The verdict of whoever takes, sends and indexes it; what the system does not let be read is no verdict."""
     try:
         location = locate_path(path)
         with open_regular(path) as file:
-            walk_file(file, location)
+            header = walk_file(file, location, IDENTIFYING)
+        identify(header, location.sop_class_uid, location.sop_instance_uid)
     except OSError as error:
         log.error("%s cannot be read: %s", key, error.strerror, extra=coded("DUL408"))
         return False
-    except InstanceError as error:
+    except (InstanceError, ReceiveError) as error:
         log.error("%s is damaged: %s", key, str(error).removeprefix(f"{path}: "), extra=coded("DUL408"))
         return False
     return True

@@ -26,7 +26,7 @@ def index(action: str, data: Path, to: Path | None, json: bool) -> int:
     """Make an archive's index anew, look it over, or copy it.
 
     rebuild: make the index from the objects.  check: every row's object, every object's row, and whether each object
-    is whole; values are not read.  backup: copy it.
+    is whole and says which instance it is; other values are not read.  backup: copy it.
 
     `backup` and `check` work while `dulcet serve` runs; `rebuild` does not.  A backup of everything is the copy of the
     index first, then one of the folder `objects`.
