@@ -54,7 +54,11 @@ class Timers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssociationConfig:
-    """How an association is made and run; values, shared freely."""
+    """How an association is made and run; values, shared freely.
+
+    ValueError for a length that is neither 0 nor 8 to 4294967295, for a `send_maximum` of 0, and for a window that is
+    not 0 to 65535.
+    """
 
     maximum_length: int = 128 * KIB
     """The P-DATA-TF length that we announce, bytes; 0 announces no limit.  128 KiB costs half the CPU of 16 KiB."""
@@ -69,11 +73,15 @@ class AssociationConfig:
     strict: bool = False
     """Abort for what is harmless but wrong: P-DATA-TF longer than announced, even context ids, command VR slips."""
     implementation_class_uid: str = IMPLEMENTATION_CLASS_UID
+    """Tells the peer which software this is (PS3.7 D.3.3.2.1); a product may name itself by a UID of its own."""
     implementation_version_name: str = IMPLEMENTATION_VERSION_NAME
+    """Tells its version, 1 to 16 characters (PS3.7 D.3.3.2.3); an empty one is not sent."""
     observers: tuple[Callable[[Any, Any], object], ...] = ()
     """Each is called with every `Happening` (dulcet.upper_layer.happenings) and the association it happened on."""
     limits: Limits = field(default_factory=Limits)
+    """What the peer may make us hold or do."""
     timers: Timers = field(default_factory=Timers)
+    """How long each step may take."""
 
     def __post_init__(self) -> None:
         for name in ("maximum_length", "send_maximum"):

@@ -84,7 +84,11 @@ class LocalProtocolError(ProtocolError):
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer broke the standard; `source` and `reason` are those of our A-ABORT (PS3.8 Table 9-26)."""
+    """The peer broke the standard; `message` says how.
+
+    `source` and `reason` are those of our A-ABORT (PS3.8 Table 9-26); by default the upper layer's "invalid PDU
+    parameter value".
+    """
 
     def __init__(self, message: str, *, source: int = 2, reason: int = 6) -> None:
         super().__init__(message)
@@ -136,7 +140,11 @@ ABORT_REASONS: Final = {  # PS3.8 Table 9-26, provider's
 
 
 class AssociationRefused(AssociationError):
-    """The peer answered A-ASSOCIATE-RJ (PS3.8 section 9.3.4); `transient` ones are worth another try."""
+    """The peer answered A-ASSOCIATE-RJ (PS3.8 section 9.3.4); `transient` ones are worth another try.
+
+    `result` is 1 (permanent) or 2 (transient), `source` 1 (its application) or 2 and 3 (its upper layer), `reason` a
+    number whose meaning depends on the source (Table 9-21).  `peer` is what the message calls the peer.
+    """
 
     def __init__(self, result: int, source: int, reason: int, peer: str = "the peer") -> None:
         what = REJECT_REASONS.get((source, reason), f"source {source}, reason {reason} (reserved)")
@@ -154,9 +162,10 @@ class AssociationRefused(AssociationError):
 
 
 class AssociationAborted(AssociationError):
-    """A-ABORT ended the association (PS3.8 section 9.3.8): source 0 is the peer's application, 2 its upper layer.
+    """A-ABORT ended the association (PS3.8 section 9.3.8): `source` 0 is the peer's application, 2 its upper layer.
 
-    `by_us` tells that the local side sent it.
+    `reason` counts with source 2 alone (Table 9-26).  `message` is the text of the exception; None makes one from the
+    two numbers.  `by_us` tells that the local side sent it.
     """
 
     def __init__(self, source: int, reason: int, message: str | None = None, *, by_us: bool = False) -> None:
@@ -176,7 +185,10 @@ class AssociationClosed(AssociationError):
 
 
 class TLSError(AssociationError):
-    """The TLS handshake failed or took too long, or what came later was no TLS; `reason` is OpenSSL's word for it."""
+    """The TLS handshake failed or took too long, or what came later was no TLS.
+
+    `message` says what happened and what to do; `reason` is OpenSSL's word for it, empty where it has none.
+    """
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
@@ -192,7 +204,7 @@ class CertificateRefused(TLSError):
 
 
 class TLSConfigError(DulcetError, ValueError):
-    """A certificate, key or setting cannot be used for TLS."""
+    """A certificate, key or setting cannot be used for TLS: `message` says why, `path` is the file, if it is one."""
 
     def __init__(self, message: str, path: object = None) -> None:
         super().__init__(message)
@@ -208,7 +220,10 @@ class DimseTimeout(DulcetError, TimeoutError):
 
 
 class StatusError(DulcetError):
-    """A response carried a status that is neither success nor pending (PS3.7 Annex C); raised by `.check()`."""
+    """A response carried a status that is neither success nor pending (PS3.7 Annex C); raised by `.check()`.
+
+    `message` names the operation and what the status means; `status` is its code, 0 to 65535.
+    """
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -216,7 +231,7 @@ class StatusError(DulcetError):
 
 
 class ReceiveError(DulcetError):
-    """A received data set could not be kept; `status` is what the peer is told.
+    """A received data set could not be kept; `status` is what the peer is told, `message` what the log says.
 
     `comment` is told too, as Error Comment (0000,0902): without values of patients and paths of this machine; what is
     longer than 64 characters is cut.  `offending` are the tags that stand for the Offending Element (0000,0901) (PS3.7
@@ -243,7 +258,10 @@ class ReceiveError(DulcetError):
 
 
 class InstanceError(DulcetError, ValueError):
-    """A file or data set cannot be sent or kept as it is."""
+    """A file or data set cannot be sent or kept as it is: `message` says why.
+
+    `path` is what was given: a path, an open file, a data set, bytes; None where that is not known.
+    """
 
     def __init__(self, message: str, path: object = None) -> None:
         super().__init__(message)

@@ -157,7 +157,7 @@ class Command:
 
     @classmethod
     def make(cls, field: int, /, *, data_set: bool = False, validate: bool = True, **keywords: Any) -> Command:
-        """The command set of the message `field`, from DICOM keywords; None stands for an absent one.
+        """The command set of the message `field`, from `keywords` as `MessageID=1`; None stands for an absent one.
 
         `data_set` tells whether a data set follows.  Raises LocalProtocolError for an unknown or missing keyword, a
         value out of range (US 0..65535, UI 1..64, AE 1..16, LO 1..64 characters of ASCII) or a data set that the
@@ -171,7 +171,11 @@ class Command:
         return Command(dict(self.elements))
 
     def replace(self, /, *, data_set: bool | None = None, validate: bool = True, **keywords: Any) -> Command:
-        """A copy with some elements changed, or removed where None is given; checked like `make`."""
+        """A copy with the elements in `keywords` changed, or removed where None is given.
+
+        `data_set` tells whether a data set follows, None leaves it as it is.  `validate` is as for `make`, and so is
+        what raises LocalProtocolError.
+        """
         command = self.copy()
         if data_set is not None:
             command.elements[0x0800] = DATA_SET if data_set else NO_DATA_SET

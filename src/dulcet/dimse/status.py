@@ -171,7 +171,10 @@ class Status(int):
         return self.category is StatusCategory.CANCEL
 
     def meaning(self, service: str | None = None) -> str:
-        """What the code says, by the tables of one of SERVICES and then of all; ValueError for another service."""
+        """What the code says, by the table of `service` first (one of SERVICES, as "storage"), then by that of all.
+
+        `Status(0xA700).meaning("storage")` is "refused: out of resources".  ValueError for a service that is not there.
+        """
         if service is not None and service not in _MEANINGS:
             raise ValueError(f"there is no table of statuses for {service!r}; expected one of {', '.join(SERVICES)}")
         tables = (*_MEANINGS.get(service or "", ()), *_GENERAL)

@@ -75,8 +75,9 @@ class CertificateTable:
     """
 
     def __init__(self, entries: Mapping[str, str | Iterable[str]], *, unlisted: bool = False) -> None:
-        """`unlisted` lets any trusted certificate use the AE titles that no entry names.
+        """`entries` gives for each key the AE title that it may use, several of them, or `*` for every one.
 
+        `unlisted` lets any peer, also one without a certificate, use the AE titles that no entry names.
         Raises ValueError for a key that is neither.
         """
         self._unlisted = unlisted
@@ -88,7 +89,10 @@ class CertificateTable:
         self._titles = frozenset().union(*self._allowed.values())
 
     def objection(self, certificate: PeerCertificate | None, calling: str) -> str | None:
-        """Why a peer with this certificate may not call itself so; None where it may."""
+        """Why a peer with this `certificate`, None where it gave none, may not use the AE title `calling`.
+
+        None where it may.  Case counts.
+        """
         if self._unlisted and calling not in self._titles:
             return None
         if certificate is None:

@@ -48,6 +48,7 @@ class Instance:
     origin: Any
     """What was given."""
     location: Location
+    """What it is, and where in the file its data set lies."""
     data: memoryview | FileSpan | None = None
     """The encoded data set, when it is in memory or its place is known already."""
     file: int | None = None
@@ -57,7 +58,12 @@ class Instance:
     def of_span(
         cls, span: FileSpan, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, origin: Any = None
     ) -> Instance:
-        """An encoded data set that lies in an open file; the file stays the caller's to close."""
+        """An encoded data set that lies in an open file; the file stays the caller's to close.
+
+        `span` names descriptor, offset and length, the file meta left out.  `sop_class_uid`, `sop_instance_uid` and
+        `transfer_syntax` are taken as they are: nothing is read.  `origin` is what results name as their `path`, by
+        default the span.
+        """
         location = Location(transfer_syntax, sop_class_uid, sop_instance_uid, span.offset, span.length, {})
         return cls(span if origin is None else origin, location, span)
 
@@ -132,7 +138,11 @@ class Instance:
         return memoryview(walk.pad.applied(bytes(data)))
 
     def converted(self, accepted: Sequence[str]) -> tuple[memoryview, str]:
-        """The data set in one of the accepted syntaxes, and which; CannotConvert when there is no way."""
+        """The data set in one of the `accepted` transfer syntaxes, and which one: for where its own is not among them.
+
+        Explicit VR little endian goes before the others.  CannotConvert when there is no way, as for compressed pixels
+        that nothing installed here decompresses; InstanceError when it is damaged or cannot be read.
+        """
         if self.transfer_syntax in decompressible() and not uids.UNCOMPRESSED.isdisjoint(accepted):
             return self._decompressed(accepted)
         if self.data is None and isinstance(self.origin, str | os.PathLike):

@@ -43,7 +43,11 @@ class SharedPort:
     """
 
     def __init__(self, sockets: Sequence[socket.socket], table: int, members: int, slots: int, member: int) -> None:
-        """For those who have the descriptors at hand; `open` and `inherited` make them."""
+        """For those who have the descriptors at hand; `open` and `inherited` make them.
+
+        `sockets` listen; `table` is the descriptor of the table, `members` and `slots` are as for `open`; `member` is
+        the number of this process, 0 to `members` - 1.
+        """
         self.sockets: list[socket.socket] = list(sockets)
         """They listen; who is given the port closes them."""
         self.table = table
@@ -63,7 +67,8 @@ class SharedPort:
     def open(cls, host: str, port: int, *, members: int, slots: int) -> Self:
         """Listen, for `members` processes of at most `slots` associations each that will inherit.
 
-        OSError that names the address and what to change.
+        `host` is a name or address of this machine, "" or "*" for all; `port` 0 takes a free one.  OSError that names
+        the address and what to change, and always on Windows.
         """
         if fcntl is None:
             raise OSError("several processes cannot share a port on this system")
@@ -82,7 +87,10 @@ class SharedPort:
 
     @classmethod
     def inherited(cls, descriptors: Sequence[int], members: int, slots: int, member: int) -> Self:
-        """The same port in a process that has the descriptors."""
+        """The same port in a process that has the `descriptors`, as the property gave them to its parent.
+
+        `members` and `slots` are those of `open`; `member` is the number of this process, 0 to `members` - 1.
+        """
         for file in descriptors:
             os.set_inheritable(file, False)
         sockets = [socket.socket(fileno=file) for file in descriptors[1:]]
@@ -103,7 +111,7 @@ class SharedPort:
     # ------------------------------------------------------------------ who takes the next connection
 
     def set_load(self, connections: int) -> None:
-        """Tell the others how many connections we have in hand."""
+        """Tell the others how many `connections` we have in hand."""
         self._words[self.member] = connections
 
     def is_ahead(self) -> bool:
@@ -111,7 +119,7 @@ class SharedPort:
         return min(self._words[: self.members]) < self._words[self.member]
 
     def clear(self, member: int) -> None:
-        """That process is gone, and with it what it had."""
+        """The process of number `member` is gone, and with it what it had."""
         self._words[member] = AWAY
         start = self.members + member * 2 * self.slots
         self._words[start : start + 2 * self.slots] = memoryview(bytes(WORD * 2 * self.slots)).cast("Q")
@@ -137,7 +145,7 @@ class SharedPort:
                 fcntl.lockf(self.table, fcntl.LOCK_UN)
 
     def standing(self, host: str, title: str) -> tuple[int, int, int]:
-        """Associations of all processes: in all, of that host, of that calling AE title."""
+        """Associations of all processes: in all, of the peer's address `host`, of the calling AE title `title`."""
         in_all = of_host = of_title = 0
         host_key, title_key = _key(host), _key(title)
         for start in range(self.members, len(self._words), 2 * self.slots):
@@ -148,13 +156,13 @@ class SharedPort:
         return in_all, of_host, of_title
 
     def came(self, host: str, title: str) -> None:
-        """One more of ours stands."""
+        """One more of ours stands, of this `host` and calling AE title `title`; no more than `slots` may."""
         slot = self._hosts.tolist().index(0)  # there is one: no process has more than all may have together
         self._titles[slot] = _key(title)
         self._hosts[slot] = _key(host)
 
     def gone(self, host: str, title: str) -> None:
-        """One of ours less."""
+        """One of ours less, of this `host` and calling AE title `title`; nothing happens where none is counted."""
         wanted = (_key(host), _key(title))
         for slot, found in enumerate(zip(self._hosts, self._titles)):
             if found == wanted:

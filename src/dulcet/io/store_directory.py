@@ -158,7 +158,12 @@ class StoreDirectory:
     def __init__(
         self, path: str | os.PathLike[str], *, layout: str = DEFAULT_LAYOUT, durability: Durability = "fsync"
     ) -> None:
-        """Make the folder and sweep what crashed processes left in it; OSError when it cannot be written to."""
+        """Make the folder `path` and sweep what crashed processes left in it; OSError when it cannot be written to.
+
+        `layout` names the files: a relative path with `{Keyword}` for elements of the top level, `{SOPInstanceUID}`
+        among them; ValueError says which part of it does not do.  With the `durability` "none" a power cut may lose
+        what was acknowledged; "fsync" has it on stable storage first.
+        """
         self.path: Path = Path(path)
         self.layout: Layout = Layout(layout)
         self.durable: bool = durability == "fsync"
@@ -183,7 +188,11 @@ class StoreDirectory:
     def begin(
         self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str, *, source_ae_title: str = ""
     ) -> IncomingFile:
-        """Start an instance, as its C-STORE-RQ announces it; ReceiveError (A700H) when no file can be made."""
+        """Start an instance, as its C-STORE-RQ announces it; ReceiveError (A700H) when no file can be made.
+
+        `sop_class_uid`, `sop_instance_uid` and `transfer_syntax` go into its file meta (PS3.10 section 7.1), and so
+        does `source_ae_title`, that of the sender, unless it is empty.
+        """
         meta = encode_file_meta(sop_class_uid, sop_instance_uid, transfer_syntax, source_ae_title=source_ae_title)
         number = next(self._numbers)
         try:

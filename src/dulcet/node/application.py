@@ -72,7 +72,11 @@ class Companion(Protocol):
 
 
 class Node:
-    """An application entity: its title, its handlers, its peers."""
+    """An application entity: its title, its handlers, its peers.
+
+    What registers a handler is written `@node.on_store` or `@node.on_store(…)`.  It raises LocalProtocolError once the
+    node serves, unless it replaces a handler of the same message and SOP class.
+    """
 
     def __init__(
         self,
@@ -88,10 +92,17 @@ class Node:
         move_associations: int = 1,
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
-        """`store_to` is a folder (or another `Destination`) that data sets are streamed into before the `on_store`
-        handler sees them; without it they are kept in memory.  `peers` are C-MOVE destinations by AE title, as
-        `AET@host:port`, or as an `Address` that brings its TLS along.  `calling` are the AE titles that may call, None
-        for any.
+        """`ae_title` is ours, 1 to 16 characters; calls to other titles are refused unless there is `any_called`.
+
+        `store_to` is a folder (or another `Destination`) that data sets are streamed into before the `on_store` handler
+        sees them; `layout` and `durability` of the folder are as for `StoreDirectory`.  Without it they are kept in
+        memory, and those of more than `memory_limit` bytes are answered A700H.
+        `peers` are C-MOVE destinations by AE title, as `AET@host:port`, or as an `Address` that brings its TLS along;
+        a C-MOVE sends over `move_associations` associations at once.
+        `calling` are the AE titles that may call, None for any.  `config` holds lengths, limits and timers.
+
+        Raises LocalProtocolError for an AE title that may not be sent, AddressError for a peer that does not read as an
+        address, and what `StoreDirectory` raises.
         """
         self.ae_title: str = check_ae_title(ae_title)
         self.config: AssociationConfig = config or AssociationConfig()
@@ -140,7 +151,7 @@ class Node:
         return verifier
 
     def on_echo(self, handler: Handler) -> Handler:
-        """C-ECHO; answered with success unless a handler says otherwise."""
+        """C-ECHO: `handler(request: EchoRequest)` gives a status, None for success; without it, success is answered."""
         return self._register(CommandField.C_ECHO_RQ, handler, (uids.VERIFICATION,))
 
     def on_store(
@@ -159,44 +170,73 @@ class Node:
 
         An answer may be bytes as well: encoded already, in `request.transfer_syntax`.
 
-        `models` are names of `dulcet.services.models.MODELS`, or SOP classes.
+        `models` are names of `dulcet.services.models.MODELS`, or SOP classes; ValueError for a name that is not there.
         """
         return self._decorator(CommandField.C_FIND_RQ, handler, _classes("find", models))
 
     def on_get(self, handler: Handler | None = None, *, models: Iterable[str] = ("patient", "study")) -> Any:
-        """C-GET: `handler(request: RetrieveRequest)` gives what to send: paths, Datasets, bytes, `Instance`s."""
+        """C-GET: `handler(request: RetrieveRequest)` gives what to send: paths, Datasets, bytes, `Instance`s.
+
+        A list tells the peer how many remain, an iterator cannot.  `models` are as for `on_find`.
+        """
         return self._decorator(CommandField.C_GET_RQ, handler, _classes("get", models))
 
     def on_move(self, handler: Handler | None = None, *, models: Iterable[str] = ("patient", "study")) -> Any:
-        """C-MOVE: `handler(request: RetrieveRequest)` gives what to send to `request.destination`, one of `peers`."""
+        """C-MOVE: `handler(request: RetrieveRequest)` gives what to send to `request.destination`, one of `peers`.
+
+        Any other destination is answered A801H before.  `models` are as for `on_find`, what is given as for `on_get`.
+        """
         return self._decorator(CommandField.C_MOVE_RQ, handler, _classes("move", models))
 
     def on_n_event_report(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
-        """N-EVENT-REPORT: `handler(request: NormalizedRequest)`."""
+        """N-EVENT-REPORT: `handler(request: NormalizedRequest)` gives a status, None for success.
+
+        `classes` are SOP class UIDs, as for `on_n_get`.
+        """
         return self._decorator(CommandField.N_EVENT_REPORT_RQ, handler, tuple(classes))
 
     def on_n_get(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
-        """N-GET: `handler(request: NormalizedRequest)` gives the attributes as a Dataset."""
+        """N-GET: `handler(request: NormalizedRequest)` gives the attributes as a Dataset.
+
+        `classes` are SOP class UIDs; by default every class of the standard that has the operation, and each of them
+        may have a handler of its own besides.
+        """
         return self._decorator(CommandField.N_GET_RQ, handler, tuple(classes))
 
     def on_n_set(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
-        """N-SET: `handler(request: NormalizedRequest)`."""
+        """N-SET: `handler(request: NormalizedRequest)` gives a status, None for success.
+
+        `classes` are SOP class UIDs, as for `on_n_get`.
+        """
         return self._decorator(CommandField.N_SET_RQ, handler, tuple(classes))
 
     def on_n_action(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
-        """N-ACTION: `handler(request: NormalizedRequest)`."""
+        """N-ACTION: `handler(request: NormalizedRequest)` gives a status, a Dataset (the reply), or both.
+
+        `classes` are SOP class UIDs, as for `on_n_get`.
+        """
         return self._decorator(CommandField.N_ACTION_RQ, handler, tuple(classes))
 
     def on_n_create(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
-        """N-CREATE: `handler(request: NormalizedRequest)`."""
+        """N-CREATE: `handler(request: NormalizedRequest)` gives a status, a Dataset, or both.
+
+        Where the request leaves the UID to us, it says which one it took: `Answer(AffectedSOPInstanceUID=…)` (PS3.7
+        section 10.1.5.1.4).  `classes` are SOP class UIDs, as for `on_n_get`.
+        """
         return self._decorator(CommandField.N_CREATE_RQ, handler, tuple(classes))
 
     def on_n_delete(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
-        """N-DELETE: `handler(request: NormalizedRequest)`."""
+        """N-DELETE: `handler(request: NormalizedRequest)` gives a status, None for success.
+
+        `classes` are SOP class UIDs, as for `on_n_get`.
+        """
         return self._decorator(CommandField.N_DELETE_RQ, handler, tuple(classes))
 
     def handler_for(self, field: int, *sop_classes: str) -> Callable[..., Any] | None:
-        """The handler of a message: that of the first of the SOP classes that has one, else the one for all."""
+        """The handler of a message: that of the first of the `sop_classes` that has one, else the one for all.
+
+        `field` is the Command Field of the request.  None where nobody handles it.
+        """
         for sop_class in (*sop_classes, ALL):
             handler = self._handlers.get((field, sop_class))
             if handler is not None:
@@ -272,8 +312,13 @@ class Node:
     ) -> NodeThreads:
         """Serve in the background with a thread for each association, until `stop()` or the end of a `with` block.
 
-        Handlers are registered before.  `shared` is a port, used instead of `host` and `port`, from which other
-        processes accept as well.
+        Handlers are registered before, all of them plain functions: TypeError for an async one.
+        `host` "" or "*" is every address of this machine, `port` 0 a free one.  `tls` secures every connection.
+        Beyond `maximum_associations` in all, `maximum_per_host` from one address and `maximum_per_ae` of one calling AE
+        title (None: any number), requests are rejected as transient (2,3,2).  `shared` is a port, used instead of
+        `host` and `port`, from which other processes accept as well; these limits are for all of them together then,
+        and ValueError says where it counts fewer.
+        Raises OSError when it cannot listen, AddressError for a port that is none, TLSConfigError.
         """
         from dulcet.node.threads import NodeThreads
 
@@ -298,7 +343,8 @@ class Node:
     ) -> NodeServer:
         """Serve in the running event loop: `server = await node.start(…)`, or `async with node.start(…)`.
 
-        Handlers are registered before.
+        Handlers are registered before; plain ones run in threads.  `host`, `port`, `maximum_associations`,
+        `maximum_per_host`, `maximum_per_ae` and `tls` are as for `threads`, and so is what is raised.
         """
         from dulcet.node.loop import NodeServer
 
@@ -320,7 +366,8 @@ class Node:
     ) -> bool:
         """Serve until SIGTERM, Ctrl-C or SIGHUP; who is at it then has `drain` seconds.  True when none was aborted.
 
-        With threads where every handler is a plain function, else in an event loop (uvloop's where it is installed).
+        `host`, `port` and `tls` are as for `threads`, and so is what is raised.  It serves with threads where every
+        handler is a plain function, else in an event loop (uvloop's where it is installed).
         """
         if not self.has_async_handlers:
             from dulcet.node.threads import serve_threads
@@ -331,7 +378,7 @@ class Node:
         return serve_loop(self, host, port, drain, tls)
 
     def with_peers(self, peers: Mapping[str, str | Address]) -> Node:
-        """This node, knowing these C-MOVE destinations as well."""
+        """This node, knowing these C-MOVE destinations as well: `peers` as for `Node`, AddressError likewise."""
         self.peers.update({title: Address.parse(address) for title, address in peers.items()})
         return self
 

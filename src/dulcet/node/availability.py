@@ -23,6 +23,8 @@ class InstanceAvailability:
     def __init__(self, node: Node, hear: Callable[[list[AvailableInstance]], object], *, strict: bool = False) -> None:
         """`hear` gets the instances of each notification; what it raises is the answer, `Refused` with its status,
         anything else with 0110H.  `strict` refuses notifications that lack attributes of type 2.
+
+        Raises LocalProtocolError where `node` serves already.
         """
         self.hear = hear
         self.strict = strict

@@ -63,11 +63,16 @@ class StorageCommitment:
     ) -> None:
         """`exists(reference)` says whether an instance is safe: True, False, or a Failure Reason; a plain function that
         any thread may call.  `store` keeps the transactions; without one they are in memory.
+        `retrieve_ae_title` is where results say the instances are, Retrieve AE Title (0008,0054); None says nothing.
 
         `report` is where results go: on the `same` association first, always on an `other` one to the requestor's
         address in the node's peers, or (`auto`) on another one where that address is known.
         `among` several processes with one store, one is `reporting` on such other associations for all of them, and
         looks for what there is; the others are `leaving` it to that one.
+        `backoff` says when and how often a result is reported again that was not taken: by default for some 90 hours,
+        hourly in the end.
+
+        Raises TypeError where `exists` is async, LocalProtocolError where `node` serves already.
         """
         if inspect.iscoroutinefunction(exists):
             raise TypeError("exists must be a plain function: results are found in threads, also after a restart")
@@ -96,7 +101,7 @@ class StorageCommitment:
             self._looking.start()
 
     def stop(self, seconds: float) -> None:
-        """What is open stays in the store."""
+        """What is open stays in the store; a look for more that is under way may take `seconds` to end."""
         looking, self._looking = self._looking, None
         if looking is not None:
             self._stopping.set()

@@ -55,8 +55,11 @@ class MPPS:
 
         `on_begin`, `on_change` and `on_end` are called with SOP instance UID and step before it is kept; what they
         raise is the answer, `Refused` with its status, anything else with 0110H.  `notify` are AE titles among the
-        node's peers that hear of each change.  `strict` refuses steps that lack attributes of type 2, `strict_end`
-        those that end without what the standard asks for then.
+        node's peers that hear of each change; `backoff` says when and how often they are told again, by default 12
+        times in about half an hour.  `strict` refuses steps that lack attributes of type 2, `strict_end` those that
+        end without what the standard asks for then.
+
+        Raises LocalProtocolError where `node` serves already.
         """
         self.store: MutableMapping[str, Dataset] = {} if store is None else store
         self.notify: tuple[str, ...] = tuple(notify)
@@ -74,7 +77,7 @@ class MPPS:
         node.extra_syntaxes.setdefault(NOTIFICATION, UNCOMPRESSED_PREFERENCE)
 
     def delete(self, sop_instance_uid: str) -> None:
-        """Forget a step, and announce it (event 5); KeyError when it is not there."""
+        """Forget the step `sop_instance_uid`, and announce it (event 5); KeyError when it is not there."""
         with self._lock:
             del self.store[sop_instance_uid]
         self._announce(sop_instance_uid, DELETED)

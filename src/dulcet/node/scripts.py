@@ -48,7 +48,12 @@ Script = Generator[Action, Any, None]
 
 
 class Answer:
-    """What an N-service handler may return where a status and a data set are not enough: command elements besides."""
+    """What an N-service handler may return where a status and a data set are not enough: command elements besides.
+
+    `status` may be a failure too.  `dataset` is the reply, a Dataset, or bytes in the transfer syntax of the request;
+    None for none.  `elements` are those of the response (PS3.7 section 10.3), by keyword, as in
+    `Answer(AffectedSOPInstanceUID=uid)`.  `then` gives what is done once the response was sent.
+    """
 
     __slots__ = ("dataset", "elements", "status", "then")
 

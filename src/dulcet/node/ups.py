@@ -77,12 +77,15 @@ class UnifiedProcedureSteps:
         backoff: Backoff | None = None,
     ) -> None:
         """`store` maps SOP instance UIDs to steps, for example a `Datasets` file; without one they are in memory.
-        Who receives events is one of the node's peers.
+        Who receives events is one of the peers of `node`; `backoff` says when and how often an event is sent again that
+        was not taken, by default 12 times in about half an hour.
 
         `on_change` is called with UID and step before a change is kept; what it raises is the answer.
         `on_cancel_request(uid, step, information)` is asked when this application performs steps itself: True when it
         stops, False when it will not (C313H), None when the step is not its own.
         `strict` refuses steps that lack attributes of type 2.
+
+        Raises LocalProtocolError where `node` serves already.
         """
         self.node = node
         self.store: MutableMapping[str, Dataset] = {} if store is None else store
@@ -104,25 +107,37 @@ class UnifiedProcedureSteps:
     # ------------------------------------------------------------------ for the application
 
     def create(self, dataset: Dataset, sop_instance_uid: str | None = None) -> str:
-        """Make a step (section CC.2.5.3); its UID.  Refused like an N-CREATE."""
+        """Make a step (section CC.2.5.3) of the attributes in `dataset`; its UID.  Refused like an N-CREATE.
+
+        `sop_instance_uid` is the UID it gets, None for a new one.
+        """
         return self._create(dataset, sop_instance_uid)[0]
 
     def get(self, sop_instance_uid: str) -> Dataset:
-        """A step, its lock included; KeyError when there is none."""
+        """The step `sop_instance_uid`, its lock included; KeyError when there is none."""
         with self._lock:
             return self.store[sop_instance_uid]
 
     def change_state(self, sop_instance_uid: str, state: str, transaction_uid: str) -> Status:
-        """As N-ACTION 1: Refused where it is."""
+        """As N-ACTION 1 (section CC.2.1): Refused where it is.
+
+        `state` is what the step `sop_instance_uid` becomes, IN PROGRESS, COMPLETED or CANCELED.  `transaction_uid` is
+        its lock (0008,1195): a new UID to take it, the same one to end it.
+        """
         information = build_identifier({"ProcedureStepState": state, "TransactionUID": transaction_uid})
         return self._change(sop_instance_uid, lambda step: change_state(step, information, now=_now()))
 
     def set(self, sop_instance_uid: str, changes: Dataset) -> Status:
-        """As N-SET, the lock in `changes` where the step is in progress: Refused where it is."""
+        """As N-SET (section CC.2.6) of the step `sop_instance_uid`: Refused where it is.
+
+        `changes` are the attributes, the lock of a step that is in progress among them.
+        """
         return self._change(sop_instance_uid, lambda step: modify(step, changes, now=_now()))
 
     def delete(self, sop_instance_uid: str) -> bool:
-        """Forget a step that has ended; False when it has not, or somebody holds a deletion lock (section CC.2.1.3)."""
+        """Forget the step `sop_instance_uid`, which has ended; False when it has not, or somebody holds a deletion lock
+        (section CC.2.1.3), or there is none.
+        """
         with self._lock:
             step = self.store.get(sop_instance_uid)
             if step is None or state_of(step) not in FINAL or self.subscriptions.is_locked(sop_instance_uid):
@@ -132,8 +147,10 @@ class UnifiedProcedureSteps:
             return True
 
     def announce(self, status: str, *, subscriptions: str = "COLD START", steps: str = "COLD START") -> None:
-        """Tell who is subscribed globally that the provider is RESTARTED or GOING DOWN (event 4); the lists kept are a
-        WARM START, else a COLD START.
+        """Tell who is subscribed globally that the provider's `status` is RESTARTED or GOING DOWN (event 4).
+
+        Of the lists of `subscriptions` and of `steps`, one that was kept is a WARM START, else a COLD START (Table
+        CC.2.4-1).
         """
         report = build_identifier(
             {

@@ -32,6 +32,7 @@ class Worklist:
         gives, what matches is answered.  `fold_names` matches names without regard to case and accents.
 
         Values of return keys (PS3.4 Table K.6-1), as Pregnancy Status, are not matched; the answers bear FF01H then.
+        Raises LocalProtocolError where `node` serves already.
         """
         self.items: Any = items
         self.fold_names = fold_names

@@ -62,7 +62,11 @@ class AcceptancePolicy:
         promiscuous: bool = False,
         transfer_syntaxes: Sequence[str] = STORED_SYNTAXES,
     ) -> Self:
-        """Verification and every storage class, those of `register_private` included; `promiscuous` takes any class."""
+        """Verification and every storage class, those of `register_private` included; `promiscuous` takes any class.
+
+        `called` is the AE title that we answer to, None for any; `calling` are those that may call, None for any.
+        `transfer_syntaxes` are taken for storage, by default every one whose bytes are the whole instance.
+        """
         syntaxes: dict[str, Sequence[str]] = dict.fromkeys(sorted(storage_classes()), transfer_syntaxes)
         syntaxes[uids.VERIFICATION] = tuple(sorted(uids.UNCOMPRESSED))
         return cls(
@@ -73,7 +77,11 @@ class AcceptancePolicy:
         )
 
     def decide(self, request: AssociateRQ, config: AssociationConfig) -> Offer | tuple[int, int, int]:
-        """What we offer this requestor, or the (result, source, reason) that rejects it."""
+        """What we offer to who sent `request`, or the (result, source, reason) that rejects it (PS3.8 Table 9-21).
+
+        `config` brings the length, window and names that we announce.  LocalProtocolError for a rejection by the judge
+        that does not exist; what judge and verifier raise goes through.
+        """
         if self.called is not None and request.called not in self.called:
             return CALLED_NOT_RECOGNIZED
         if self.calling is not None and request.calling not in self.calling:

@@ -40,13 +40,18 @@ RULES: Final = read_rules("""
 
 @dataclass(frozen=True, slots=True)
 class AvailableInstance:
-    """One instance and where it is."""
+    """One instance and where it is (PS3.4 Table R.3.2-1).
+
+    `study_instance_uid` and `series_instance_uid` say what it belongs to, `sop_class_uid` and `sop_instance_uid` what
+    it is.
+    """
 
     study_instance_uid: str
     series_instance_uid: str
     sop_class_uid: str
     sop_instance_uid: str
     retrieve_ae_title: str
+    """Retrieve AE Title (0008,0054): who gives it."""
     availability: str = "ONLINE"
     """ONLINE, NEARLINE, OFFLINE or UNAVAILABLE (PS3.3 section C.4.23.1.1)."""
 

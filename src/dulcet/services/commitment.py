@@ -57,7 +57,7 @@ COMMITMENT_PROPOSALS: Final = tuple(proposals((SOP_CLASS,)))
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An instance that is to be kept."""
+    """An instance that is to be kept: `sop_class_uid` and `sop_instance_uid`, as it was sent."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -88,7 +88,9 @@ class CommitmentResult:
     """What the provider said of a transaction."""
 
     transaction_uid: str
+    """Transaction UID (0008,1195), that of the request."""
     committed: tuple[Reference, ...]
+    """Those that are safe."""
     failed: tuple[tuple[Reference, int], ...]
     """With Failure Reason (0008,1197)."""
 

@@ -25,32 +25,35 @@ class IdentityUnconfirmed(AssociationError):
 class UserIdentity:
     """Ways to say who asks; each gives the sub-item for `associate(user_items=…)` or `identity=…`.
 
-    `confirm` asks for a positive response: without one the association is given up.
+    `confirm` asks for a positive response: without one the association is given up, and IdentityUnconfirmed raised.
     """
 
     @staticmethod
     def username(name: str, *, confirm: bool = False) -> UserIdentityRQ:
-        """Type 1."""
+        """Type 1: the user `name` alone; `confirm` asks for a positive response."""
         return UserIdentityRQ(1, name.encode(), b"", confirm)
 
     @staticmethod
     def passcode(name: str, passcode: str, *, confirm: bool = False) -> UserIdentityRQ:
-        """Type 2; over TLS only, for it travels as it is."""
+        """Type 2: user `name` and `passcode`; `confirm` asks for a positive response.
+
+        Over TLS only, for it travels as it is.
+        """
         return UserIdentityRQ(2, name.encode(), passcode.encode(), confirm)
 
     @staticmethod
     def kerberos(ticket: bytes, *, confirm: bool = False) -> UserIdentityRQ:
-        """Type 3: a service ticket."""
+        """Type 3: `ticket` is a Kerberos service ticket; `confirm` asks for a positive response."""
         return UserIdentityRQ(3, ticket, b"", confirm)
 
     @staticmethod
     def saml(assertion: bytes, *, confirm: bool = False) -> UserIdentityRQ:
-        """Type 4: a SAML assertion."""
+        """Type 4: `assertion` is a SAML assertion, encoded; `confirm` asks for a positive response."""
         return UserIdentityRQ(4, assertion, b"", confirm)
 
     @staticmethod
     def jwt(token: bytes, *, confirm: bool = False) -> UserIdentityRQ:
-        """Type 5: a JSON web token."""
+        """Type 5: `token` is a JSON web token, encoded; `confirm` asks for a positive response."""
         return UserIdentityRQ(5, token, b"", confirm)
 
 

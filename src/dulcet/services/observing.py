@@ -81,7 +81,11 @@ class Reporter:
 
 
 def log_happenings(logger: logging.Logger | None = None) -> Observer:
-    """An observer that logs: associations at INFO, operations and messages at DEBUG; no data set, no patient data."""
+    """An observer that logs: associations at INFO, operations and messages at DEBUG; no data set, no patient data.
+
+    `logger` takes the lines, by default that of the name `dulcet.happenings`:
+    `AssociationConfig(observers=(log_happenings(),))`.
+    """
     target = logger or log
 
     def tell(happening: Happening, association: Any) -> None:

@@ -175,9 +175,12 @@ def grayscale_image(
     photometric_interpretation: str = "MONOCHROME2",
     aspect_ratio: tuple[int, int] | None = None,
 ) -> Dataset:
-    """An item of Basic Grayscale Image Sequence: from bytes, or from a data set with 8 or 12 bits of gray already.
+    """An item of Basic Grayscale Image Sequence (PS3.3 section C.13.5): what a film box takes for one image.
 
-    12 bits lie in 16, little endian.  ValueError for anything else: colour, signed, compressed, other depths.
+    `pixels` are bytes, `rows` times `columns` of them, and twice as many where `bits` is 12: these lie in 16, little
+    endian.  `photometric_interpretation` is MONOCHROME2 (0 is black) or MONOCHROME1 (0 is white), `aspect_ratio` height
+    and width of a pixel, None for square ones.  Where `pixels` is a data set, it says all of this itself.
+    ValueError for anything else: colour, signed, compressed, other depths, another number of bytes.
     """
     if not isinstance(pixels, bytes):
         return _image_of(pixels)

@@ -15,7 +15,7 @@ __all__ = ["Refused"]
 
 
 class Refused(StatusError):
-    """Raised while a request is handled: it ends with this status.
+    """Raised while a request is handled: it ends with this `status`, one of failure as a rule; not a pending one.
 
     `comment` is its Error Comment, which may name attributes and UIDs and no value of a patient: the log has the whole
     of it, the peer up to 64 characters.  `attributes` are the tags of the Attribute Identifier List (0000,1005),

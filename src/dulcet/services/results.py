@@ -36,9 +36,13 @@ class Response:
     """A response (PS3.7): its status, the command set, and the data set if there was one, encoded."""
 
     status: Status
+    """Status (0000,0900), with its category and meaning."""
     command: Command
+    """All command elements, those that explain the status among them."""
     data: bytes | None = None
+    """The data set as it came; None without one."""
     transfer_syntax: str = ""
+    """The one that `data` is encoded in."""
 
     def check(self) -> Response:
         """This response when its status is success, pending or a warning; StatusError otherwise."""
@@ -64,10 +68,15 @@ class Retrieved:
     """What a C-GET or C-MOVE came to (PS3.4 C.4.2, C.4.3)."""
 
     status: Status
+    """That of the last response."""
     completed: int = 0
+    """Sub-operations, each a C-STORE, that succeeded (0000,1021)."""
     failed: int = 0
+    """Those that failed (0000,1022)."""
     warning: int = 0
+    """Those that ended with a warning: kept, but not as they were sent (0000,1023)."""
     remaining: int = 0
+    """Those that were still to be done (0000,1020); more than 0 at the end of what was cancelled."""
     failed_uids: list[str] = field(default_factory=list)
     """Failed SOP Instance UID List (0008,0058), as far as the peer gave one."""
     received: list[Path] = field(default_factory=list)
@@ -84,7 +93,7 @@ class Retrieved:
     """Instances that came here and were kept; None where somebody else takes them."""
 
     def update(self, response: Response) -> None:
-        """Take over what a response says."""
+        """Take over what `response` says; ReceiveError when its identifier does not decode."""
         command = response.command
         self.status = response.status
         numbers = (
@@ -105,7 +114,7 @@ class Retrieved:
             self.failed_uids = [str(uid) for uid in uids if uid]
 
     def plus(self, other: Retrieved) -> Retrieved:
-        """Two retrieves into one place; the status is the first that is no success."""
+        """This and the `other`, later, retrieve into one place; the status is the first that is no success."""
         return Retrieved(
             self.status if not self.status.is_success else other.status,
             self.completed + other.completed,
@@ -165,9 +174,13 @@ class Sent:
     path: InstanceSource
     """The path, data set or bytes that was given."""
     status: Status | None
+    """What the peer answered; None where `error` says why there is no answer."""
     error: DulcetError | None = None
+    """Why it was not sent, or not answered."""
     sop_class_uid: str = ""
+    """What it was sent as; empty where nobody could read that."""
     sop_instance_uid: str = ""
+    """The same."""
     transfer_syntax: str = ""
     """The one it travelled in; it differs from the file's when it was converted."""
     size: int = 0
@@ -187,10 +200,10 @@ class Sent:
         transfer_syntax: str,
         size: int,
     ) -> Sent:
-        """What a C-STORE-RSP says; one without a status is a failure.
+        """What a C-STORE-RSP, the `command`, says of what was sent; one without a status is a failure.
 
         So is one that names another instance, for it says nothing of this one; it need not name any (PS3.7 Table
-        9.1-1).
+        9.1-1).  `path`, `sop_class_uid`, `sop_instance_uid`, `transfer_syntax` and `size` are taken over.
         """
         status, named = command.status, command.sop_instance_uid
         if named is not None and named != sop_instance_uid:

@@ -60,6 +60,9 @@ def worklist_matcher(identifier: Dataset, *, fold_names: bool = True) -> Matcher
 def worklist_query(step: Mapping[str, Any] | None = None, **keys: Any) -> Dataset:
     """An identifier with all return keys of Table K.6-1; `step` are keys of the Scheduled Procedure Step Sequence.
 
+    `keys` are those of the request and the patient.  Values are as for `Association.find`: None asks for what is there,
+    a tuple of dates is a range.  ValueError for what is no keyword, and for a range that ends before it begins.
+
     association.find(worklist_query({"Modality": "CT"}, PatientName="DOE*"), model="worklist")
     """
     item = {**dict.fromkeys(STEP_KEYS), **(step or {})}

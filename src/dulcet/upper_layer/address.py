@@ -16,8 +16,11 @@ class Address:
     """An application entity title and the host and TCP port where it is reached; IPv6 hosts stand in brackets."""
 
     ae_title: str
+    """1 to 16 characters; case counts."""
     host: str
+    """A name or an address, without brackets."""
     port: int
+    """0 to 65535, else AddressError; 0 is a free one, to listen on."""
     tls: Any = None
     """How the connection is secured: a `TLSConfig` or an `ssl.SSLContext`; None is without TLS."""
 
@@ -27,7 +30,10 @@ class Address:
 
     @classmethod
     def parse(cls, text: str | Address, tls: Any = None) -> Address:
-        """Read `AET@host:port`, secured by `tls` where it is given; AddressError says which part does not fit."""
+        """Read `text`, `AET@host:port`, secured by `tls` where it is given; AddressError says which part does not fit.
+
+        An Address is given back, with that `tls`.
+        """
         if isinstance(text, Address):
             return text if tls is None else replace(text, tls=tls)
         ae_title, at, where = text.rpartition("@")

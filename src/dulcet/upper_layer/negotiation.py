@@ -81,16 +81,21 @@ class Proposal:
     """One line of what a requestor proposes: a SOP class with the transfer syntaxes of one context, and the roles."""
 
     abstract_syntax: str
+    """The UID of the SOP class."""
     transfer_syntaxes: tuple[str, ...]
+    """Their UIDs, one at least, in our order of preference."""
     user: bool = True
+    """We want to invoke its operations."""
     provider: bool = False
+    """We want the peer to invoke them, as C-GET and event reports need (PS3.7 D.3.3.4)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PresentationContext:
     """What was agreed on under one context id, seen from our side.
 
-    `as_user`: we may invoke its operations; `as_provider`: the peer may.
+    `as_user`: we may invoke its operations; `as_provider`: the peer may.  `context_id` is an odd number, 1 to 255;
+    `abstract_syntax` and `transfer_syntax` are UIDs.
     """
 
     context_id: int
