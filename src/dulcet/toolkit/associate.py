@@ -68,7 +68,12 @@ class _Context:
 
 
 class Associate:
-    """An A-ASSOCIATE-RQ (`request=True`) or -AC that can be read and changed; equal when equal on the wire."""
+    """An A-ASSOCIATE-RQ (`request=True`) or -AC that can be read and changed; equal when equal on the wire.
+
+    An `id` is that of a presentation context, an `index` counts from 0.  Methods and properties raise InvalidAssociate,
+    which is a ValueError, for an `id` that is not there and for a value that may not be sent, and then change nothing;
+    an `index` that is not there, a negative one too, is an IndexError.
+    """
 
     __hash__: ClassVar[None] = None  # type: ignore[assignment]  # it can be changed
 
@@ -76,7 +81,7 @@ class Associate:
         self.reset(request)
 
     def reset(self, request: bool = True) -> None:
-        """Empty everything: titles, contexts, roles, extended data, user information."""
+        """Empty everything: titles, contexts, roles, extended data, user information; `request` as for the class."""
         self.request = request
         """True for an A-ASSOCIATE-RQ, False for an -AC."""
         self._version = 1
@@ -88,7 +93,11 @@ class Associate:
 
     @classmethod
     def default(cls, request: bool = True, *, config: AssociationConfig | None = None) -> Associate:
-        """Our maximum length, implementation class and version, and a verification context with id 1."""
+        """Maximum length, implementation class and version of `config`, and a verification context with id 1.
+
+        `config` is AssociationConfig() if None.  A `request` proposes implicit and explicit VR little endian, an accept
+        takes the first; the AE titles are still to be set.
+        """
         config = config or AssociationConfig()
         made = cls(request)
         made.max_length = config.maximum_length
@@ -100,7 +109,7 @@ class Associate:
 
     @classmethod
     def accepting(cls, request: Associate, offer: Offer | None = None) -> Associate:
-        """An accept that answers each context of `request`, by default with its first transfer syntax."""
+        """An accept that answers each context of `request` as `offer` says; None takes each first transfer syntax."""
         config = AssociationConfig()
         offer = offer or Offer(
             syntaxes={},
@@ -117,7 +126,7 @@ class Associate:
 
     @classmethod
     def from_pdu(cls, pdu: AssociateRQ | AssociateAC, request: AssociateRQ | None = None) -> Associate:
-        """What a PDU says, wrong values included; an -AC has abstract syntaxes only with the `request` it answers."""
+        """What `pdu` says, wrong values included; an -AC has abstract syntaxes only with the `request` it answers."""
         made = cls(isinstance(pdu, AssociateRQ))
         made._version = pdu.protocol_version
         made._called, made._calling = pdu.called_ae_title, pdu.calling_ae_title
@@ -157,7 +166,7 @@ class Associate:
         )
 
     def check(self) -> None:
-        """InvalidAssociate unless it may be sent; an accept is also held against its request when it is sent."""
+        """Raise InvalidAssociate unless it may be sent; an accept is also held against its request when it is sent."""
         if self.request:
             check_title(self._called, "called AE title")
             check_title(self._calling, "calling AE title")
@@ -242,6 +251,7 @@ class Associate:
 
     @property
     def presentation_count(self) -> int:
+        """How many presentation contexts there are, rejected ones included; 128 at most (PS3.8 section 9.3.2.2)."""
         return len(self._contexts)
 
     @property
@@ -250,17 +260,21 @@ class Associate:
         return [context.id for context in self._contexts]
 
     def presentation(self, index: int) -> int:
-        """The id at an index; IndexError beyond the last."""
+        """The id of the context at an `index` of the PDU's order; IndexError beyond the last."""
         return self._contexts[check_index(index, len(self._contexts))].id
 
     def set_presentation(self, index: int, id: int) -> None:
-        """Give the context at an index another id; its role and extended data stay with it."""
+        """Give the context at an `index` another `id`, odd, 1 to 255 and free; role and extended data stay with it."""
         context = self._contexts[check_index(index, len(self._contexts))]
         check_id(id, [other.id for other in self._contexts if other is not context])
         context.id = id
 
     def add_presentation(self, id: int, result: int = 0, abstract: str = "", transfer: Iterable[str] = ()) -> int:
-        """Add a context; odd ids from 1 to 255, each once.  `result` counts in an accept alone.  Its id."""
+        """Add a context behind the others, and give back its `id`, which is odd, 1 to 255 and free.
+
+        `result` is as for `set_result`.  `abstract` is the SOP class UID; "" leaves it to `set_abstract`.  `transfer`
+        are UIDs, the preferred one first: one or more in a request, one in an accept.  InvalidAssociate for the 129th.
+        """
         if len(self._contexts) >= MAX_CONTEXTS:
             refuse(f"{MAX_CONTEXTS} presentation contexts are there already: the ids are used up")
         check_id(id, self.presentation_ids)
@@ -273,25 +287,26 @@ class Associate:
         return id
 
     def delete_presentation(self, id: int) -> None:
-        """Remove a context; with the last one of its class go role and extended data."""
+        """Remove the context `id`; with the last one of its class go role and extended data."""
         context = self._context(id)
         self._contexts.remove(context)
         if context.abstract and all(one.abstract != context.abstract for one in self._contexts):
             self._items = [item for item in self._items if not is_of(item, context.abstract)]
 
     def result(self, id: int) -> int:
-        """0 accepted, 1 user rejection, 2 no reason, 3 unknown class, 4 known class with no common transfer syntax."""
+        """Of context `id`: 0 accepted, 1 user rejection, 2 no reason, 3 unknown class, 4 no common transfer syntax."""
         return self._context(id).result
 
     def set_result(self, id: int, result: int) -> None:
+        """Answer the context `id` with a `result` of 0 to 4 (`PresentationResult`); a request does not send it."""
         self._context(id).result = check_result(result)
 
     def abstract(self, id: int) -> str:
-        """The abstract syntax; empty in an accept that was not joined with its request."""
+        """The abstract syntax of the context `id`; empty in an accept that was not joined with its request."""
         return self._context(id).abstract
 
     def set_abstract(self, id: int, uid: str) -> None:
-        """Change the class; role and extended data come along unless contexts of the new class have their own."""
+        """Make `uid` the class of `id`; role and extended data come along unless those of that class have their own."""
         context = self._context(id)
         before, context.abstract = context.abstract, check_uid(uid)
         if before != uid:
@@ -299,38 +314,42 @@ class Associate:
             self._move(ExtendedNegotiation, before, uid)
 
     def find_abstract(self, uid: str, after: int = 0, transfer: str | None = None) -> int:
-        """The id of the first context of a class behind the context `after`; 0 when none.
+        """The id of the first context of the class `uid` behind the context with id `after`; 0 when there is none.
 
-        Never one that an accept rejects; `transfer` asks for a transfer syntax as well.
+        `after` 0 starts with the first; `transfer`, a UID, must be among its transfer syntaxes; None takes any.  Never
+        a context that an accept rejects.
         """
         start = self._contexts.index(self._context(after)) + 1 if after else 0
         found = (one.id for one in self._contexts[start:] if self._matches(one, uid, transfer))
         return next(found, 0)
 
     def abstract_count(self, uid: str) -> int:
-        """How many contexts `find_abstract` would find."""
+        """How many contexts of the class `uid` `find_abstract` would find."""
         return sum(self._matches(context, uid, None) for context in self._contexts)
 
     def transfer_count(self, id: int) -> int:
+        """How many transfer syntaxes the context `id` has: those proposed, or the one of an accept."""
         return len(self._context(id).transfer)
 
     def transfer(self, id: int, index: int = 0) -> str:
-        """A transfer syntax, in the order of preference; not significant in a context that was not accepted."""
+        """A transfer syntax of `id`, `index` 0 the preferred one; it means nothing where the context was refused."""
         syntaxes = self._context(id).transfer
         return syntaxes[check_index(index, len(syntaxes))]
 
     def set_transfer(self, id: int, index: int, uid: str) -> None:
+        """Put the transfer syntax `uid` in place of the one at an `index` of the context `id`."""
         syntaxes = self._context(id).transfer
         syntaxes[check_index(index, len(syntaxes))] = check_uid(uid)
 
     def add_transfer(self, id: int, uid: str) -> None:
-        """One more; an accept takes exactly one."""
+        """Add the transfer syntax `uid` behind those of the context `id`; an accept has one, a second is refused."""
         context = self._context(id)
         if not self.request and context.transfer:
             refuse(f"context {id} has its transfer syntax: an accepted context has exactly one")
         context.transfer.append(check_uid(uid))
 
     def delete_transfer(self, id: int, index: int) -> None:
+        """Remove the transfer syntax at an `index` of the context `id`."""
         syntaxes = self._context(id).transfer
         del syntaxes[check_index(index, len(syntaxes))]
 
@@ -381,32 +400,32 @@ class Associate:
         self._set(AsynchronousOperationsWindow, None if value is None else AsynchronousOperationsWindow(*value))
 
     def has_role(self, id: int) -> bool:
-        """True when roles are negotiated for the class of a context (54H)."""
+        """True when roles are negotiated for the class of the context `id` (54H, PS3.7 D.3.3.4)."""
         return self._of_class(RoleSelection, self._context(id).abstract) is not None
 
     def user_role(self, id: int) -> bool:
-        """True when the requestor may be user of the class; so it is where nothing is negotiated."""
+        """True when the requestor may be user of the class of `id`; so it is where nothing is negotiated."""
         item = self._of_class(RoleSelection, self._context(id).abstract)
         return True if item is None else item.user
 
     def provider_role(self, id: int) -> bool:
-        """True when the requestor may be provider of the class."""
+        """True when the requestor may be provider of the class of `id`; False where nothing is negotiated."""
         item = self._of_class(RoleSelection, self._context(id).abstract)
         return False if item is None else item.provider
 
     def set_role(self, id: int, user: bool | None, provider: bool = False) -> None:
-        """Negotiate the requestor's roles for the class of a context, and so for all its contexts; None ends it."""
+        """Let the requestor be `user`, `provider` or both for the class of `id`; `user` None ends the negotiation."""
         uid = self._class_of(id)
         item = None if user is None else RoleSelection(uid, bool(user), bool(provider))
         self._put(item, self._of_class(RoleSelection, uid))
 
     def extended(self, id: int) -> bytes | None:
-        """Extended negotiation of the class of a context (56H); None when there is none."""
+        """Extended negotiation of the class of the context `id` (56H, PS3.7 D.3.3.5); None when there is none."""
         item = self._of_class(ExtendedNegotiation, self._context(id).abstract)
         return None if item is None else item.information
 
     def set_extended(self, id: int, data: bytes | None) -> None:
-        """Opaque bytes for the class of a context; None takes them back."""
+        """Extended negotiation `data` of the class of `id`, up to 65533 bytes with the UID; None takes it away."""
         uid = self._class_of(id)
         item = None if data is None else ExtendedNegotiation(uid, bytes(data))
         if item is not None:
@@ -421,14 +440,16 @@ class Associate:
         return [(data[0], data[4:]) for data in (item.encode() for item in self._others())]
 
     def add_user_info(self, type: int, data: bytes) -> None:
-        """One more sub-item, up to 65535 bytes; 51H to 56H have names."""
+        """Add a sub-item: its `type`, one byte, not 51H to 56H, which have names here, and up to 65535 bytes `data`."""
         self._items.append(user_item(type, data))
 
     def set_user_info(self, index: int, type: int, data: bytes) -> None:
+        """Put a sub-item in place of the one at an `index` of `user_info`; `type` and `data` as for `add_user_info`."""
         others = self._others()
         self._put(user_item(type, data), others[check_index(index, len(others))])
 
     def delete_user_info(self, index: int) -> None:
+        """Remove the sub-item at an `index` of `user_info`."""
         others = self._others()
         self._put(None, others[check_index(index, len(others))])
 

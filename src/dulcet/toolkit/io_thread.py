@@ -158,7 +158,10 @@ def startup() -> None:
 
 
 def shutdown() -> None:
-    """Take one `startup()` back; the last one aborts (2,0) what is alive and ends the thread."""
+    """Take one `startup()` back; the last one aborts (2,0) what is alive, ends the thread and waits for its end.
+
+    Within a callback it does not wait.  Raises LocalProtocolError where no `startup()` is left to take back.
+    """
     with _lock:
         if not _started:
             raise LocalProtocolError("shutdown() without its startup()")

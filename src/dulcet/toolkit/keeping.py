@@ -32,7 +32,7 @@ MEMORY_LIMIT: Final = 256 * 1024 * 1024
 
 
 class StoredObject(DataSet):
-    """An instance that was kept in memory."""
+    """An instance that was kept in memory: `data`, encoded, and what its `request` said it is."""
 
     __slots__ = ("sop_class_uid", "sop_instance_uid")
 
@@ -52,6 +52,10 @@ class Keeper:
         in_memory: bool = False,
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
+        """Where instances go: `store_directory`, a folder, or, with `in_memory`, memory: up to `memory_limit` bytes.
+
+        The limit, 256 MiB, counts all that nobody has taken yet.
+        """
         self.store_directory = store_directory
         """The folder for instances that nothing else names a place for; they get safe names there."""
         self.in_memory = in_memory
@@ -63,13 +67,23 @@ class Keeper:
         self._lock = threading.Lock()
 
     def on_store_setup(self, request: IncomingRequest) -> str | os.PathLike[str] | None:
-        """An instance is announced, none of its data was read: the path to write it to, or None or "" for none."""
+        """An instance is announced, none of its data was read: give the path to write it to, or None or "" for none.
+
+        `request` names `sop_class_uid` and `sop_instance_uid`, and `request.association.calling_ae_title` who sends.
+        Without a path it goes into memory where `in_memory` is True, else into `store_directory`.  A ReceiveError that
+        is raised here answers with its status, anything else that is raised with 0110H; nothing is kept then.
+        """
         return None
 
     def on_store_done(self, path: Any, stored: bool) -> bool | int | None:
-        """The file, or the object in memory for `path` None, is whole and durable, or `stored` is False; no answer yet.
+        """An instance came, and was not answered yet: give the answer.
 
-        It may be renamed now.  True answers 0000H, False C000H, None whether it was stored, a number itself.
+        * `path`: the file, which may be renamed now; None where the instance is in memory.  Of what was not kept it is
+          what `on_store_setup` gave.
+        * `stored`: True where it is whole and, in a file, durable; False where it was not kept.
+
+        True answers 0000H, False C000H, None what happened, a number itself; nothing of these makes 0000H of a failure.
+        What is raised here is logged and answered 0110H.
         """
         return None
 

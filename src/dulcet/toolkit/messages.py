@@ -54,7 +54,11 @@ ABSENT: Final[dict[str, object]] = {"priority": MEDIUM, "message_id": 0, "attrib
 
 
 class DataSet:
-    """A received data set, encoded: in memory, or behind our file meta in a file; `dataset()` decodes it."""
+    """A received data set, encoded: in memory, or behind our file meta in a file; `dataset()` decodes it.
+
+    `data` are its bytes, in the transfer syntax with the UID `transfer_syntax`; None where it was streamed to the file
+    `path` instead.  `bytes(data_set)` gives the bytes of either.
+    """
 
     __slots__ = ("data", "path", "transfer_syntax")
 

@@ -76,11 +76,18 @@ class Net(Speaking):
         memory_limit: int = MEMORY_LIMIT,
         answer_timeout: float = 30.0,
     ) -> None:
-        """`tls` secures this object's connections, and those that it accepts unless they bring their own context.
+        """All of it has a default: `Net()` connects and listens without TLS.
 
-        `max_clients` more associations are answered with reject (2,3,2).  Received data sets longer than
-        `memory_limit` bytes are answered A700H, unless `on_store_setup` names a file.  An association or release that
-        no callback answers within `answer_timeout` seconds gets reject (2,3,1), or is released.
+        * `config`: timers, lengths, operations windows; AssociationConfig() if None.
+        * `tls`: secures this object's connections, and those that it accepts unless they bring their own; a `TLSConfig`
+          or an `ssl.SSLContext` made for the side that this object is on.  None is without TLS.
+        * `iscl`: True raises LocalProtocolError, for the standard has ISCL no more (it was retired from PS3.15).
+        * `max_clients`: associations at once on what a listening object accepted; one more is answered with reject
+          (2,3,2).  None is no limit.
+        * `memory_limit`: bytes of one received C-STORE data set that are kept in memory, 64 MiB; a longer one is
+          answered A700H, unless `on_store_setup` names a file.
+        * `answer_timeout`: seconds that callbacks have to answer an association request or a release request; after
+          them the one gets reject (2,3,1), and the other is answered.
         """
         if iscl:
             raise LocalProtocolError("ISCL was retired from PS3.15; give an ssl.SSLContext as tls instead")
@@ -112,9 +119,15 @@ class Net(Speaking):
     def listen(
         self, host: str = "", port: int = 0, backlog: int = BACKLOG, ip: Literal["both", "v4", "v6"] = "both"
     ) -> int:
-        """Listen at "" (this machine alone), "*" (all addresses) or a host; port 0 takes a free one.  The port.
+        """Listen, and give back the port; each connection that comes is told to `on_accept`.
 
-        `backlog` bounds connections that wait to be accepted, it is no limit of clients.  Raises OSError.
+        * `host`: "" is this machine alone, "*" all its addresses, anything else a name or an address of this machine.
+        * `port`: 0 takes a free one.
+        * `backlog`: connections that may wait to be accepted, as in `socket.listen`; it is no limit of clients.
+        * `ip`: "v4", "v6", or "both", as far as the machine and the host have them.
+
+        Raises OSError where the port is taken or the host is not of this machine, TLSConfigError or TypeError for a
+        `tls` that cannot be used, LocalProtocolError before `startup()` and where this object is in use already.
         """
         check_tls(self.tls, server_side=True)
         io = self._start()
@@ -128,7 +141,11 @@ class Net(Speaking):
         return int(sockets[0].getsockname()[1])
 
     def accept(self, new: Net) -> None:
-        """Let `new` have the connection that waits; only within `on_accept`."""
+        """Let `new`, a `Net` that is not in use, have the connection that waits; only within `on_accept`.
+
+        It is one of `clients` from then on, and its `server` is this object.  Raises LocalProtocolError where no
+        connection waits or `new` is in use already; a TLS handshake that fails is told to `on_close`.
+        """
         waiting = self._door.waiting if self._door is not None else None
         if self._door is None or waiting is None:
             raise LocalProtocolError("no connection waits to be accepted: call accept(new) within on_accept")
@@ -152,10 +169,16 @@ class Net(Speaking):
         *,
         ip: Literal["both", "v4", "v6"] = "both",
     ) -> None:
-        """Connect; `on_connect(error)` tells how that went.
+        """Begin to connect, and return at once; `on_connect(error)` tells how that went.
 
-        With four arguments, as the field has it: our own address ("" or None for any) and port (0 for any), then the
-        peer's.  `ip` names the one protocol to use.
+        * `host`, `port`: where the peer listens: `connect("192.0.2.7", 104)`.  With `peer_host` they are our own
+          address and port instead, "" or None and 0 for any.
+        * `peer_host`, `peer_port`: the peer's, in the order of four arguments that the field has:
+          `connect("", 0, "192.0.2.7", 104)`.  Without `peer_port` it is `port`.
+        * `ip`: "v4" or "v6" uses that protocol alone, "both" whichever answers.
+
+        Raises LocalProtocolError before `startup()` and where this object is in use already, TLSConfigError or
+        TypeError for a `tls` that cannot be used; what the network says is never raised here.
         """
         own: tuple[str, int] | None = None
         if peer_host is not None:
@@ -173,8 +196,9 @@ class Net(Speaking):
         """Close when everything queued has left; an association that still stands is aborted then.
 
         Waits until that is done, except within a callback, where it happens as soon as the callback has returned.
-        What did not leave within `timeout` seconds fails: the peer sees a reset, `on_close` gets the error, and it is
-        raised here where this waits.
+        What did not leave within `timeout` seconds fails: the peer sees a reset, and `on_close` gets AssociationClosed,
+        which is raised here too where this waits.  TimeoutError when a callback keeps the I/O thread busy for a second
+        longer than that; it is closed once that returns.  Nothing happens to what is closed already.
         """
         io, link, door = self._io, self._link, self._door
         self._closed_here = True
@@ -196,11 +220,12 @@ class Net(Speaking):
     # ------------------------------------------------------------------ state
 
     def wait(self, event: str, timeout: float | None = None) -> bool:
-        """Wait in another thread until a callback, such as "on_receive_associate_accept", was called and has returned.
+        """Wait in another thread until the callback `event` was called and has returned: True.
 
-        Each call is waited for once, one that was before the wait included.  False after `timeout` seconds, or at once
-        when the connection is over and it did not come.  ValueError for what is no callback, LocalProtocolError within
-        a callback: nothing else could be called meanwhile.
+        `event` is its name: `wait("on_receive_associate_accept", 30)`.  Each call is waited for once, one that was
+        before the wait included.  False after `timeout` seconds, None is without end, or at once when the connection is
+        over and it did not come.  ValueError for what is no callback, LocalProtocolError within a callback: nothing
+        else could be called meanwhile.
         """
         if not event.startswith("on_") or not hasattr(Net, event):
             raise ValueError(f"{event!r} is no callback of Net")
@@ -220,6 +245,7 @@ class Net(Speaking):
 
     @property
     def is_associated(self) -> bool:
+        """True while the association stands: from its accept to its release or abort."""
         return self._core is not None and self._core.is_established
 
     @property
@@ -265,7 +291,11 @@ class Net(Speaking):
     # ------------------------------------------------------------------ callbacks with an answer of their own
 
     def on_accept(self, error: DulcetError | OSError | None) -> None:
-        """A connection waits for `accept(new)`; unless overridden, one takes it that is made as this object was."""
+        """A connection waits for `accept(new)`; one that nobody accepts here is closed.
+
+        `error` is None, or the OSError why none can be taken now, such as too many open files; it is tried again.
+        Unless overridden, one takes the connection that is made as this object was.
+        """
         if error is None:
             arguments, options = self._made_with
             new = type(self)(*arguments, **options)
@@ -273,16 +303,24 @@ class Net(Speaking):
             self.accept(new)
 
     def on_receive_unknown(self, presentation_id: int, command_set: Command, data_set: DataSet | None) -> None:
-        """A message that nobody knows, or a response to no request; unless overridden, a request gets 0211H."""
+        """A message that nobody knows, or a response to no request; unless overridden, a request gets 0211H.
+
+        `presentation_id` is the context that it came on, `command_set` says all that it holds, `data_set` is None where
+        none came.  Answer with `send_data`.
+        """
         if command_set.is_request:
             self._answer_unprovided(command_set.message_id or 0)
 
     def on_receive_associate_request(self, associate: Associate) -> None:
-        """Answer with `send_associate_accept` or `send_associate_reject`; unless overridden it is rejected (1,1,1)."""
+        """An A-ASSOCIATE-RQ came; unless overridden it is rejected (1,1,1).
+
+        Answer with `send_associate_accept(Associate.accepting(associate))`, or one of your own, or with
+        `send_associate_reject`, now or later, within `answer_timeout` seconds.  `associate` is a request as it came.
+        """
         self.send_associate_reject(1, 1, 1)
 
     def on_receive_release_request(self) -> None:
-        """Answer with `send_release_response`, as is done unless overridden."""
+        """An A-RELEASE-RQ came: answer with `send_release_response`, as is done unless overridden."""
         self.send_release_response()
 
     # ------------------------------------------------------------------ on the I/O thread: connections

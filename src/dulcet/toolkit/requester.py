@@ -42,14 +42,23 @@ log: Final = logging.getLogger("dulcet.toolkit")
 
 @dataclass(slots=True)
 class Delivery:
-    """What became of files that were sent."""
+    """What became of files that were sent: those in `succeeded` the peer has, those in `failed` it has not."""
 
     succeeded: list[Sent] = field(default_factory=list)
     failed: list[Sent] = field(default_factory=list)
 
 
 class Requester(Keeper):
-    """Asks the peer at `AET@host:port`; instances that come back are kept as a storage listener keeps them."""
+    """Asks the peer at `AET@host:port`; instances that come back are kept as a storage listener keeps them.
+
+    Each call makes an association and releases it.  It raises what `dulcet.associate` raises where no association can
+    be made, such as PeerUnreachable and AssociationRefused; NoPresentationContext where the peer did not accept the SOP
+    class; LocalProtocolError or ValueError for what cannot be asked; and DimseTimeout, AssociationAborted or
+    AssociationClosed where the association ends before the answer.
+
+        requester = Requester("ARCHIVE@127.0.0.1:11112", store_directory="incoming")
+        requester.get(StudyInstanceUID="1.2.3.4")
+    """
 
     def __init__(
         self,
@@ -62,8 +71,17 @@ class Requester(Keeper):
         tls: TLSConfig | SSLContext | None = None,
         **keeping: Any,
     ) -> None:
-        """`association_timeout` bounds connecting, negotiating and releasing, `command_timeout` the wait for each
-        response, both in seconds.  `tls` secures the connections.  `keeping` is as for `Keeper`.
+        """Nothing is asked yet; the first call does.
+
+        * `address`: the peer, as `AET@host:port` or an `Address`; AddressError for what is neither.
+        * `calling_ae_title`: how we call ourselves, up to 16 characters.
+        * `association_timeout`: seconds for each of connecting, negotiating and releasing.
+        * `command_timeout`: seconds that the wait for each response may take.
+        * `config`: lengths, operations windows and the other timers; AssociationConfig() if None.
+        * `tls`: a `TLSConfig` or an `ssl.SSLContext` that secures the connections; None takes that of `address`.
+        * `keeping`: where `get` and `move_and_store` put instances that `on_store_setup` names no path for:
+          `store_directory`, a folder; or `in_memory=True` for `take_stored_object`, with a `memory_limit` in bytes of
+          all that nobody has taken (256 MiB; one more is answered A700H).
         """
         super().__init__(**keeping)
         self.address: Address = Address.parse(address, tls)
@@ -87,26 +105,37 @@ class Requester(Keeper):
     # ------------------------------------------------------------------ events
 
     def on_file_sent(self, sent: Sent) -> None:
-        """One file was answered, or could not be sent."""
+        """One file was answered, or could not be sent: `sent` says which, with status or error."""
 
     def on_query_response(self, match: Dataset) -> None:
-        """A match came."""
+        """A `match` of a `query` came."""
 
     def on_move_response(self, status: Status, remaining: int, completed: int, failed: int, warning: int) -> None:
-        """A C-MOVE-RSP came, the last one included."""
+        """A C-MOVE-RSP came, the last one included, with its `status`.
+
+        `remaining`, `completed`, `failed` and `warning` count sub-operations (PS3.7 section 9.1.4.1); where a response
+        leaves the last three out, they are those of the one before.
+        """
 
     def on_get_response(self, status: Status, remaining: int, completed: int, failed: int, warning: int) -> None:
-        """A C-GET-RSP came, the last one included."""
+        """A C-GET-RSP came, the last one included: `status`, and how many sub-operations are `remaining`, and were
+        `completed`, `failed` or done with a `warning`; as for `on_move_response`.
+        """
 
     # ------------------------------------------------------------------ calls
 
     def echo(self) -> Status:
-        """C-ECHO."""
+        """C-ECHO (PS3.7 section 9.1.5): the status that the peer answers, 0000H where all is well."""
         with self._asking(proposals((uids.VERIFICATION,))) as association:
             return association.echo().status
 
     def send(self, files: Any) -> Delivery:
-        """C-STORE of files, folders, data sets or bytes, each in its own transfer syntax where the peer takes it."""
+        """C-STORE of files, folders, data sets or bytes, each in its own transfer syntax where the peer takes it.
+
+        `files` is one of these or an iterable of them; a folder is walked.  What cannot be sent, and what stays
+        unanswered where an association ends, is among the failed ones with its `error`; only where the very first
+        association cannot be made is its error raised.  TypeError for what is none of these.
+        """
         delivery = Delivery()
         job = StoreMany(self.address, calling_ae_title=self.calling_ae_title, config=self.config)
         for sent in job.run(files):
@@ -117,7 +146,17 @@ class Requester(Keeper):
     def query(
         self, identifier: Dataset | None = None, *, level: str | None = None, model: str | None = None, **keys: Any
     ) -> list[Dataset]:
-        """C-FIND; StatusError when it ends with anything but success."""
+        """C-FIND (PS3.4 C.4.1): all matches, in the order of their coming; each was told to `on_query_response`.
+
+        * `identifier`: a data set with the keys; None takes `keys` alone.
+        * `level`: PATIENT, STUDY, SERIES or IMAGE; None is that of `identifier`, else STUDY.
+        * `model`: a name of `dulcet.services.models.MODELS`; None chooses one that the peer accepted.
+        * `keys`: keywords with values to match, None or "" to be returned; they go before those of `identifier`.
+          `limit` is how many matches are taken before the rest is cancelled, `priority` a `Priority`.
+
+        `query(PatientName="DOE*", StudyDate="20260101-", StudyInstanceUID=None)`.  Raises StatusError when it ends with
+        anything but success, and ReceiveError, once all came, when there were matches that do not decode.
+        """
         matches: list[Dataset] = []
         with self._asking() as association:
             for match in association.find(identifier, level=level, model=model, **keys):
@@ -126,7 +165,12 @@ class Requester(Keeper):
         return matches
 
     def move(self, destination: str, identifier: Dataset | None = None, **keys: Any) -> Retrieved:
-        """C-MOVE to an AE title that the peer knows; `keys` are as for `Association.move`."""
+        """C-MOVE (PS3.4 C.4.2): the peer sends the instances to the AE title `destination`, which it has to know.
+
+        `identifier` and `keys` say what, as for `query`: `move("WORKSTATION", StudyInstanceUID="1.2.3.4")`; a match of
+        `query` can be given as it is.  `keys` may hold `level`, `model` and `priority` too.  What the peer answered is
+        in the result and never raised: look at `status`, `failed` and `failed_uids`.
+        """
         with self._asking() as association:
             result = association.move(identifier, destination=destination, progress=self._moved, **keys)
         self._moved(result)
@@ -135,7 +179,9 @@ class Requester(Keeper):
     def move_and_store(self, listen: str | Address, identifier: Dataset | None = None, **keys: Any) -> Retrieved:
         """C-MOVE to ourselves: `listen` is where we do so, as `AET@host:port`, before anything is asked.
 
-        Threads of their own take what comes, so `on_store_setup` and `on_store_done` are called in these.
+        The peer has to know that AE title, and under it this host and port.  `identifier` and `keys` as for `move`.
+        Threads of their own take what comes, so `on_store_setup` and `on_store_done` are called in these.  Raises
+        AddressError for a `listen` that reads otherwise, OSError where nobody can listen there.
         """
         here = Address.parse(listen)
         with self._asking() as association:
@@ -146,54 +192,80 @@ class Requester(Keeper):
         return result
 
     def get(self, identifier: Dataset | None = None, **keys: Any) -> Retrieved:
-        """C-GET: what is asked for comes on the same association."""
+        """C-GET (PS3.4 C.4.3): what is asked for comes on the same association.
+
+        `identifier`, `keys` and the result are as for `move`; `on_store_setup` and `on_store_done` are called for each
+        instance.
+        """
         with self._asking() as association:
             result = association.get(identifier, to=self._take, progress=self._got, **keys)
         self._got(result)
         return result
 
     def commit(self, instances: Iterable[Any], timeout: float | None = None) -> CommitmentResult | None:
-        """Ask for storage commitment; the result, or None when none came on this association in time.
+        """Ask for storage commitment (PS3.4 Annex J); the result, or None when none came on this association in time.
 
         It may come later on an association that the peer makes: to `StorageListener.on_commit_result`.
+
+        * `instances`: paths, data sets, results of `send`, or pairs of SOP class and SOP instance UID; at least one.
+        * `timeout`: seconds to wait here for the result; None is `command_timeout`, 0.0 does not wait.
+
+        Raises StatusError when the peer refuses, InstanceError for a file that cannot be read, ValueError without any
+        instance.
         """
         with self._asking(COMMITMENT_PROPOSALS) as association:
             pending = request_commitment(association, instances)
             return pending.wait(self.command_timeout if timeout is None else timeout)
 
     def mpps_create(self, dataset: Dataset, instance_uid: str | None = None) -> Response:
-        """N-CREATE of a modality performed procedure step."""
+        """N-CREATE of a modality performed procedure step (PS3.4 F.7.2.1); `dataset` holds its attributes.
+
+        `instance_uid` None has the peer make one, which the response names; see `n_create`.
+        """
         return self.n_create(uids.MODALITY_PERFORMED_PROCEDURE_STEP, instance_uid, dataset)
 
     def mpps_set(self, instance_uid: str, dataset: Dataset) -> Response:
-        """N-SET of a modality performed procedure step."""
+        """N-SET of the modality performed procedure step `instance_uid` (PS3.4 F.7.2.2): `dataset` holds what changes.
+
+        `.check()` of the response raises StatusError for a failure.
+        """
         with self._asking(proposals((uids.MODALITY_PERFORMED_PROCEDURE_STEP,))) as association:
             return association.n_set(uids.MODALITY_PERFORMED_PROCEDURE_STEP, instance_uid, dataset)
 
     def n_create(self, sop_class_uid: str, instance_uid: str | None = None, dataset: Dataset | None = None) -> Response:
-        """N-CREATE (PS3.7 section 10.1.5); its response names the instance where we did not."""
+        """N-CREATE (PS3.7 section 10.1.5) of an instance of the class `sop_class_uid` with what `dataset` holds.
+
+        `instance_uid` None has the peer make one: `affected_sop_instance_uid` of the response's command.  `dataset`
+        None sends none.  The status is not raised; `.check()` of the response does that.
+        """
         with self._asking(proposals((sop_class_uid,))) as association:
             return association.n_create(sop_class_uid, instance_uid, dataset)
 
     def n_get(self, sop_class_uid: str, instance_uid: str, attributes: Sequence[str | int] = ()) -> Response:
-        """N-GET (PS3.7 section 10.1.2) of `attributes`, keywords or tags; none of them asks for all."""
+        """N-GET (PS3.7 section 10.1.2) of `attributes`, keywords or tags; none of them asks for all.
+
+        `instance_uid` is an instance of the class `sop_class_uid`; `.dataset()` of the response has the values.
+        ValueError for what is no keyword.
+        """
         with self._asking(proposals((sop_class_uid,))) as association:
             return association.n_get(sop_class_uid, instance_uid, attributes)
 
     def n_set(self, sop_class_uid: str, instance_uid: str, dataset: Dataset) -> Response:
-        """N-SET (PS3.7 section 10.1.3)."""
+        """N-SET (PS3.7 section 10.1.3): `dataset` holds what changes in `instance_uid` of the class `sop_class_uid`."""
         with self._asking(proposals((sop_class_uid,))) as association:
             return association.n_set(sop_class_uid, instance_uid, dataset)
 
     def n_action(
         self, sop_class_uid: str, instance_uid: str, action_type: int, dataset: Dataset | None = None
     ) -> Response:
-        """N-ACTION (PS3.7 section 10.1.4)."""
+        """N-ACTION (PS3.7 section 10.1.4): action `action_type`, a number that the class `sop_class_uid` defines, on
+        its instance `instance_uid`; `dataset` is the action information, None where there is none.
+        """
         with self._asking(proposals((sop_class_uid,))) as association:
             return association.n_action(sop_class_uid, instance_uid, action_type, dataset)
 
     def n_delete(self, sop_class_uid: str, instance_uid: str) -> Response:
-        """N-DELETE (PS3.7 section 10.1.6)."""
+        """N-DELETE (PS3.7 section 10.1.6) of `instance_uid` of the class `sop_class_uid`."""
         with self._asking(proposals((sop_class_uid,))) as association:
             return association.n_delete(sop_class_uid, instance_uid)
 

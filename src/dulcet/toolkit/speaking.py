@@ -39,7 +39,11 @@ class Speaking(Callbacks):
     # ------------------------------------------------------------------ association
 
     def send_associate_request(self, associate: Associate) -> None:
-        """A-ASSOCIATE-RQ; ValueError or LocalProtocolError for one that may not be sent."""
+        """Queue `associate`, a request, as A-ASSOCIATE-RQ (PS3.8 section 9.3.2).
+
+        Raises InvalidAssociate for one that may not be sent (`Associate.check`), LocalProtocolError for an accept, a
+        second request, on what the peer connected, or without a connection.
+        """
         core, link = self._connected()
         if not associate.request:
             raise LocalProtocolError("this is an accept; a request is expected")
@@ -53,7 +57,11 @@ class Speaking(Callbacks):
         link.schedule()
 
     def send_associate_accept(self, associate: Associate) -> None:
-        """A-ASSOCIATE-AC with the titles of the request; LocalProtocolError where it says more than was proposed."""
+        """Queue `associate`, an accept, as A-ASSOCIATE-AC with the titles of the request (PS3.8 section 9.3.3).
+
+        Raises InvalidAssociate for one that may not be sent, LocalProtocolError where it says more than was proposed,
+        leaves a context unanswered, or no request waits for an answer.
+        """
         core, link = self._connected()
         if associate.request:
             raise LocalProtocolError("this is a request; an accept is expected")
@@ -69,21 +77,27 @@ class Speaking(Callbacks):
         link.schedule()
 
     def send_associate_reject(self, result: int, source: int, reason: int) -> None:
-        """A-ASSOCIATE-RJ (PS3.8 Table 9-21); LocalProtocolError unless a request waits and the triple exists."""
+        """Queue an A-ASSOCIATE-RJ: `result` 1 permanent, 2 transient; `source` and `reason` of PS3.8 Table 9-21.
+
+        `source` and `reason` are one of (1,1), (1,2), (1,3), (1,7), (2,1), (2,2), (3,1), (3,2); `RejectSource` and its
+        neighbours name them.  LocalProtocolError unless a request waits and the triple exists.
+        """
         self._do(lambda core: core.reject(result, source, reason))
 
     def send_release_request(self) -> None:
-        """A-RELEASE-RQ; LocalProtocolError while operations are unanswered."""
+        """Queue an A-RELEASE-RQ; LocalProtocolError while operations are unanswered, or no association stands."""
         self._do(Association.release)
 
     def send_release_response(self) -> None:
-        """A-RELEASE-RP."""
+        """Queue an A-RELEASE-RP; LocalProtocolError unless the peer asked for the release."""
         self._do(Association.release_response)
 
     def send_abort(self, source: int = 0, reason: int = 0) -> None:
-        """A-ABORT; source 0 user, 2 provider with reason 0, 1, 2, 4, 5 or 6.  It overtakes what is queued.
+        """Send an A-ABORT, which overtakes what is queued: `source` 0 user, 2 provider (PS3.8 Table 9-26).
 
-        Nothing happens where the connection is over already: the peer may have been the first.
+        `reason` is 0, 1, 2, 4, 5 or 6 for the provider (`AbortReason`); a user's is sent as 0.  LocalProtocolError for
+        other numbers, and before there was a connection.  Nothing happens where the connection is over already: the
+        peer may have been the first.
         """
         check_abort(source, reason)
         if self._link is not None and self._link.is_over():
@@ -93,9 +107,17 @@ class Speaking(Callbacks):
     # ------------------------------------------------------------------ messages
 
     def send_data(self, presentation_id: int, command_set: Command, data_set: DataSetSource = None) -> int:
-        """Any message, one that nobody knows included; a request without a message id gets one.  Its message id.
+        """Queue any message, one that nobody knows included, and give back its message id.
+
+        * `presentation_id`: the id of an accepted presentation context.
+        * `command_set`: a `dulcet.dimse.command.Command`; a request without a message id gets one.
+        * `data_set`: encoded bytes in the transfer syntax of the context, a pydicom Dataset, a received `DataSet`, or
+          the path of a DICOM file, which is streamed.  None is none.
 
         A request beyond the operations window waits for its turn; a response that answers nothing leaves as it is.
+        Raises LocalProtocolError without a connection, for a context that was not accepted and for what the
+        association does not allow; InstanceError for a file that cannot be sent, CannotConvert where it cannot be
+        brought into the transfer syntax.
         """
         return self._deliver(presentation_id, command_set, data_set, fits=False)
 
@@ -128,7 +150,10 @@ class Speaking(Callbacks):
         return command.message_id or command.message_id_being_responded_to or 0
 
     def on_send_command_set(self, presentation_id: int, command_set: Command) -> None:
-        """Called before a command set is encoded, in the thread that sends it: change it in place if you like."""
+        """Called before `command_set` is encoded, in the thread that sends it: change it in place if you like.
+
+        `presentation_id` is the context that it goes out on.
+        """
 
     def _send_message(self, message: Message, values: dict[str, Any]) -> int:
         """What every `send_x_request` and `send_x_response` does."""

@@ -90,12 +90,22 @@ class StorageListener(Keeper):
         tls: TLSConfig | SSLContext | None = None,
         **keeping: Any,
     ) -> None:
-        """An empty `ae_title` answers to any; port 0 takes a free one with the first wait, `port` tells which.
+        """It listens from the first wait on, or once `port` is asked for.
 
-        TLSConfigError where another listener has the port with other TLS, or with none.
+        * `ae_title`: the AE title that it answers to, others are rejected (1,1,7); "" answers to any.
+        * `port`: 0 takes a free one; the property `port` tells which.
+        * `host`: an address of this machine, by default for callers on this machine alone; "0.0.0.0" is all of IPv4.
+        * `policy`: what is accepted, and then for which AE titles; by default storage, verification, and the services
+          whose callbacks are overridden.
+        * `config`: timers, lengths, operations windows; AssociationConfig() if None.
+        * `reject`: result, source and reason (PS3.8 Table 9-21) for those whom `on_connection` refuses.
+        * `tls`: a `TLSConfig` or an `ssl.SSLContext` that secures the port; None is without TLS.
+        * `keeping`: where instances go that `on_store_setup` names no path for: `store_directory`, a folder; or
+          `in_memory=True` for `take_stored_object`, with a `memory_limit` in bytes of all that nobody has taken
+          (256 MiB; one more is answered A700H).  Without either such an instance is answered 0110H.
 
-        `policy` says what is accepted, by default storage, verification, and what callbacks are overridden for.
-        `reject` answers those whom `on_connection` refuses.  `tls` secures the port.  `keeping` is as for `Keeper`.
+        Raises AddressError for a port beyond 65535, TLSConfigError where another listener has the port with other TLS,
+        or with none.
         """
         super().__init__(**keeping)
         self.ae_title = ae_title
@@ -118,7 +128,7 @@ class StorageListener(Keeper):
 
     @property
     def port(self) -> int:
-        """Where it listens; starts to do so."""
+        """Where it listens; starts to do so.  OSError where it cannot, LocalProtocolError once it was closed."""
         return self._open().address.port
 
     @property
@@ -130,6 +140,8 @@ class StorageListener(Keeper):
         """Wait for an association and accept it; False when `timeout` seconds passed without one, or it was closed.
 
         It listens on between calls; whoever comes then waits.  An association that still stands is aborted first.
+        `timeout` None waits without end.  Raises OSError where it cannot listen, TLSConfigError for files of its TLS
+        that cannot be used, or where another listener has the port with other TLS.
         """
         with self._in_use() as usable:
             if not usable:
@@ -149,7 +161,11 @@ class StorageListener(Keeper):
                     return not self._closed
 
     def wait_for_command(self, timeout: float | None = None) -> Outcome:
-        """Wait for a command and answer it; the outcome is true only then."""
+        """Wait for a command and answer it; the outcome is true only then, so that it can stand in a `while`.
+
+        After `timeout` seconds, None is without end, `on_timeout` is called, and the association stands.  How the
+        association ended is in the outcome and not raised; without one that is ENDED at once.
+        """
         with self._in_use():
             association = self._association
             if association is None:
@@ -199,34 +215,62 @@ class StorageListener(Keeper):
     # ------------------------------------------------------------------ callbacks
 
     def on_connection(self, calling: str, called: str, host: str) -> bool:
-        """Somebody wants an association; False refuses."""
+        """Somebody wants an association that the policy accepts; True accepts it, False and an exception refuse it.
+
+        `calling` and `called` are the AE titles without padding, `host` is the caller's IP address.
+        """
         return True
 
     def on_timeout(self) -> None:
         """A wait for a command expired, and the association stands."""
 
     def on_association_end(self, cause: str) -> None:
-        """The association is over: "released", "aborted", "closed" or "timeout"."""
+        """The association is over; `cause` is "released", "aborted", "closed" (without a word) or "timeout"."""
 
     def on_echo(self) -> bool | int | None:
-        """C-ECHO; None and True answer 0000H, False 0110H, a number itself.  So do the callbacks below."""
+        """C-ECHO; None and True answer 0000H, False 0110H, a number itself.
+
+        So do the callbacks below that give a `bool`, unless they have answered with `request.respond`.  What a callback
+        raises is logged: a StatusError answers with its status, `dulcet.services.refusals.Refused` with its comment
+        and elements too, anything else with 0110H.  The services below are accepted where they are overridden.
+        """
 
     def on_find(self, request: IncomingRequest, identifier: Dataset) -> Iterable[Dataset] | int | None:
-        """C-FIND: the matches, or a status."""
+        """C-FIND (PS3.4 C.4.1): the matches, each as it is to be answered, or a status; None is none.
+
+        `identifier` holds the keys, level included.  `request` says in what model (`request.sop_class_uid`) and who
+        asks (`request.association`).  It may be a generator: one that is cancelled is asked for no more.  A
+        ReceiveError that it raises answers with its status.
+        """
 
     def on_storage_commit_request(
         self, request: IncomingRequest, transaction_uid: str, references: tuple[Reference, ...]
     ) -> bool | int | None:
-        """Somebody asks to keep instances; to report the result is the application's (`association.n_event_report`)."""
+        """Somebody asks to keep instances (PS3.4 J.3.2); the answer says only that the request was taken.
+
+        `references` are the instances, each once, with `sop_class_uid` and `sop_instance_uid`.  To report what became
+        of them, under `transaction_uid`, is the application's: `n_event_report` on `request.association`, once this has
+        returned, or on an association of its own.  A request that lacks one of the two is refused before this.
+        """
 
     def on_commit_result(self, result: CommitmentResult) -> bool | int | None:
-        """What became of a request of ours."""
+        """What became of a request of ours (PS3.4 J.3.3): `result` says what is safe, and what is not and why.
+
+        `result.transaction_uid` tells of which.  True or None says that it is known, 0115H that it is not.
+        """
 
     def on_mpps_create(self, request: IncomingRequest, instance_uid: str, dataset: Dataset) -> bool | int | None:
-        """A procedure step begins."""
+        """A procedure step begins (PS3.4 F.7.2.1): keep `dataset`, its attributes, under `instance_uid`.
+
+        Where that is "", the requestor leaves it to us: make one, and answer with
+        `request.respond(AffectedSOPInstanceUID=made)`.
+        """
 
     def on_mpps_set(self, request: IncomingRequest, instance_uid: str, dataset: Dataset) -> bool | int | None:
-        """A procedure step goes on or ends."""
+        """A procedure step goes on or ends (PS3.4 F.7.2.2): `dataset` holds what changes in that of `instance_uid`.
+
+        One that is not known is answered 0112H; `request` says who asks, as for the others.
+        """
 
     # ------------------------------------------------------------------ connections
 
