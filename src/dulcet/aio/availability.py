@@ -20,9 +20,12 @@ async def notify_availability(
     *,
     procedure_step: tuple[str, str] | None = None,
 ) -> int:
-    """Tell the peer where instances are (N-CREATE), in one message for each study: how many that were.
+    """Tell the peer where instances are (N-CREATE, PS3.4 Annex R), in one message for each study: how many that were.
 
-    Needs an association made with `AVAILABILITY_PROPOSALS`.  Raises StatusError when the peer refuses one.
+    `association` needs `AVAILABILITY_PROPOSALS`.  `instances` are `AvailableInstance`s, of any studies.
+    `procedure_step` is SOP class and instance UID of the performed procedure step that they belong to, None for none.
+    Raises StatusError when the peer refuses one: the studies after it are not told; NoPresentationContext when it did
+    not accept the class; and what ends the association.
     """
     count = 0
     for dataset in notifications(instances, procedure_step=procedure_step):

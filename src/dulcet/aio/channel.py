@@ -59,7 +59,11 @@ class Channel(Negotiated):
     # ------------------------------------------------------------------ the end
 
     async def release(self) -> None:
-        """A-RELEASE, orderly (PS3.8 section 7.2); nothing to do once it has ended."""
+        """A-RELEASE, orderly (PS3.8 section 7.2); nothing to do once it has ended.
+
+        With operations that were left unanswered it aborts instead.  Raises AssociationAborted when the peer aborts,
+        DimseTimeout when it does not answer within `Timers.release` seconds; what was answered before was answered.
+        """
         core = self._core
         if core.outstanding:
             await self._settled()
@@ -104,7 +108,7 @@ class Channel(Negotiated):
             self._loop.call_soon_threadsafe(self._end_here, _aborted_by_us(self.peer))
 
     async def close(self) -> None:
-        """Release it if it stands, and close."""
+        """Release it if it stands, and close; raises what `release` does."""
         await self.release()
 
     async def __aenter__(self) -> Self:

@@ -43,8 +43,9 @@ class Commitments:
     def __init__(
         self, node: EventListener | None = None, *, on_result: Callable[[CommitmentResult], object] | None = None
     ) -> None:
-        """`node` listens for results that providers report on associations of their own.  `on_result` gets each result,
-        those of transactions of a former run too; without it these are answered with 0115H.
+        """`node` listens for results that providers report on associations of their own: a `Node`, or what has its
+        `on_n_event_report`.  `on_result` gets each result, those of transactions of a former run too; without it these
+        are answered with 0115H.  Where it raises, the provider is told that it failed, and may report again.
         """
         self.on_result = on_result
         self.listens: bool = node is not None
@@ -100,6 +101,9 @@ class PendingCommitment:
     """A request that was taken, and whose result is still to come."""
 
     def __init__(self, transaction_uid: str, commitments: Commitments, association: Association) -> None:
+        """For `request_commitment`: `transaction_uid` is what the result names, `commitments` what waits for it,
+        `association` where it was asked.
+        """
         self.transaction_uid = transaction_uid
         self.result: CommitmentResult | None = None
         """What the provider said; None as long as it said nothing."""
@@ -140,9 +144,12 @@ async def request_commitment(
 ) -> PendingCommitment:
     """Ask the peer to answer for instances (PS3.4 section J.3.2): what it says comes later, on any association.
 
-    `instances` are paths, data sets, results of `store`, `Reference`s, or pairs of SOP class and instance UID.
-    `results` is needed where the peer reports on an association of its own.  Raises StatusError when it refuses,
-    NoPresentationContext unless the association was made with `COMMITMENT_PROPOSALS`.
+    `association` needs `COMMITMENT_PROPOSALS`.  `instances` are paths, data sets, results of `store`, `Reference`s, or
+    pairs of SOP class and instance UID; each is asked for once.
+    `results` is needed where the peer reports on an association of its own.  `transaction_uid` names the request, a new
+    UID where none is given; give one to know the result after a restart.
+    Raises StatusError when the peer refuses, ValueError for no instances, InstanceError for a file that is none,
+    NoPresentationContext when the peer did not accept the class; and what ends the association.
     """
     references = await on_disk(_references, instances)
     uid = transaction_uid or new_uid()

@@ -41,8 +41,11 @@ class Pool:
         config: AssociationConfig | None = None,
         identity: UserIdentityRQ | None = None,
     ) -> None:
-        """`per_peer` associations at once with one peer, released after `idle` seconds without use; a transient refusal
+        """Associations are made as `calling_ae_title`, with `config` and `identity` as in `associate`.
+
+        `per_peer` associations at once with one peer, released after `idle` seconds without use; a transient refusal
         (result 2) is tried again up to `attempts` times in all, with growing, jittered pauses from `pause` seconds on.
+        Raises ValueError for `per_peer` or `attempts` below 1.
         """
         if per_peer < 1 or attempts < 1:
             raise ValueError(f"per_peer is {per_peer}, attempts is {attempts}: at least 1 each")
@@ -64,8 +67,10 @@ class Pool:
     ) -> AsyncIterator[Association]:
         """An association for the time of the block: an idle one that has all `contexts`, or a new one.
 
-        Waits for one to come back where the peer's limit is reached, `timeout` seconds at most (TimeoutError).  Raises
-        what `dulcet.associate` raises.
+        `address` is `AET@host:port` or an `Address`; `contexts` are as in `associate`.  A block that ends in an
+        exception aborts it, and it is not used again.
+        Waits for one to come back where the peer's limit is reached, `timeout` seconds at most (TimeoutError), None for
+        as long as it takes.  Raises what `associate` raises, and RuntimeError once the pool is closed.
         """
         address = Address.parse(address)
         wanted = list(DEFAULT_PROPOSALS if contexts is None else contexts)

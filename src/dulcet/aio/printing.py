@@ -51,7 +51,11 @@ log: Final = logging.getLogger("dulcet.association")
 
 
 async def printer_status(association: Association) -> PrinterStatus:
-    """What the printer says of itself; StatusError when it does not answer that."""
+    """What the printer says of itself (N-GET, PS3.4 section H.4.6).
+
+    `association` needs `PRINT_PROPOSALS`.  Raises StatusError when the printer does not answer that, ReceiveError when
+    its answer does not decode; and what ends the association.
+    """
     import pydicom
 
     # All there is: some printers refuse the request for one attribute that they do not have.
@@ -67,7 +71,13 @@ class FilmSession(BegunOnEntry):
     """
 
     def __init__(self, association: Association, *, sop_instance_uid: str | None = None, **options: Any) -> None:
-        """`options` are those of `dulcet.services.print_management.film_session`: copies, priority, medium, …"""
+        """`association` needs `PRINT_PROPOSALS`; `sop_instance_uid` is that of the session, by default a new one.
+
+        `options` are those of `dulcet.services.print_management.film_session`: `copies` (1), `priority` (HIGH, MED,
+        LOW), `medium` (PAPER, CLEAR FILM, BLUE FILM, …), `destination`, `label`, further attributes by keyword (PS3.4
+        Table H.4-1).
+        Raises ValueError for less than one copy and for what is no keyword.
+        """
         self.association = association
         self.events: list[PrintEvent] = []
         """What the printer reported since, of itself and of jobs."""
@@ -81,7 +91,14 @@ class FilmSession(BegunOnEntry):
     async def film(
         self, display_format: str = "STANDARD\\1,1", *, sop_instance_uid: str | None = None, **options: Any
     ) -> Film:
-        """A sheet; `options` are those of `film_box`: orientation, size, magnification, …"""
+        """A sheet (N-CREATE of a film box, PS3.4 section H.4.2).
+
+        `display_format` is how images lie on it, as STANDARD\\columns,rows (PS3.3 section C.13.3.1); `sop_instance_uid`
+        is that of the film box, a new one where none is given.  `options` are those of
+        `dulcet.services.print_management.film_box`: `orientation`, `size` (14INX17IN), `magnification`, further
+        attributes by keyword.
+        Raises ValueError for a format or keyword that does not exist, StatusError when the printer refuses.
+        """
         uid = sop_instance_uid or new_uid()
         dataset = film_box(self.sop_instance_uid, display_format, **options)
         response = (await self.association.n_create(FILM, uid, dataset, context=META)).check()
@@ -94,7 +111,7 @@ class FilmSession(BegunOnEntry):
     async def wait(self, timeout: float) -> bool:
         """Wait until every job has ended, DONE or FAILURE (see `events`); False after `timeout` seconds.
 
-        True at once where the printer made no job.
+        True at once where the printer made no job.  Raises what ends the association.
         """
         return await serve_until(self.association, lambda: not self._running(), timeout)
 
@@ -141,16 +158,22 @@ class FilmSession(BegunOnEntry):
 
 
 class Film:
-    """A film box and its image boxes."""
+    """A film box and its image boxes; what asks the printer raises StatusError when it refuses."""
 
     def __init__(self, session: FilmSession, sop_instance_uid: str, image_boxes: list[str]) -> None:
+        """For `FilmSession.film`: `session`, `sop_instance_uid` of the film box, and the UIDs of its `image_boxes`."""
         self.session = session
         self.sop_instance_uid = sop_instance_uid
         self.image_boxes = image_boxes
         """The SOP instance UIDs of the image boxes, that of position 1 first."""
 
     async def place(self, position: int, image: Dataset | None, **keys: Any) -> Response:
-        """Put an image, as `grayscale_image` makes it, into a box; IndexError when there is no such box."""
+        """Put an image, as `grayscale_image` makes it, into a box (N-SET, PS3.4 section H.4.3).
+
+        `position` counts from 1; `image` None empties the box; `keys` are further attributes by keyword.
+        Raises IndexError when there is no such box, ValueError for a position below 1, StatusError when the printer
+        refuses.
+        """
         dataset = image_box(position, image, **keys)
         if position > len(self.image_boxes):
             raise IndexError(f"image position {position}: the printer made {len(self.image_boxes)} image boxes")

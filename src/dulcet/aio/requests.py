@@ -42,6 +42,7 @@ class IncomingRequest(Incoming):
     """Called when C-CANCEL comes for it."""
 
     def __init__(self, association: Association, request: Request) -> None:
+        """For associations: the one that it came on, `association`, and what their core has of it, `request`."""
         super().__init__(request)
         self.association = association
         self._sink: Sink | None = None
@@ -60,7 +61,12 @@ class IncomingRequest(Incoming):
         return self
 
     async def chunks(self) -> AsyncIterator[memoryview]:
-        """The encoded data set, piece by piece as it arrives; each piece is valid until the next is asked for."""
+        """The encoded data set, piece by piece as it arrives; each piece is valid until the next is asked for.
+
+        Nothing when there is none, or when it was read already.  Raises what ended the association, and in the blocking
+        face LocalProtocolError where it came while something else was awaited, and was thrown away: read it, or
+        `defer()`, before you ask the peer for something.
+        """
         if not self._unread:
             if self._request.data is not None:
                 yield memoryview(self._request.data)
@@ -99,9 +105,11 @@ class IncomingRequest(Incoming):
         return decode_dataset(await self.read(), self.transfer_syntax)
 
     async def save(self, directory: Destination) -> Any:
-        """Stream the data set into a directory or another destination; its path.
+        """Stream the data set into a directory or another destination; its path, or what else the destination gives.
 
-        ReceiveError carries the status that says why not.
+        `directory` is a `StoreDirectory`, or has its `begin` (`dulcet.io.receiving.Destination`).  All of the data set
+        is taken off the wire, also where it is not kept.  Raises ReceiveError, whose `status` says why not, and what
+        `chunks` does.
         """
         saving = Saving(
             self.association._wire,
@@ -122,6 +130,9 @@ class IncomingRequest(Incoming):
     def respond(self, status: int = Status.SUCCESS, data: Source | None = None, **elements: Any) -> Awaitable[None]:
         """Answer with a status; `data` is an encoded data set, `elements` are command elements by keyword.
 
+        `status` is a number or a `Status`, 0000H by default; `data` is in the transfer syntax of the request.  What of
+        the request's data set nobody has read is thrown away.  A failure without an ErrorComment gets the one of its
+        status.
         A pending status (FF00H, FF01H) may be followed by more responses.  LocalProtocolError once answered.
         """
         association = self.association

@@ -63,14 +63,21 @@ def serve(
 ) -> Server:
     """A server on `AET@host:port`; port 0 takes a free one, host `*` all addresses.  Await it, or enter it.
 
+    `address` is that text or an `Address`; its AE title is ours.
     `handler` answers every request, each in a task of its own, a plain function in a thread; without one, take the
     associations with `accept()` or `async for`.
     `policy` says which SOP classes, transfer syntaxes and AE titles are accepted; by default verification and every
-    storage class, from anybody who calls us by our AE title.  `maximum_per_ae` bounds the associations of one calling
-    AE title, which anybody may claim: it keeps a peer that leaks them from taking all.  `tls` secures its connections;
-    the address may bring it along.  `shared` is a port, used instead of the address' own, from which other processes
-    accept as well; limits are then for all together.  Raises AddressError, TLSConfigError, and OSError when it cannot
-    listen.
+    storage class, from anybody who calls us by our AE title.
+    `config` holds limits and timers of the associations; by default those of `AssociationConfig()`.
+    `maximum_associations` may stand at once, `maximum_per_host` of them from one IP address; more are rejected as
+    transient (A-ASSOCIATE-RJ 2, 3, 2).  `maximum_per_ae` bounds those of one calling AE title, which anybody may claim:
+    it keeps a peer that leaks them from taking all; None is no bound.
+    `tls` secures the connections; the address may bring it along.
+    `shared` is a port, used instead of the address' own, from which other processes accept as well; limits are then for
+    all together.
+    Raises AddressError, TLSConfigError, OSError when it cannot listen, and ValueError for more `maximum_associations`
+    than the shared port counts.
+    OSError and TLSConfigError come when it is awaited or entered.
     """
     return Server(
         Address.parse(address, tls),
@@ -85,7 +92,7 @@ def serve(
 
 
 class Server:
-    """Listening sockets, and the associations that came from them."""
+    """Listening sockets, and the associations that came from them; made by `serve()`, which explains the parameters."""
 
     def __init__(
         self,
@@ -99,6 +106,10 @@ class Server:
         maximum_per_ae: int | None = None,
         shared: SharedPort | None = None,
     ) -> None:
+        """`address` is an `Address`, its `tls` included; `handler`, `policy`, `config`, `maximum_associations`,
+        `maximum_per_host`, `maximum_per_ae` and `shared` are those of `serve`.  Raises ValueError as `serve` does; it
+        listens once it is awaited or entered.
+        """
         self.config: AssociationConfig = config or AssociationConfig()
         self.policy: AcceptancePolicy = policy or AcceptancePolicy.storage(address.ae_title)
         self.ae_title: str = address.ae_title

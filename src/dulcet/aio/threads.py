@@ -66,7 +66,12 @@ class RequestInThread(Incoming):
         return self
 
     def chunks(self) -> Iterator[memoryview]:
-        """The encoded data set, piece by piece as it arrives; each piece is valid until the next is asked for."""
+        """The encoded data set, piece by piece as it arrives; each piece is valid until the next is asked for.
+
+        Nothing when there is none, or when it was read already.  Raises what ended the association, and in the blocking
+        face LocalProtocolError where it came while something else was awaited, and was thrown away: read it, or
+        `defer()`, before you ask the peer for something.
+        """
         pieces = self._inner.chunks()
         try:
             while (piece := self._wait(_next(pieces))) is not None:
@@ -85,15 +90,20 @@ class RequestInThread(Incoming):
         return decode_dataset(self.read(), self.transfer_syntax)
 
     def save(self, directory: Destination) -> Any:
-        """Stream the data set into a directory or another destination; its path.
+        """Stream the data set into a directory or another destination; its path, or what else the destination gives.
 
-        ReceiveError carries the status that says why not.
+        `directory` is a `StoreDirectory`, or has its `begin` (`dulcet.io.receiving.Destination`).  All of the data set
+        is taken off the wire, also where it is not kept.  Raises ReceiveError, whose `status` says why not, and what
+        `chunks` does.
         """
         return self._wait(self._inner.save(directory))
 
     def respond(self, status: int = Status.SUCCESS, data: Source | None = None, **elements: Any) -> None:
         """Answer with a status; `data` is an encoded data set, `elements` are command elements by keyword.
 
+        `status` is a number or a `Status`, 0000H by default; `data` is in the transfer syntax of the request.  What of
+        the request's data set nobody has read is thrown away.  A failure without an ErrorComment gets the one of its
+        status.
         A pending status (FF00H, FF01H) may be followed by more responses.  LocalProtocolError once answered.
         """
         self._wait(_respond(self._inner, status, data, elements))

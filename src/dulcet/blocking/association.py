@@ -83,13 +83,17 @@ def associate(
 ) -> Association:
     """An established association with the peer at `AET@host:port`; use it as a context manager.
 
-    `contexts` is what to propose; by default verification, query/retrieve, worklist and the storage classes.
+    `address` is that text or an `Address`; the AE title in it is the one that is called.  `calling_ae_title` is ours, 1
+    to 16 characters.
+    `contexts` is what to propose, 128 at most; by default verification, query/retrieve, worklist and the storage
+    classes.
+    `config` holds limits, timers and the operations window; by default those of `AssociationConfig()`.
     `identity` says who asks (`UserIdentity`), `extended` and `common_extended` negotiate by SOP class, `user_items` are
     further sub-items of user information, as they are.
-    `handler` answers requests that the peer makes on it, such as N-EVENT-REPORT.
+    `handler` answers requests that the peer makes on it, such as N-EVENT-REPORT; without one they get 0122H.
     `tls` secures the connection; the address may bring it along.
-    Raises AddressError, PeerUnreachable, TLSError, TLSConfigError, AssociationRefused, AssociationAborted,
-    AssociationClosed, DimseTimeout, IdentityUnconfirmed.
+    Raises AddressError, LocalProtocolError for what cannot be proposed, PeerUnreachable, TLSError, TLSConfigError,
+    AssociationRefused, AssociationAborted, AssociationClosed, DimseTimeout, IdentityUnconfirmed (PS3.8 section 7.1).
     """
     address = Address.parse(address, tls)
     config = config or AssociationConfig()
@@ -127,9 +131,19 @@ def _connected(address: Address, timers: Timers) -> Transport:
 
 
 class Association(Channel):
-    """One association; made by `associate()` or by a listener, for one thread at a time, except for `interrupt()`."""
+    """One association; made by `associate()` or by a listener, for one thread at a time, except for `interrupt()`.
+
+    Every operation can raise, besides what it says itself: NoPresentationContext where the peer accepted no context for
+    it, LocalProtocolError for a value that may not be sent and for more operations than were agreed on (another one
+    inside a loop over `find`, for example), both before anything is sent; DimseTimeout where no response comes within
+    `Timers.response` seconds; AssociationAborted or AssociationClosed when the association ends or has ended.
+    A status is no error: it is in the result, whose `check()` raises StatusError.
+    """
 
     def __init__(self, core: Core, transport: Transport, *, peer: str, address: Address | None = None) -> None:
+        """For listeners and `associate()`: `core` and `transport` of it; `peer` is what messages call the other side,
+        `address` where a requestor reaches it (`store_many` makes further associations there), None for an acceptor.
+        """
         super().__init__(core, transport, peer=peer, address=address)
         self.handler: Callable[[IncomingRequest], object] | None = None
         """Answers requests that come while something else is awaited; without one they get 0122H."""
@@ -143,7 +157,7 @@ class Association(Channel):
     # ------------------------------------------------------------------ as user
 
     def echo(self) -> Response:
-        """C-ECHO (PS3.7 section 9.1.5)."""
+        """C-ECHO (PS3.7 section 9.1.5): does the peer answer?  The context is that of verification."""
         context = self._core.need_context(VERIFICATION)
         self._check_usable()
         with self._lock:
@@ -154,7 +168,12 @@ class Association(Channel):
     def store(self, what: InstanceSource, *, priority: int = MEDIUM, originator: tuple[str, int] | None = None) -> Sent:
         """C-STORE of a path, open file, bytes or Dataset (PS3.7 section 9.1.1), converted if need be and possible.
 
-        Raises InstanceError for what cannot be sent, NoPresentationContext when the peer did not accept its class.
+        `what` is one instance: a file or its bytes with or without preamble, or a Dataset with its SOP class and
+        instance UID.
+        `priority` is 0 medium, 1 high, 2 low; many peers ignore it.  `originator` is AE title and message ID of the
+        C-MOVE-RQ that this is a sub-operation of.
+        Raises InstanceError for what cannot be sent, NotDicom and CannotConvert among them, and NoPresentationContext
+        when the peer did not accept its class.  A file that changes while it is sent ends the association.
         """
         from dulcet.io.instances import examine
 
@@ -185,8 +204,10 @@ class Association(Channel):
         `what` is a path, a folder with all that is below it, bytes, an open file, a Dataset, or an iterable of these.
         Yields one `Sent` for each, in the order of their answers; what cannot be sent fails for itself alone.  Nothing
         is sent before it is iterated over: a RuntimeWarning says so where it never was.
-        `associations` send in parallel; `window` operations are proposed to be outstanding on each.  An acceptor sends
-        on this association alone.
+        `associations` send in parallel; `window` operations, 0 for any number, are proposed to be outstanding on each
+        that is made; `priority` is that of `store`.  An acceptor sends on this association alone.
+        Raises, when it is called, ValueError for numbers that do not fit and TypeError for what is neither path nor
+        instance; later on what ended this association where it had ended before.
         """
         from dulcet.blocking.sending import StoreMany
 
@@ -216,9 +237,10 @@ class Association(Channel):
         `keys` are keywords with values to match, None or "" to be returned; `identifier` adds to them or stands alone.
         Dates and times may be objects of `datetime`, a pair of them is a range: `StudyDate=(date(2026, 1, 1), None)`.
         `level` is PATIENT, STUDY, SERIES or IMAGE, STUDY where nothing says it; `model` a name of
-        `dulcet.services.models.MODELS`; `limit` is how many are taken before the rest is cancelled.
-        Raises StatusError when it ends with anything but success, and ReceiveError at the end, behind all others, when
-        there were matches that do not decode.
+        `dulcet.services.models.MODELS` or the UID of a SOP class, else the first that fits the level, study root before
+        patient root; `priority` is that of `store`; `limit` is how many are taken before the rest is cancelled.
+        Raises StatusError when it ends with anything but success, ValueError for what is no keyword or model, and
+        ReceiveError at the end, behind all others, when there were matches that do not decode.
         """
         invocation = invocations.find(self._core, identifier, keys, level=level, model=model, priority=priority)
         answers = Answers(self.peer, limit)
@@ -243,7 +265,14 @@ class Association(Channel):
     ) -> Retrieved:
         """C-GET (PS3.4 C.4.3): the instances come back on this association, into the folder `to` or a handler.
 
-        An answer of `find` can be given as it is.  `progress` is called after each pending response.
+        `identifier` and `keys` name what is wanted by its unique keys, such as `StudyInstanceUID="1.2.3"`; an answer of
+        `find` can be given as it is.  `to` is a path, a `StoreDirectory`, or a function that answers each C-STORE-RQ.
+        `level` is that of the lowest unique key with a value where nothing says it; `model` and `priority` are as in
+        `find`.  `progress` is called with what was `Retrieved` so far after each pending response.
+        The contexts of what comes must have been accepted with the requestor as provider, as the default ones are
+        proposed; `dulcet.retrieve` sees to that.
+        Raises LocalProtocolError, with nothing sent, for keys that name nothing; ValueError for what is no keyword or
+        model; OSError when the folder cannot be written to; ReceiveError when the final response does not decode.
         """
         invocation = invocations.get(self._core, identifier, keys, level=level, model=model, priority=priority)
         return self._retrieve(invocation, Keeper.of(to), progress)
@@ -263,8 +292,11 @@ class Association(Channel):
     ) -> Retrieved:
         """C-MOVE (PS3.4 C.4.2): the peer sends the instances to the AE title `destination`.
 
-        `receive` is where this side listens for them, as `AET@host:port`, from before it asks until all came; `to` is
-        the folder or handler that takes them.
+        The peer must know host and port of `destination`, 1 to 16 characters.  `receive` is where this side listens for
+        them, as `AET@host:port`, from before it asks until all came; `to` is the folder or handler that takes them.
+        `identifier`, `keys`, `level`, `model`, `priority` and `progress` are as in `get`.
+        Raises ValueError for `receive` without `to`, AddressError and OSError when it cannot listen there, and what
+        `get` does.
         """
         invocation = invocations.move(
             self._core, destination, identifier, keys, level=level, model=model, priority=priority
@@ -289,7 +321,13 @@ class Association(Channel):
         self, sop_class_uid: str, sop_instance_uid: str, event_type: int, dataset: Dataset | None = None, *,
         context: str | None = None,
     ) -> Response:  # fmt: skip
-        """N-EVENT-REPORT (PS3.7 section 10.1.1)."""
+        """N-EVENT-REPORT (PS3.7 section 10.1.1): tell the user of an instance what happened to it.
+
+        `sop_class_uid` and `sop_instance_uid` name the instance, `event_type` is a number that its SOP class gives a
+        meaning, `dataset` the event information, None for none.  `context` is the SOP class negotiated for it where
+        that is another one.
+        A context where this side is the provider is taken first.  Raises InstanceError for what cannot be encoded.
+        """
         return self._normalized(
             CommandField.N_EVENT_REPORT_RQ,
             sop_class_uid,
@@ -303,7 +341,12 @@ class Association(Channel):
         self, sop_class_uid: str, sop_instance_uid: str, attributes: Sequence[str | int] = (), *,
         context: str | None = None,
     ) -> Response:  # fmt: skip
-        """N-GET (PS3.7 section 10.1.2); no `attributes` asks for all."""
+        """N-GET (PS3.7 section 10.1.2): attributes of an instance; they are in the response's data set.
+
+        `sop_class_uid` and `sop_instance_uid` name the instance, `attributes` are keywords or tags; none asks for all.
+        `context` is the SOP class negotiated for it where that is another one, as in printing and UPS.
+        Raises ValueError for what is no keyword.
+        """
         return self._normalized(
             CommandField.N_GET_RQ, sop_class_uid, sop_instance_uid, context=context, attributes=attributes
         )
@@ -311,14 +354,25 @@ class Association(Channel):
     def n_set(
         self, sop_class_uid: str, sop_instance_uid: str, dataset: Dataset, *, context: str | None = None
     ) -> Response:
-        """N-SET (PS3.7 section 10.1.3)."""
+        """N-SET (PS3.7 section 10.1.3): change attributes of an instance.
+
+        `sop_class_uid` and `sop_instance_uid` name the instance, `dataset` holds the new values.
+        `context` is the SOP class negotiated for it where that is another one, as in printing and UPS.
+        Raises InstanceError for a data set that cannot be encoded.
+        """
         return self._normalized(CommandField.N_SET_RQ, sop_class_uid, sop_instance_uid, dataset, context=context)
 
     def n_action(
         self, sop_class_uid: str, sop_instance_uid: str, action_type: int, dataset: Dataset | None = None, *,
         context: str | None = None,
     ) -> Response:  # fmt: skip
-        """N-ACTION (PS3.7 section 10.1.4)."""
+        """N-ACTION (PS3.7 section 10.1.4): have something done with an instance.
+
+        `sop_class_uid` and `sop_instance_uid` name the instance, `action_type` is a number that its SOP class gives a
+        meaning, `dataset` the action information, None for none.
+        `context` is the SOP class negotiated for it where that is another one, as in printing and UPS.
+        Raises InstanceError for a data set that cannot be encoded.
+        """
         return self._normalized(
             CommandField.N_ACTION_RQ, sop_class_uid, sop_instance_uid, dataset, context=context, type_id=action_type
         )
@@ -327,11 +381,20 @@ class Association(Channel):
         self, sop_class_uid: str, sop_instance_uid: str | None = None, dataset: Dataset | None = None, *,
         context: str | None = None,
     ) -> Response:  # fmt: skip
-        """N-CREATE (PS3.7 section 10.1.5); without an instance UID the peer makes one and its response names it."""
+        """N-CREATE (PS3.7 section 10.1.5): make an instance.
+
+        `sop_class_uid` is its class; without a `sop_instance_uid` the peer makes one and its response names it.
+        `dataset` holds its attributes, None for none.
+        `context` is the SOP class negotiated for it where that is another one, as in printing and UPS.
+        Raises InstanceError for a data set that cannot be encoded.
+        """
         return self._normalized(CommandField.N_CREATE_RQ, sop_class_uid, sop_instance_uid, dataset, context=context)
 
     def n_delete(self, sop_class_uid: str, sop_instance_uid: str, *, context: str | None = None) -> Response:
-        """N-DELETE (PS3.7 section 10.1.6)."""
+        """N-DELETE (PS3.7 section 10.1.6): delete an instance, named by `sop_class_uid` and `sop_instance_uid`.
+
+        `context` is the SOP class negotiated for it where that is another one, as in printing and UPS.
+        """
         return self._normalized(CommandField.N_DELETE_RQ, sop_class_uid, sop_instance_uid, context=context)
 
     def _normalized(self, field: CommandField, *arguments: Any, **options: Any) -> Response:

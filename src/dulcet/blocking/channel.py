@@ -82,7 +82,11 @@ class Channel(Negotiated):
     # ------------------------------------------------------------------ the end
 
     def release(self) -> None:
-        """A-RELEASE, orderly (PS3.8 section 7.2); nothing to do once it has ended."""
+        """A-RELEASE, orderly (PS3.8 section 7.2); nothing to do once it has ended.
+
+        With operations that were left unanswered it aborts instead.  Raises AssociationAborted when the peer aborts,
+        DimseTimeout when it does not answer within `Timers.release` seconds; what was answered before was answered.
+        """
         if self.ending is not None:
             return
         core = self._core
@@ -124,7 +128,7 @@ class Channel(Negotiated):
         self._transport.interrupt()
 
     def close(self) -> None:
-        """Release it if it stands, and close."""
+        """Release it if it stands, and close; raises what `release` does."""
         self.release()
 
     def __enter__(self) -> Self:

@@ -48,12 +48,18 @@ def listen(
 ) -> Listener:
     """A listener on `AET@host:port`; port 0 takes a free one, host `*` all addresses.  Use it as a context manager.
 
+    `address` is that text or an `Address`; its AE title is ours.
     `policy` says which SOP classes, transfer syntaxes and AE titles are accepted; by default verification and every
-    storage class, from anybody who calls us by our AE title.  `maximum_per_ae` bounds the associations of one calling
-    AE title, which anybody may claim: it keeps a peer that leaks them from taking all.  `tls` secures its connections;
-    the address may bring it along.  `shared` is a port, used instead of the address' own, from which other processes
-    accept as well; limits are then for all together.  Raises AddressError, TLSConfigError, and OSError when it cannot
-    listen.
+    storage class, from anybody who calls us by our AE title.
+    `config` holds limits and timers of the associations; by default those of `AssociationConfig()`.
+    `maximum_associations` may stand at once, `maximum_per_host` of them from one IP address; more are rejected as
+    transient (A-ASSOCIATE-RJ 2, 3, 2).  `maximum_per_ae` bounds those of one calling AE title, which anybody may claim:
+    it keeps a peer that leaks them from taking all; None is no bound.
+    `tls` secures the connections; the address may bring it along.
+    `shared` is a port, used instead of the address' own, from which other processes accept as well; limits are then for
+    all together.
+    Raises AddressError, TLSConfigError, OSError when it cannot listen, and ValueError for more `maximum_associations`
+    than the shared port counts.
     """
     return Listener(
         Address.parse(address, tls),
@@ -81,7 +87,10 @@ class Listener:
         shared: SharedPort | None = None,
         parted: Parted | None = None,
     ) -> None:
-        """With `parted`, associations are handed out with their first message; it is told of those that had none."""
+        """`address` is an `Address`, its `tls` included; `policy`, `config`, `maximum_associations`,
+        `maximum_per_host`, `maximum_per_ae` and `shared` are those of `listen`, and so is what it raises.
+        With `parted`, associations are handed out with their first message; it is told of those that had none.
+        """
         self.config: AssociationConfig = config or AssociationConfig()
         self.policy: AcceptancePolicy = policy or AcceptancePolicy.storage(address.ae_title)
         self.ae_title: str = address.ae_title

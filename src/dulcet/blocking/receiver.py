@@ -55,7 +55,14 @@ class Receiver:
         tls: TLSConfig | SSLContext | None = None,
         shared: SharedPort | None = None,
     ) -> None:
-        """Listen at `AET@host:port`; raises AddressError, TLSConfigError, and OSError when it cannot listen."""
+        """Listen at `AET@host:port`, the `address`, with a thread for each association.
+
+        `handler` gets every request.  A ReceiveError that it raises is answered with its status, any other exception,
+        and what it leaves unanswered, with 0110H.
+        `policy`, `config`, `maximum_associations`, `maximum_per_host`, `maximum_per_ae`, `tls` and `shared` are those
+        of `listen`.
+        Raises AddressError, TLSConfigError, OSError when it cannot listen, ValueError as `listen` does.
+        """
         self.listener: Listener = Listener(
             Address.parse(address, tls),
             policy=policy,

@@ -60,8 +60,14 @@ def retrieve(
     What fails is fetched on further associations, with other classes, and with one transfer syntax at a time.
     `syntaxes` are transfer syntaxes to take besides the uncompressed ones, best first; without any, what the peer does
     not decompress is fetched as it lies.  `classes` are SOP classes to propose as well, by UID, keyword or name:
-    private ones of a peer that does not tell.  The rest is as in `associate` and `Association.get`.
-    Raises what `associate` raises, LocalProtocolError for keys that name nothing, ValueError for an unknown class.
+    private ones of a peer that does not tell.
+    `address`, `calling_ae_title`, `config`, `identity` and `tls` are those of `associate`; `identifier`, `keys`,
+    `level`, `model`, `priority` and `progress` are those of `Association.get` (PS3.4 section C.4.3).
+    Raises what `associate` and `Association.get` raise: LocalProtocolError for keys that name nothing, ValueError for a
+    class, keyword or model that does not exist, OSError when the folder cannot be written to.  A failed retrieve is no
+    error: `Retrieved.check()` raises StatusError.
+
+        retrieve("ARCHIVE@127.0.0.1:11112", StudyInstanceUID="1.2.3", to="study").check()
     """
     address = Address.parse(address, tls)
     config = config or AssociationConfig()
