@@ -156,7 +156,7 @@ class SharedPort:
         return in_all, of_host, of_title
 
     def came(self, host: str, title: str) -> None:
-        """One more of ours stands, of this `host` and calling AE title `title`; no more than `slots` may."""
+        """One more of ours stands, of this `host` and calling AE title `title`; ValueError beyond `slots`."""
         slot = self._hosts.tolist().index(0)  # there is one: no process has more than all may have together
         self._titles[slot] = _key(title)
         self._hosts[slot] = _key(host)

@@ -70,7 +70,11 @@ File = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLSConfig:
-    """How connections are secured, on either side; files are PEM."""
+    """How connections are secured, on either side (PS3.15 Annex B); files are PEM.
+
+    TLSConfigError for a profile that is not there, and for a key without a certificate; what is wrong with a file shows
+    when a context is made.
+    """
 
     profile: Literal["b12", "b13"] = "b12"
     """PS3.15 B.12 (BCP 195: TLS 1.2 with the four ECDHE AES-GCM suites, TLS 1.3), or the longer list of B.13."""
@@ -91,7 +95,7 @@ class TLSConfig:
     expected_name: str | None = None
     """Client: the name or IP address that it must have instead, where the host is called by another one."""
     client_certificates: Literal["required", "optional", "none"] = "required"
-    """Server: whether clients prove who they are."""
+    """Server: whether clients must prove who they are, may, or are not asked."""
     table: CertificateTable | None = None
     """Server: which AE titles a client certificate may call itself; None lets any do so."""
     insecure: bool = False

@@ -135,7 +135,8 @@ class Node:
 
     def on_associate(self, judge: Judge) -> Judge:
         """`judge(request: AssociateRQ)` has the last word on an association: a (result, source, reason) of PS3.8
-        Table 9-21 rejects it, None accepts it.  A plain function.
+        Table 9-21 rejects it, None accepts it.  A plain function.  Where it raises, the association is rejected as
+        transient, (2,1,1).
         """
         self._check_open("a judge of associations")
         self._judge = judge
@@ -144,7 +145,8 @@ class Node:
     def verify_identity(self, verifier: VerifierFunction) -> VerifierFunction:
         """`verifier(identity: UserIdentityRQ | None, request: AssociateRQ)` gives `Identified`, or True or False.
 
-        A plain function (PS3.7 D.3.3.7); handlers find its `user` in `request.requestor.identity`.
+        A plain function (PS3.7 D.3.3.7); handlers find its `user` in `request.requestor.identity`.  False and None
+        reject the association as (1,1,1), what it raises as transient, (2,1,1).
         """
         self._check_open("a verifier of identities")
         self._verifier = verifier
@@ -157,8 +159,9 @@ class Node:
     def on_store(
         self, handler: Handler | None = None, *, classes: Iterable[str] | None = None, private: bool = False
     ) -> Any:
-        """C-STORE: `handler(request: StoreRequest)`, called once the data set is here whole.
+        """C-STORE: `handler(request: StoreRequest)`, called once the data set is here whole, gives a status.
 
+        None is success.  What it refuses is not kept, unless the same was kept before.
         `classes` are SOP classes, by default every storage class of the standard and of `register_private`; with
         `private` those that no table knows as well, in the transfer syntaxes of storage.
         """

@@ -52,7 +52,8 @@ class Answer:
 
     `status` may be a failure too.  `dataset` is the reply, a Dataset, or bytes in the transfer syntax of the request;
     None for none.  `elements` are those of the response (PS3.7 section 10.3), by keyword, as in
-    `Answer(AffectedSOPInstanceUID=uid)`.  `then` gives what is done once the response was sent.
+    `Answer(AffectedSOPInstanceUID=uid)`; with one that a response cannot hold, 0110H is answered instead.  `then` gives
+    what is done once the response was sent.
     """
 
     __slots__ = ("dataset", "elements", "status", "then")

@@ -107,9 +107,10 @@ class UnifiedProcedureSteps:
     # ------------------------------------------------------------------ for the application
 
     def create(self, dataset: Dataset, sop_instance_uid: str | None = None) -> str:
-        """Make a step (section CC.2.5.3) of the attributes in `dataset`; its UID.  Refused like an N-CREATE.
+        """Make a step (section CC.2.5.3) of the attributes in `dataset`; its UID.
 
-        `sop_instance_uid` is the UID it gets, None for a new one.
+        `sop_instance_uid` is the UID it gets, None for a new one.  Raises Refused with the status that an N-CREATE
+        would be answered with.
         """
         return self._create(dataset, sop_instance_uid)[0]
 
@@ -119,18 +120,20 @@ class UnifiedProcedureSteps:
             return self.store[sop_instance_uid]
 
     def change_state(self, sop_instance_uid: str, state: str, transaction_uid: str) -> Status:
-        """As N-ACTION 1 (section CC.2.1): Refused where it is.
+        """Change a step's state as an N-ACTION of type 1 does (section CC.2.1); success or a warning.
 
         `state` is what the step `sop_instance_uid` becomes, IN PROGRESS, COMPLETED or CANCELED.  `transaction_uid` is
-        its lock (0008,1195): a new UID to take it, the same one to end it.
+        its lock (0008,1195): a new UID to take it, the same one to end it.  Raises Refused with the status that the
+        N-ACTION would be answered with.
         """
         information = build_identifier({"ProcedureStepState": state, "TransactionUID": transaction_uid})
         return self._change(sop_instance_uid, lambda step: change_state(step, information, now=_now()))
 
     def set(self, sop_instance_uid: str, changes: Dataset) -> Status:
-        """As N-SET (section CC.2.6) of the step `sop_instance_uid`: Refused where it is.
+        """Change the step `sop_instance_uid` as an N-SET does (section CC.2.6).
 
-        `changes` are the attributes, the lock of a step that is in progress among them.
+        `changes` are the attributes, the lock of a step that is in progress among them.  Raises Refused with the status
+        that the N-SET would be answered with.
         """
         return self._change(sop_instance_uid, lambda step: modify(step, changes, now=_now()))
 
