@@ -154,6 +154,18 @@ def test_what_is_refused_is_refused_with_the_reason_and_nothing_is_kept(
     assert our_senders(data, EXPLICIT) is None
 
 
+@pytest.mark.parametrize("syntax", mutants.SYNTAXES)
+def test_what_a_file_would_take_for_file_meta_is_refused(archive: Archive, address: str, syntax: str) -> None:
+    """It would name the transfer syntax of the data set behind it, and be no part of what is fetched."""
+    claim = element(0x00020010, "UI", b"1.2.840.10008.1.2.4.50")
+    data = b"\2\0\0\0\xff\xff" + deflate(mutants.patient()) if syntax == DEFLATED else claim + mutants.patient(syntax)
+    with associated(address, syntax) as association:
+        sent: Sent = association.store(unseen(data, syntax, "1.2.3.4"))
+        association.echo().check()
+    assert (sent.status, sent.error_comment) == (0xC000, "byte 0: begins as file meta does, with group 0002")
+    assert list(archive.objects.listing()) == []
+
+
 def test_two_hundred_thousand_elements_go_both_ways(archive: Archive, address: str, tmp_path: Path) -> None:
     group = item(element(0x00080016, "UI", b"1.2\0"), element(0x00080018, "UI", b"1.2\0"), undefined=True)
     data = mutants.patient() + sequence(0x52009230, group * 60_000, undefined=True)

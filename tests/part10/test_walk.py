@@ -179,6 +179,26 @@ def test_a_data_set_in_a_transfer_syntax_that_nobody_knows_is_judged_by_its_leng
     assert looked_over(b"odd", NOBODYS)[:2] == (ScanError, 3)
 
 
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN, NOBODYS])
+@pytest.mark.parametrize("piece", [1, 1000])
+def test_what_would_read_as_more_of_the_file_meta_in_front_of_it_is_refused(syntax: str, piece: int) -> None:
+    """In a file nobody could tell where the data set starts, nor which transfer syntax counts."""
+    for data in (element(0x00020010, "UI", b"1.2\0") + identity(), b"\2\0"):
+        assert received(data, syntax, [piece])[:2] == (ScanError, 0)
+    for data in (element(0x00000010, "UI", b"1.2\0") + identity(), element(0x00030010, "UI") + identity()):
+        assert received(data, EXPLICIT, [piece])[0] == "whole"
+    if syntax != NOBODYS:
+        data = b"".join(element(tag, "LO", b"ab", syntax=syntax) for tag in (0x00080018, 0x00020010))
+        assert received(data, syntax, [piece])[0] == "whole"
+
+
+def test_a_deflate_stream_that_begins_like_file_meta_is_refused() -> None:
+    stream = b"\2\0\0\0\xff\xff" + deflate(identity())  # two empty blocks, then the data set
+    assert received(stream, DEFLATED, [1]) == received(stream, DEFLATED, [1000]) == ("refused",)
+    one = b"\0\0\0\xff\xff" + deflate(identity())
+    assert received(one, DEFLATED, [1])[0] == received(one, DEFLATED, [1000])[0] == "whole"
+
+
 # ---------------------------------------------------------------------- bounds, on both sides of each
 
 

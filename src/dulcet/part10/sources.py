@@ -22,6 +22,7 @@ __all__ = [
     "ScanTruncated",
     "Seekable",
     "Source",
+    "lead_of",
 ]
 
 CHUNK: Final = 16 * 1024  # the usual header fits in one; larger ones cost more to throw away than to ask for again
@@ -70,6 +71,18 @@ class DamagedDeflate(ScanError):
     @property
     def comment(self) -> str:
         return f"cannot be inflated further than byte {self.offset}"
+
+
+def lead_of(lead: bytes, data: bytes | memoryview) -> bytes | None:
+    """Judge the first two bytes of a data set: what is known of them, None when they are good; ScanError.
+
+    Behind file meta, bytes that read as one more element of group 0002 are taken for that (PS3.10 section 7.1): nobody
+    could tell from the file where the data set starts, nor which transfer syntax counts.
+    """
+    lead += bytes(data[: 2 - len(lead)])
+    if lead == b"\2\0":
+        raise ScanError("begins as file meta does, with group 0002", 0)
+    return None if len(lead) == 2 else lead
 
 
 class Source(Protocol):

@@ -34,11 +34,9 @@ from dulcet.part10.header import CHARACTER_SET, Header
 from dulcet.part10.limits import ITEM_COST, LOOKED_THROUGH, USUAL_LIMITS, VALUE_COST, WHOLE_LIMITS, ScanLimits
 from dulcet.part10.padding import Pad, pad_of
 from dulcet.part10.plain import BEFORE_DELIMITERS, keep_plain, pass_plain
-from dulcet.part10.sources import CHUNK, FIRST_CHUNK, Inflater, ScanError, ScanTruncated
+from dulcet.part10.sources import CHUNK, FIRST_CHUNK, Inflater, ScanError, ScanTruncated, lead_of
 
 __all__ = ["Walk", "late_items", "whole"]
-
-
 
 KNOWN: Final = uids.TRANSFER_SYNTAXES.keys()
 
@@ -51,7 +49,7 @@ def whole(transfer_syntax: str, wanted: frozenset[int] = NOTHING) -> Walk:
     """
     walk = Walk(transfer_syntax, with_character_set(wanted), WHOLE_LIMITS)
     walk._last = max(walk._last, LOOKED_THROUGH)
-    walk._even = True
+    walk._even, walk._lead = True, b""
     walk._opaque = transfer_syntax not in KNOWN
     return walk
 
@@ -93,6 +91,7 @@ class Walk:
     _even = False  # an odd number of bytes is judged too
     _inflater: Inflater | None = None
     _inflated = 0
+    _lead: bytes | None = None  # as long as the first two bytes are not judged
     _failed: ScanError | None = None
 
     def __init__(
@@ -144,6 +143,8 @@ class Walk:
     def feed(self, data: bytes | memoryview) -> None:
         """The next bytes, borrowed for the time of the call; ScanError for damage and at a limit."""
         try:
+            if self._lead is not None:
+                self._lead = lead_of(self._lead, data)
             if self._inflater is None:
                 self._take(data)
                 return

@@ -40,9 +40,9 @@ class Origin:
             known = (title or self._title).strip() in (self._title, self._provider)
             if known and message_id in (None, self.message_id):
                 return
-            self._refuse(f"{peer}: an instance of the C-MOVE {message_id} of {title!a}, which is not this one")
+            self._refuse(f"an instance of the C-MOVE {message_id} of {title!a}, which is not this one")
         if calling != self._provider and peer.rpartition(":")[0] != self._host:
-            self._refuse(f"{peer}: an instance of no C-MOVE from {calling!a}, whom nobody asked for any")
+            self._refuse(f"an instance of no C-MOVE from {calling!a}, whom nobody asked for any")
         if not self._warned:
             self._warned = True
             log.warning(
