@@ -56,7 +56,28 @@ class Associates(NamedTuple):
 
 
 class Net(Speaking):
-    """A connection and its association in either role, or a listening object that others are accepted from."""
+    """A connection and its association in either role, or a listening object that others are accepted from.
+
+        class Asking(Net):
+            def on_connect(self, error):
+                if error is None:
+                    request = Associate.default()  # a verification context, id 1
+                    request.called, request.calling = "ARCHIVE", "ASKING"
+                    self.send_associate_request(request)
+
+            def on_receive_associate_accept(self, associate):
+                self.send_c_echo_request(1, None, uids.VERIFICATION)
+
+            def on_receive_c_echo_response(self, presentation_id, message_id, class_uid, status):
+                print(status)
+                self.send_release_request()
+
+        startup()
+        asking = Asking()
+        asking.connect("127.0.0.1", 11112)
+        asking.wait("on_close", 30)
+        shutdown()
+    """
 
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 

@@ -76,7 +76,13 @@ class Outcome(Enum):
 
 
 class StorageListener(Keeper):
-    """Waits for one association after the other, and answers what is asked on it; a context manager."""
+    """Waits for one association after the other, and answers what is asked on it; a context manager.
+
+        with StorageListener("RECEIVER", 11112, store_directory="incoming") as listener:
+            while listener.wait_for_connection(60):
+                while listener.wait_for_command(30):
+                    pass
+    """
 
     def __init__(
         self,
