@@ -262,6 +262,16 @@ def test_an_index_check_finds_what_is_damaged_and_a_rebuild_does_not_adopt_it(
     found = check(tmp_path / "data", archive.index)
     assert (found.objects, found.damaged, found.without_object) == (2, 1, 0)
     assert kept.object in caplog.text
+    [other] = archive.index.known("1.2.3.4")
+    length = archive.objects.path(other.object).stat().st_size
+    whole = archive.objects.path(other.object).read_bytes()
+    archive.objects.path(other.object).write_bytes(whole[:-1])
+    assert check(tmp_path / "data", archive.index).without_object == 1
+    assert f"{other.object}, in the index as 1.2.3.4: its object has {length - 1} bytes, not {length}" in caplog.text
+    archive.objects.path(other.object).unlink()
+    assert check(tmp_path / "data", archive.index).without_object == 1
+    assert f"{other.object}, in the index as 1.2.3.4: its object is missing" in caplog.text
+    archive.objects.path(other.object).write_bytes(whole)
     assert "(7FE0,0010) lacks 64535 bytes" in caplog.text
     anew = SqliteIndex(tmp_path / "anew.sqlite", durable=False)
     try:

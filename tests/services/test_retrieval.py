@@ -142,6 +142,34 @@ def test_what_came_is_not_asked_for_again_where_instances_are_told() -> None:
     assert all({"1.1", "1.3", "1.4"}.isdisjoint(again) for again in asked[1:])
 
 
+def test_the_reason_is_that_of_the_association_that_took_the_class() -> None:
+    """What no syntax brings fails for another reason than the last one tried."""
+    peer = Peer(CONTENT)
+    comments = iter(("an instance could not be read", *["not accepted: CT Image Storage"] * 20))
+    get = peer.get
+
+    def damaged(fetch: Fetch, of: Retrieval) -> tuple[Retrieved, set[str]]:
+        total, taken = get(fetch, of)
+        of.arrived.discard("1.1")
+        total.comment = next(comments)
+        return total, taken
+
+    peer.get = damaged  # type: ignore[method-assign]
+    result = peer.run(study())
+    assert result.failed_uids == ["1.1"]
+    assert result.comment == "an instance could not be read"
+
+
+def test_an_instance_without_a_uid_costs_nobody_the_others() -> None:
+    """There are archives that hold such; a retrieve cannot name it."""
+    peer = Peer({**CONTENT, "": (CT, "a syntax that nobody proposes")})
+    wanted = study()
+    result = peer.run(wanted)
+    assert wanted.arrived == CONTENT.keys()
+    assert [one.uid for one in wanted.instances or ()] == list(CONTENT)
+    assert (result.completed, result.failed) == (len(CONTENT), 1)
+
+
 def test_a_cancel_or_a_refusal_is_the_end() -> None:
     for status in (Status.CANCEL, 0xA900, 0x0124):
         peer = Peer(CONTENT)

@@ -40,7 +40,7 @@ class Checked:
     without_row: int = 0
     """Objects that the index does not know; one that is just coming in is among them for a moment."""
     without_object: int = 0
-    """Rows whose object is missing, or is not as long as it was."""
+    """Rows whose object is missing, or is not as long as it was; each is logged (DUL408)."""
     damaged: int = 0
     """Objects that would not be taken today, for their structure is not whole or a UID that identifies them is missing;
     each is logged (DUL408)."""
@@ -60,7 +60,11 @@ def check(folder: Path, index: Index) -> Checked:
             size = objects.path(kept.object).stat().st_size
         except OSError:
             size = -1
-        found.without_object += size != kept.offset + kept.length
+        if size != kept.offset + kept.length:
+            found.without_object += 1
+            has = f"has {size} bytes, not {kept.offset + kept.length}"
+            why = f"its object {'is missing' if size < 0 else has}"
+            log.error("%s, in the index as %s: %s", kept.object, kept.sop_instance_uid, why, extra=coded("DUL408"))
     for key in objects.listing():
         found.objects += 1
         found.damaged += not _is_whole(objects.path(key), key)

@@ -138,6 +138,7 @@ def retrieve(wanted: Retrieval) -> Script:
     assert merged is not None
     if merged.failed:
         classes = {one.sop_class for one in wanted.missing() if one.sop_class} or known
+        merged.comment = state.reason(set(classes)) or merged.comment
         merged.not_accepted = [uid for uid in sorted(classes) if uid in state.proposed and uid not in state.accepted]
     return merged
 
@@ -156,6 +157,8 @@ class _State:
         self.gave_up = False
         """True for a peer that ends a C-GET at the first sub-operation that fails."""
         self._wanted = wanted
+        self._said: list[tuple[set[str], str]] = []
+        """The SOP classes that an association took, and the peer's comment at its end."""
         self._failed: set[str] = set()
         self._had: set[str] = set()
 
@@ -167,6 +170,7 @@ class _State:
         self._had = set(arrived)
         self.proposed.update(one.abstract_syntax for one in contexts)
         self.accepted |= taken
+        self._said.append((taken, result.comment))
         self._failed |= set(result.failed_uids)
         if before is None:
             self.merged = result
@@ -183,6 +187,12 @@ class _State:
         if self.gave_up and instances > self.merged.matched:
             self.merged.failed += instances - self.merged.matched
             self.merged.matched = instances
+
+    def reason(self, classes: set[str]) -> str:
+        """The peer's comment on what failed: of the first association that took its classes, in the syntaxes that are
+        likely.  Those after it try one syntax after the other, and are told that it was the wrong one.
+        """
+        return next((comment for taken, comment in self._said if comment and classes and classes <= taken), "")
 
     def is_over(self) -> bool:
         """True when everything came, or the peer was told to stop."""
@@ -291,6 +301,8 @@ def _instances(wanted: Retrieval) -> Generator[Find, Any, list[Known] | None]:
                 return None
             for one in images:
                 uid, sop_class = "".join(_texts(one, "SOPInstanceUID")), "".join(_texts(one, "SOPClassUID"))
+                if not uid:
+                    continue  # nobody can ask for it; the others are worth asking for
                 found[uid] = Known(study, series, uid, sop_class, tuple(_texts(one, "AvailableTransferSyntaxUID")))
     wanted.instances = list(found.values()) or None
     return wanted.instances
