@@ -6,6 +6,7 @@ DULCET_NO_SOCKETS=1, as `make test-fast` has it, a test that makes a socket or a
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -28,6 +29,10 @@ SKIPPED = "an interop test was skipped, but DULCET_REQUIRE_INTEROP=1 asks for it
 settings.register_profile("dulcet", deadline=None, derandomize=os.environ.get("CI", "") not in ("", "0", "false"))
 settings.load_profile("dulcet")
 
+
+if hasattr(signal, "SIGHUP"):
+    # Whoever runs the tests with `nohup` wants them to go on, not that the servers in them hear no SIGHUP.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 if os.environ.get("DULCET_NO_SOCKETS") == "1":
 

@@ -319,7 +319,7 @@ def test_a_folder_that_cannot_be_settled_is_a700(tmp_path: Path, monkeypatch: py
     with parts(tmp_path) as archive:
         archive.objects.durable = True
         with monkeypatch.context() as patch:
-            patch.setattr("dulcet.archive.objects._sync_folder", _fail)
+            patch.setattr("dulcet.archive.objects.sync_folder", _fail)
             with pytest.raises(ReceiveError) as caught:
                 send(archive.ingest, data_set(1))
         assert caught.value.status == 0xA700
@@ -336,14 +336,14 @@ def test_a_folder_that_failed_has_failed_for_all_that_was_put_there(
         objects.durable = True
         first, second, third = (_placed(objects, name) for name in ("1.1", "1.2", "1.3"))
         with monkeypatch.context() as patch:
-            patch.setattr("dulcet.archive.objects._sync_folder", _fail)
+            patch.setattr("dulcet.archive.objects.sync_folder", _fail)
             with pytest.raises(ReceiveError):
                 objects.settle([first])
         with pytest.raises(ReceiveError):
             objects.settle([second])
         objects.remove(third)
         with monkeypatch.context() as patch:
-            patch.setattr("dulcet.archive.objects._sync_folder", synced.append)
+            patch.setattr("dulcet.archive.objects.sync_folder", synced.append)
             objects.settle([_placed(objects, "1.4"), _placed(objects, "1.5")])  # one sync covers both
         assert [path.removeprefix(f"{tmp_path}/") for path in synced] == ["objects/1/2", "objects/1", "objects"]
 
@@ -353,7 +353,7 @@ def test_folders_are_forgotten_once_they_are_settled(tmp_path: Path, monkeypatch
     with parts(tmp_path) as archive:
         objects, synced = archive.objects, list[str]()
         objects.durable = True
-        monkeypatch.setattr("dulcet.archive.objects._sync_folder", synced.append)
+        monkeypatch.setattr("dulcet.archive.objects.sync_folder", synced.append)
         waiting = _placed(objects, "9.9", series="8")
         for number in range(10):
             objects.settle([_placed(objects, "1.1", series=f"{number}.1")])
@@ -521,7 +521,7 @@ def test_a_folder_that_was_made_again_is_on_stable_storage_for_all_who_use_it(
 
         monkeypatch.setattr(os, "link", meddle)
         second = _placed(objects, "1.2")
-        monkeypatch.setattr("dulcet.archive.objects._sync_folder", synced.append)
+        monkeypatch.setattr("dulcet.archive.objects.sync_folder", synced.append)
         objects.settle([second])
         assert [path.removeprefix(f"{tmp_path}/") for path in synced] == ["objects/1/2", "objects/1", "objects"]
 
@@ -673,7 +673,7 @@ def test_a_folder_that_cannot_be_written_is_a700(tmp_path: Path, monkeypatch: py
 def crash_after(archive: Any, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     """Send an instance, and stop dead in the middle as a crash would, the unfinished name left."""
     with monkeypatch.context() as patch:
-        patch.setattr("dulcet.archive.objects.Unfinished.discard", lambda self: None)
+        patch.setattr("dulcet.io.durable_file.DurableFile.discard", lambda self: None)
         patch.setattr("dulcet.archive.objects.FileObjects.remove", lambda self, key: None)
 
         def crash(*_: Any) -> None:
@@ -682,7 +682,7 @@ def crash_after(archive: Any, monkeypatch: pytest.MonkeyPatch, method: str) -> N
         if method == "commit":
             patch.setattr(archive.index, "add", crash)
         elif method == "place":
-            patch.setattr("dulcet.archive.objects._link", crash)
+            patch.setattr("dulcet.archive.objects.give_name", crash)
         if method == "discard":
             send(archive.ingest, data_set(1))
         else:

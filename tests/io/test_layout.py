@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.corpus import EXPLICIT, element
 
-from dulcet.io.store_directory import NAME_LENGTH, Layout
+from dulcet.io.layout import NAME_LENGTH, Layout
 from dulcet.part10.header import Header
 from dulcet.part10.scanner import scan
 

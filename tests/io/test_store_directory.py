@@ -269,7 +269,7 @@ def test_whole_and_on_disk_before_it_has_its_name(tmp_path: Path, calls: list[tu
     names = [name for name, _ in calls]
     partial = calls[0][1]
     assert Path(partial).parent.parent == directory.path / ".partial"
-    assert set(names[: names.index("fsync")]) == {"writev", "write"}
+    assert set(names[: names.index("fsync")]) == {"writev"}
     assert calls[names.index("fsync") :][:4] == [
         ("fsync", partial),
         ("link", str(final)),
@@ -329,7 +329,7 @@ def test_windows_has_no_folders_to_sync(
         calls.clear()
         with monkeypatch.context() as patch:
             patch.setattr(os, "name", "nt")
-            store_directory._sync_folder(directory.path)
+            store_directory.sync_folder(directory.path)
         assert calls == []
 
 

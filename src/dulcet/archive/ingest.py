@@ -23,10 +23,11 @@ from dulcet import uids
 from dulcet.archive.attributes import WANTED
 from dulcet.archive.identity import Identity, identify
 from dulcet.archive.index import Index, IndexTrouble, Kept
-from dulcet.archive.objects import Objects, Unfinished, key_of, mark_of
+from dulcet.archive.objects import Objects, key_of, mark_of
 from dulcet.archive.records import Record
 from dulcet.dimse.status import Status
 from dulcet.errors import ReceiveError
+from dulcet.io.durable_file import DurableFile
 from dulcet.io.verdict import empty, refusal
 from dulcet.log_codes import coded
 from dulcet.part10.file_meta import encode_file_meta
@@ -164,12 +165,12 @@ class Ingest:
             self.after()
         return Stored(record.kept, self.objects.path(key), True)
 
-    def _place(self, unfinished: Unfinished, record: Record, mark: str) -> str | None:
+    def _place(self, unfinished: DurableFile, record: Record, mark: str) -> str | None:
         """Its key, or None when another object has it."""
         key = key_of(record.identity, mark)
         return key if self.objects.place(unfinished, key) else None
 
-    def _replace(self, unfinished: Unfinished, record: Record, mark: str) -> str:
+    def _replace(self, unfinished: DurableFile, record: Record, mark: str) -> str:
         """The name of this very content is taken, and no row knows it: what an earlier failure left there goes."""
         key = key_of(record.identity, mark)
         self.objects.remove(key)
@@ -179,7 +180,7 @@ class Ingest:
             )
         return key
 
-    def _restore(self, unfinished: Unfinished, lost: Kept, record: Record) -> Stored:
+    def _restore(self, unfinished: DurableFile, lost: Kept, record: Record) -> Stored:
         """The row is there and its object is not: somebody removed it, here it is again."""
         key = self._place(unfinished, record, "") or self._place(unfinished, record, mark_of(lost.digest))
         if key != lost.object:
@@ -345,7 +346,7 @@ class Arriving:
         self._digest = hashlib.sha256()
         self._walk = whole(transfer_syntax, WANTED)
         self._head = bytearray()
-        self._unfinished: Unfinished | None = None
+        self._unfinished: DurableFile | None = None
         self._source = source
         self.size: int = 0
         """Bytes of the data set so far."""
@@ -395,7 +396,7 @@ class Arriving:
         finally:
             self.discard()
 
-    def finish(self) -> Unfinished:
+    def finish(self) -> DurableFile:
         """All of it in a file on stable storage."""
         if self._unfinished is None:
             self._unfinished = self._ingest.objects.begin()

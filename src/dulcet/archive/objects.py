@@ -21,19 +21,11 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from dulcet.archive.identity import Identity
-from dulcet.dimse.status import Status
-from dulcet.errors import ReceiveError
+from dulcet.io.durable_file import DurableFile, give_name, refused, sync_folder
 from dulcet.part10.file_meta import safe_name
 
-__all__ = ["FileObjects", "Objects", "Unfinished", "has_mark", "key_of", "mark_of"]
+__all__ = ["FileObjects", "Objects", "has_mark", "key_of", "mark_of"]
 
-OUT_OF_SPACE: Final = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG))
-WITHOUT_LINKS: Final = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK))
-"""What a file system without hard links answers."""
-NEW_FILE: Final = (
-    os.O_RDWR | os.O_CREAT | os.O_EXCL
-    | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-)  # fmt: skip
 FOLDER: Final = 0o750
 FILE: Final = 0o640
 """Modes of what is made, less what the umask takes: others of the machine see nothing of what the archive keeps."""
@@ -71,10 +63,10 @@ class Objects(Protocol):
     traceable: bool
     """True when `interrupted` finds every object that a crash left between its key and its row."""
 
-    def begin(self) -> Unfinished:
+    def begin(self) -> DurableFile:
         """A new object, to be written."""
 
-    def place(self, unfinished: Unfinished, key: str) -> bool:
+    def place(self, unfinished: DurableFile, key: str) -> bool:
         """Give a whole object its key; False when another object has it.  Not durable before `settle`."""
 
     def settle(self, keys: Iterable[str]) -> None:
@@ -94,49 +86,6 @@ class Objects(Protocol):
 
     def interrupted(self) -> Iterator[Path]:
         """What a crash left unfinished; each may have its key already."""
-
-
-class Unfinished:
-    """A file that is being written."""
-
-    __slots__ = ("_objects", "file", "path", "placed", "size")
-
-    def __init__(self, objects: FileObjects, file: int, path: str) -> None:
-        self._objects = objects
-        self.file: int = file
-        self.path: str = path
-        self.size: int = 0
-        """Bytes so far."""
-        self.placed: bool = False
-
-    def write(self, *pieces: bytes | memoryview) -> None:
-        """Append; ReceiveError (A700H) when the disk does not take it."""
-        try:
-            total = sum(map(len, pieces))
-            done = os.writev(self.file, pieces) if hasattr(os, "writev") else 0
-            if done < total:
-                rest = memoryview(b"".join(pieces))[done:]
-                while rest:
-                    rest = rest[os.write(self.file, rest) :]
-        except OSError as error:
-            raise self._objects.refusal(error) from error
-        self.size += total
-
-    def sync(self) -> None:
-        """Put it on stable storage; fails once and for all: the object is to be discarded, not tried again."""
-        if self._objects.durable:
-            try:
-                os.fsync(self.file)
-            except OSError as error:
-                raise self._objects.refusal(error) from error
-
-    def discard(self) -> None:
-        """Give up the unfinished name, and with it the object unless it has a key; may be called again."""
-        if self.file >= 0:
-            os.close(self.file)
-            self.file = -1
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
 
 
 class FileObjects:
@@ -164,7 +113,7 @@ class FileObjects:
             folder.mkdir(FOLDER, parents=True, exist_ok=True)
         if durable:
             for folder in (self._objects, self._partial, self.root, *self.root.resolve().parents[:1]):
-                _sync_folder(str(folder))
+                sync_folder(str(folder))
         self._seat = "" if seat is None else f"worker{seat}-"
         self._prefix = f"{self._seat}{os.getpid()}-{os.urandom(4).hex()}"
         self.traceable: bool = self._links()
@@ -183,20 +132,19 @@ class FileObjects:
                     path.unlink()
         return True
 
-    def begin(self) -> Unfinished:
+    def begin(self) -> DurableFile:
         """A new object, to be written."""
         path = f"{self._partial}/{self._prefix}-{next(self._numbers)}"
         try:
             try:
-                file = os.open(path, NEW_FILE, FILE)
+                return DurableFile(path, self.root, durable=self.durable, mode=FILE)
             except FileNotFoundError:  # somebody emptied the folder under us
                 self._partial.mkdir(FOLDER, parents=True, exist_ok=True)
-                file = os.open(path, NEW_FILE, FILE)
+                return DurableFile(path, self.root, durable=self.durable, mode=FILE)
         except OSError as error:
-            raise self.refusal(error) from error
-        return Unfinished(self, file, path)
+            raise refused(self.root, error) from error
 
-    def place(self, unfinished: Unfinished, key: str) -> bool:
+    def place(self, unfinished: DurableFile, key: str) -> bool:
         """Give a whole object its key; False when another object has it.  Not durable before `settle`."""
         parent = os.path.dirname(key)
         folder, target = f"{self._objects}/{parent}", f"{self._objects}/{key}"
@@ -206,7 +154,7 @@ class FileObjects:
                 if known is None:
                     known = self._make(parent)
                 try:
-                    placed = _link(unfinished.path, target)
+                    placed = give_name(unfinished.path, target)
                 except FileNotFoundError:  # somebody removed the folder since it was made
                     known = None
                     continue
@@ -218,10 +166,9 @@ class FileObjects:
             else:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         except OSError as error:
-            raise self.refusal(error) from error
+            raise refused(self.root, error) from error
         if not placed:
             return False
-        unfinished.placed = True
         self._placed[key] = self._note(folder)
         return True
 
@@ -267,15 +214,15 @@ class FileObjects:
             return
         with folder.lock:
             if folder.failed >= moment and folder.failure is not None:
-                raise self.refusal(folder.failure) from folder.failure
+                raise refused(self.root, folder.failure) from folder.failure
             if folder.changed <= folder.synced:
                 return
             now = next(self._moments)
             try:
-                _sync_folder(path)
+                sync_folder(path)
             except OSError as error:
                 folder.failure, folder.failed = error, next(self._moments)
-                raise self.refusal(error) from error
+                raise refused(self.root, error) from error
             folder.synced = now
 
     def path(self, key: str) -> Path:
@@ -324,14 +271,6 @@ class FileObjects:
             if path.name.startswith(self._seat) and not path.name.startswith(self._prefix):
                 yield path
 
-    def refusal(self, error: OSError) -> ReceiveError:
-        """What a sender is told."""
-        what = error.strerror or str(error)
-        cure = "free some space" if error.errno in OUT_OF_SPACE else "check the folder and its permissions"
-        return ReceiveError(
-            f"cannot write in {self.root}: {what}; {cure}", Status.OUT_OF_RESOURCES, comment=f"cannot write: {what}"
-        )
-
 
 @dataclass(slots=True, eq=False)
 class _Folder:
@@ -342,32 +281,6 @@ class _Folder:
     failed: int = 0
     failure: OSError | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-def _link(path: str, target: str) -> bool:
-    """Give a file a second name; False when that is taken."""
-    try:
-        os.link(path, target)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in WITHOUT_LINKS:
-            raise
-        # Without hard links: the name is moved.  Two threads never place one instance at the same time.
-        if os.path.lexists(target):
-            return False
-        os.rename(path, target)
-    return True
-
-
-def _sync_folder(folder: str) -> None:
-    if os.name != "posix":
-        return
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _make(folder: str) -> None:

@@ -7,7 +7,9 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from dulcet.io.store_directory import O_READ_WRITE, IncomingFile, Layout, StoreDirectory, _sync_folder
+from dulcet.io.durable_file import DurableFile, refused, sync_folder
+from dulcet.io.layout import Layout
+from dulcet.io.store_directory import IncomingFile, StoreDirectory
 from dulcet.part10.file_meta import encode_file_meta
 
 __all__ = ["OneFile"]
@@ -31,10 +33,10 @@ class OneFile(StoreDirectory):
         meta = encode_file_meta(sop_class_uid, sop_instance_uid, transfer_syntax, source_ae_title=source_ae_title)
         partial = str(self.file.with_name(f".{self.file.name[:200]}.{secrets.token_hex(8)}"))
         try:
-            file = os.open(partial, O_READ_WRITE, 0o666)
+            file = DurableFile(partial, self.path, durable=self.durable)
         except OSError as error:
-            raise self._refusal(error) from error
-        return IncomingFile(self, file, partial, meta, sop_class_uid, sop_instance_uid, transfer_syntax)
+            raise refused(self.path, error) from error
+        return IncomingFile(self, file, meta, sop_class_uid, sop_instance_uid, transfer_syntax)
 
     def close(self) -> None:
         """Nothing is left open."""
@@ -42,5 +44,5 @@ class OneFile(StoreDirectory):
     def _place(self, incoming: IncomingFile, relative: str) -> Path:
         os.replace(incoming.partial, self.file)
         if self.durable:
-            _sync_folder(self.path)
+            sync_folder(self.path)
         return self.file

@@ -8,14 +8,11 @@ the same name beside it; what a crash left half-written is swept at the next sta
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import logging
 import os
-import re
 import secrets
 import shutil
-import string
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,9 +21,11 @@ from typing import Final, Literal, Self
 
 from dulcet.dimse.status import Status
 from dulcet.errors import InstanceError, ReceiveError
+from dulcet.io.durable_file import DurableFile, give_name, refused, sync_folder
+from dulcet.io.layout import DEFAULT_LAYOUT, PARTIAL, SOP_CLASS, SOP_INSTANCE, UID_LENGTH, Layout
 from dulcet.io.verdict import empty, refusal
 from dulcet.log_codes import coded
-from dulcet.part10.file_meta import encode_file_meta, safe_name
+from dulcet.part10.file_meta import encode_file_meta
 from dulcet.part10.header import Header
 from dulcet.part10.location import locate_path
 from dulcet.part10.sources import ScanError
@@ -46,110 +45,8 @@ log: Final = logging.getLogger("dulcet.store")
 
 Durability = Literal["fsync", "none"]
 
-DEFAULT_LAYOUT: Final = "{SOPInstanceUID}.dcm"
-PARTIAL: Final = ".partial"
-"""Files on their way lie in this folder of the store directory, one folder a process."""
-
-SOP_CLASS: Final = 0x00080016
-SOP_INSTANCE: Final = 0x00080018
-VALUE_LENGTHS: Final = (64, 32, 16, 8)
-"""Characters of a header value in a name: the most that leave the name short enough."""
-UID_LENGTH: Final = 64
-NAME_LENGTH: Final = 240
-"""Bytes of a file or folder name; file systems take 255, and `~999` may be put behind it."""
-NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]+")
 COMPARED: Final = 1 << 20
 MAX_BESIDE: Final = 1000
-
-OUT_OF_SPACE: Final = frozenset((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG))
-WITHOUT_LINKS: Final = frozenset((errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK))
-"""What a file system without hard links answers."""
-O_READ_WRITE: Final = (
-    os.O_RDWR | os.O_CREAT | os.O_EXCL
-    | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-)  # fmt: skip
-
-
-class Layout:
-    """How files are named: a relative path with `{Keyword}` for the value of a top-level element."""
-
-    def __init__(self, template: str = DEFAULT_LAYOUT) -> None:
-        """Raises ValueError that says which part of `template` does not do."""
-        self.template = template
-        self._parts: list[list[tuple[str, str | None]]] = []
-        self._tags: dict[str, int] = {}
-        for part in template.split("/"):
-            if part.strip() in ("", ".", ".."):
-                raise ValueError(f"layout {template!r} must be a relative path without empty parts, '.' and '..'")
-            fields = self._fields(part)
-            self._parts.append(fields)
-            longest = sum(
-                len(text.encode()) + (0 if name is None else UID_LENGTH if name.endswith("UID") else VALUE_LENGTHS[-1])
-                for text, name in fields
-            )
-            if longest > NAME_LENGTH:
-                raise ValueError(f"layout {template!r}: {part!r} may become longer than {NAME_LENGTH} bytes; split it")
-        if not self._tags.keys() & {"SOPInstanceUID"}:
-            raise ValueError(f"layout {template!r} must contain {{SOPInstanceUID}}, or instances would share a name")
-        self.wanted: frozenset[int] = frozenset(self._tags.values()) | {SOP_CLASS, SOP_INSTANCE}
-
-    def _fields(self, part: str) -> list[tuple[str, str | None]]:
-        fields: list[tuple[str, str | None]] = []
-        try:
-            parsed = list(string.Formatter().parse(part))
-        except ValueError as error:
-            raise ValueError(f"layout {self.template!r}: {error}") from None
-        for literal, name, spec, conversion in parsed:
-            if spec or conversion:
-                raise ValueError(f"layout {self.template!r}: {{{name}}} takes no format")
-            if "\\" in literal or not literal.isprintable():
-                raise ValueError(f"layout {self.template!r} holds a character that a file name cannot have")
-            if name is not None:
-                if not name:
-                    raise ValueError(f"layout {self.template!r}: {{}} names nothing, as {{StudyInstanceUID}} does")
-                self._tags[name] = self._tag(name)
-            fields.append((literal, name))
-        return fields
-
-    def _tag(self, keyword: str) -> int:
-        known = {"SOPInstanceUID": SOP_INSTANCE, "SOPClassUID": SOP_CLASS}
-        if keyword in known:
-            return known[keyword]
-        from pydicom.datadict import tag_for_keyword
-
-        tag = tag_for_keyword(keyword)
-        if tag is None:
-            raise ValueError(f"layout {self.template!r}: {keyword!r} is no DICOM keyword, as StudyInstanceUID is one")
-        return tag
-
-    def path(self, header: Header | None, sop_instance_uid: str) -> Path:
-        """The relative path of an instance; without a header, what is not known is "unknown"."""
-        return Path(self.text(header, sop_instance_uid))
-
-    def text(self, header: Header | None, sop_instance_uid: str) -> str:
-        """The same as text: a Path costs as much as the file's name."""
-        if self.template == DEFAULT_LAYOUT:
-            return f"{safe_name(sop_instance_uid)}.dcm"
-
-        def value(keyword: str, length: int) -> str:
-            if keyword == "SOPInstanceUID":
-                return safe_name(sop_instance_uid)
-            text = header.text(self._tags[keyword]) if header is not None else ""
-            if keyword.endswith("UID") and text:
-                return safe_name(text)
-            return NOT_IN_NAMES.sub("_", text)[:length].strip("_") or "unknown"
-
-        def joined(fields: list[tuple[str, str | None]], length: int) -> str:
-            return "".join(text + (value(keyword, length) if keyword is not None else "") for text, keyword in fields)
-
-        def name(fields: list[tuple[str, str | None]]) -> str:
-            tries = (joined(fields, length) for length in VALUE_LENGTHS)
-            return next(made for made in tries if len(made.encode()) <= NAME_LENGTH)  # the layout sees to it
-
-        names = [name(fields) for fields in self._parts]
-        if names[0].casefold() == PARTIAL:  # a value may have made it so; what lies there is swept
-            names[0] = f"_{names[0]}"
-        return os.sep.join(names)
 
 
 class StoreDirectory:
@@ -171,7 +68,7 @@ class StoreDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         if self.durable:
             for folder in missing:
-                _sync_folder(folder.parent)
+                sync_folder(folder.parent)
         self.swept: int = 0
         """How many partial files of crashed processes were removed at the start."""
         self._numbers = itertools.count()
@@ -198,14 +95,14 @@ class StoreDirectory:
         try:
             path = f"{self._session}{os.sep}{number}"
             try:
-                file = os.open(path, O_READ_WRITE, 0o666)
+                file = DurableFile(path, self.path, durable=self.durable)
             except FileNotFoundError:  # somebody emptied the folder under us
                 self._resume_session()
                 path = f"{self._session}{os.sep}{number}"
-                file = os.open(path, O_READ_WRITE, 0o666)
+                file = DurableFile(path, self.path, durable=self.durable)
         except OSError as error:
-            raise self._refusal(error) from error
-        return IncomingFile(self, file, path, meta, sop_class_uid, sop_instance_uid, transfer_syntax)
+            raise refused(self.path, error) from error
+        return IncomingFile(self, file, meta, sop_class_uid, sop_instance_uid, transfer_syntax)
 
     def close(self) -> None:
         """Give up this process's partial folder; nothing to do the second time."""
@@ -275,7 +172,7 @@ class StoreDirectory:
             if not placed and not _same_data_set(target, incoming):
                 continue
             if self.durable:  # also where another one put it there: it may not have come so far yet
-                _sync_folder(folder)
+                sync_folder(folder)
             if placed and attempt:
                 log.warning(
                     "%s came with other content than before; kept beside it", ascii(incoming.sop_instance_uid),
@@ -291,33 +188,20 @@ class StoreDirectory:
         )
 
     def _put(self, partial: str, target: str) -> bool:
-        """Give a file a name that is free, its partial one may stay for `discard`; False when it is taken."""
-        try:
-            os.link(partial, target)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in WITHOUT_LINKS:
-                raise
-            with self._threads, _exclusive(self.path):  # nobody may take the name between the look and the move
-                if os.path.lexists(target):
-                    return False
-                os.rename(partial, target)
-        return True
+        """Give a file a name that is free; where it has to be moved, nobody else may take that meanwhile."""
+        return give_name(partial, target, self._alone)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._threads, _exclusive(self.path):
+            yield
 
     def _make(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if self.durable:
             for made in itertools.takewhile(lambda made: str(made) not in self._known, (folder, *folder.parents)):
-                _sync_folder(made.parent)
+                sync_folder(made.parent)
         self._known.add(str(folder))
-
-    def _refusal(self, error: OSError) -> ReceiveError:
-        what = error.strerror or str(error)
-        cure = "free some space" if error.errno in OUT_OF_SPACE else "check the folder and its permissions"
-        return ReceiveError(
-            f"cannot write in {self.path}: {what}; {cure}", Status.OUT_OF_RESOURCES, comment=f"cannot write: {what}"
-        )
 
 
 class IncomingFile:
@@ -330,8 +214,6 @@ class IncomingFile:
         "_walk",
         "is_new",
         "offset",
-        "partial",
-        "size",
         "sop_class_uid",
         "sop_instance_uid",
         "transfer_syntax",
@@ -340,8 +222,7 @@ class IncomingFile:
     def __init__(
         self,
         directory: StoreDirectory,
-        file: int,
-        partial: str,
+        file: DurableFile,
         meta: bytes,
         sop_class_uid: str,
         sop_instance_uid: str,
@@ -349,14 +230,10 @@ class IncomingFile:
     ) -> None:
         self._directory = directory
         self._file = file
-        self.partial: str = partial
-        """Where it lies until it has its name."""
         self._meta = meta
         self._walk = whole(transfer_syntax, directory.layout.wanted)
         self.offset: int = len(meta)
         """Where the data set begins in the file."""
-        self.size: int = 0
-        """Bytes of the data set so far."""
         self.sop_class_uid: str = sop_class_uid
         self.sop_instance_uid: str = sop_instance_uid
         self.transfer_syntax: str = transfer_syntax
@@ -367,23 +244,23 @@ class IncomingFile:
         """Append a piece of the data set; ReceiveError: A700H when the disk does not take it, C000H as in `commit`."""
         try:
             self._walk.feed(data)
-            if self._meta:
-                # The first piece leaves with the file meta in one call.
-                meta, self._meta = self._meta, b""
-                count = os.writev(self._file, (meta, data)) if hasattr(os, "writev") else os.write(self._file, meta)
-                done = count - len(meta)
-                if done < 0:
-                    _write_all(self._file, memoryview(meta)[count:])
-                    done = 0
-            else:
-                done = os.write(self._file, data)
-            if done < len(data):
-                _write_all(self._file, data[done:])
-        except OSError as error:
-            raise self._directory._refusal(error) from error
         except ScanError as error:
             raise refusal(error) from error
-        self.size += len(data)
+        if self._meta:  # the first piece leaves with the file meta in one call
+            meta, self._meta = self._meta, b""
+            self._file.write(meta, data)
+        else:
+            self._file.write(data)
+
+    @property
+    def partial(self) -> str:
+        """Where it lies until it has its name."""
+        return self._file.path
+
+    @property
+    def size(self) -> int:
+        """Bytes of the data set so far."""
+        return self._file.size and self._file.size - self.offset
 
     def commit(self, check: Callable[[Header], None] | None = None) -> Path:
         """Check the identity, make it durable and give it its name; where it lies now.
@@ -397,27 +274,17 @@ class IncomingFile:
             if check is not None and header is not None:
                 check(header)
             relative = directory.layout.text(header, self.sop_instance_uid)
-            if directory.durable:
-                os.fsync(self._file)  # fails once and for all: the file is discarded, not tried again
-            self._close()
+            self._file.sync()
+            self._file.close()
             return directory._place(self, relative)
         except OSError as error:
-            raise directory._refusal(error) from error
+            raise refused(directory.path, error) from error
         finally:
             self.discard()
 
     def discard(self) -> None:
         """Remove it, unless it has its final name already; may be called again."""
-        self._close()
-        partial, self.partial = self.partial, ""
-        if partial:
-            with contextlib.suppress(OSError):
-                os.unlink(partial)
-
-    def _close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._file.discard()
 
     def _header(self) -> Header | None:
         """The elements that identify and name it; None in a transfer syntax that nobody knows how to read."""
@@ -450,11 +317,6 @@ class IncomingFile:
         return header
 
 
-def _write_all(file: int, data: memoryview) -> None:
-    while data:
-        data = data[os.write(file, data) :]
-
-
 def _beside(final: str, attempt: int) -> str:
     """The name of another instance that came under the same UID."""
     path = Path(final)
@@ -477,16 +339,6 @@ def _same_data_set(existing: str, incoming: IncomingFile) -> bool:
             if piece != other.read(len(piece)):
                 return False
     return True
-
-
-def _sync_folder(folder: str | os.PathLike[str]) -> None:
-    if os.name != "posix":
-        return
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 @contextlib.contextmanager
