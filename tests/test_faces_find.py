@@ -71,6 +71,8 @@ async def test_find_takes_as_many_as_its_limit_and_cancels_the_rest(faces: Faces
             assert len(found) == min(there, 3)
             again = [match async for match in association.find(level="STUDY", PatientName="", limit=1)]
             assert len(again) == 1
+            with pytest.raises(ValueError, match="limit 0: how many matches are wanted, 1 or more; None for all"):
+                [match async for match in association.find(level="STUDY", PatientName="", limit=0)]
         assert association.ending == "released"
     assert provider.errors == []
 

@@ -221,8 +221,14 @@ def test_a_list_is_one_of_values() -> None:
         ("StudyTime", (time(17), HOUR), "StudyTime: the range ends before"),
         ("StudyDate", (DAY,), "StudyDate: a tuple is a range"),
         ("StudyDate", (DAY, NEXT, DAY), "a list takes 3 values"),
+        ("PatientID", ("A", "B"), "PatientID: a tuple is a range, of dates and times alone; several values are a list"),
+        ("StudyDate", 20260131, "StudyDate: text is expected, not int"),
+        ("PatientID", 4711, "PatientID: text is expected, not int"),
+        ("PatientName", True, "PatientName: text is expected, not bool"),
+        ("StudyInstanceUID", ["1.2", 1.3], "StudyInstanceUID: text is expected, not float"),
+        ("PatientName", DAY, "PatientName: text is expected, not date"),
     ],
 )
-def test_what_is_no_range_is_an_error_that_names_the_key(keyword: str, value: Any, words: str) -> None:
+def test_what_is_no_range_and_no_text_is_an_error_that_names_the_key(keyword: str, value: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         build_identifier({keyword: value})

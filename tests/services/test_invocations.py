@@ -182,7 +182,34 @@ def test_an_identifier_that_cannot_be_encoded_is_an_error_before_anything_is_sen
 def test_a_retrieve_names_the_level_and_the_unique_keys_down_to_it(
     keys: dict[str, Any], level: str | None, expected: dict[str, Any]
 ) -> None:
-    assert values(get(everything(), level=level, **keys)) == expected
+    """Of an identifier, such as an answer to a query."""
+    assert values(get(everything(), build_identifier(keys), level=level)) == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "level", "said"),
+    [
+        ({"StudyInstanceUID": "1.2", "Modality": "CT"}, None, "StudyInstanceUID alone, Modality would not count"),
+        ({"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}, "study", "SeriesInstanceUID would not count"),
+    ],
+)
+def test_a_key_that_a_retrieve_would_leave_out_is_refused(keys: dict[str, Any], level: str | None, said: str) -> None:
+    """It would bring more than was asked for; what has no value asks for nothing."""
+    with pytest.raises(dulcet.LocalProtocolError, match=said):
+        get(everything(), level=level, **keys)
+    with pytest.raises(dulcet.LocalProtocolError, match=said):
+        invocations.retrieve_query(None, keys, level=level, model=None)
+    assert values(get(everything(), StudyInstanceUID="1.2", PatientName="", StudyDate=None)) == {
+        "QueryRetrieveLevel": "STUDY", "StudyInstanceUID": "1.2",
+    }  # fmt: skip
+
+
+def test_an_identifier_is_a_data_set() -> None:
+    wrong: Any
+    for wrong in ({"PatientName": "*"}, "PatientName"):
+        for options in ({}, {"level": "STUDY"}):
+            with pytest.raises(TypeError, match=r"is a Dataset, not a .*; keys are given by name: "):
+                find(everything(), wrong, **options)
 
 
 @pytest.mark.parametrize(

@@ -279,6 +279,16 @@ def test_a_request_says_what_its_configuration_says() -> None:
     assert decode(encode(request)) == request
 
 
+def test_what_is_no_configuration_and_no_list_of_proposals_is_said_to_be_none() -> None:
+    wrong: Any = {"maximum_length": 1}
+    address = Address.parse("A@host:104")
+    with pytest.raises(TypeError, match="config is an AssociationConfig, not a dict"):
+        association_request(address, calling_ae_title="B", contexts=None, config=wrong)
+    contexts: Any = [uids.CT_IMAGE_STORAGE]
+    with pytest.raises(LocalProtocolError, match=r"'1\.2\.840.* is no Proposal; write dulcet\.Proposal\(uid, synt"):
+        association_request(address, calling_ae_title="B", contexts=contexts, config=AssociationConfig())
+
+
 def test_a_request_without_contexts_is_not_asked() -> None:
     with pytest.raises(LocalProtocolError):
         association_request(ADDRESS, calling_ae_title="ME", contexts=[], config=AssociationConfig())

@@ -193,3 +193,12 @@ def test_a_data_set_that_was_refused_is_named_by_its_uid() -> None:
     with pytest.raises(StatusError, match=r"^C-STORE of 1\.2\.3: A700H ") as caught:
         answered(dataset, Status=0xA700).check()
     assert "DOE" not in str(caught.value)
+
+
+def test_what_is_printed_of_it_is_short_and_has_no_value_of_a_patient() -> None:
+    image = Dataset()
+    image.PatientName = "DOE^JOHN"
+    for given, shown in ((image, "<Dataset>"), (b"x" * 100_000, "<100000 bytes>"), ("a.dcm", "'a.dcm'")):
+        sent = Sent(given, Status.SUCCESS, None, "1.2", "1.3")
+        assert repr(sent).startswith(f"Sent(path={shown}, status=Status(0x0000), error=None, sop_class_uid='1.2', ")
+        assert "DOE" not in repr(sent)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dulcet.errors import AddressError
@@ -43,6 +45,12 @@ def test_what_does_not_read_as_an_address_says_which_part(text: str, message: st
     with pytest.raises(AddressError, match=message) as caught:
         Address.parse(text)
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("given", [None, ("127.0.0.1", 104), b"A@host:104"])
+def test_what_is_no_text_is_no_address(given: Any) -> None:
+    with pytest.raises(AddressError, match=f"AET@host:port, or an Address; not a {type(given).__name__}"):
+        Address.parse(given)
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 70000])

@@ -29,6 +29,8 @@ class Answers:
     """The matches of one C-FIND; `limit` is how many are wanted, None for all."""
 
     def __init__(self, peer: str, limit: int | None = None) -> None:
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit {limit}: how many matches are wanted, 1 or more; None for all")
         self._peer = peer
         self._left = limit
         self._count = 0

@@ -26,6 +26,8 @@ TAG: Final = re.compile(r"\([0-9A-Fa-f]{4},[0-9A-Fa-f]{4}\)")
 
 NUMBERS: Final = frozenset("AT FL FD SL SS SV UL US UV".split())
 """The VRs of binary numbers."""
+TEXT: Final = frozenset("AE AS CS DA DT LO LT PN SH ST TM UC UI UR UT".split())
+"""The VRs of text, IS and DS aside: these are numbers to whoever writes them."""
 
 
 UNDECODABLE: Final = "the data set does not decode"
@@ -111,7 +113,7 @@ def build_identifier(keys: Mapping[str, Any], *, level: str | None = None) -> Da
     None and "" match everything and ask for the value; a list is a list of values; a mapping, or a list of them, is a
     sequence.  In a key of VR DA, TM or DT, objects of `datetime` are written as PS3.5 Table 6.2-1 has it, and a tuple
     (first, last) is a range, None for an open end.  Text beyond ASCII is sent in UTF-8 and says so.  ValueError for
-    what is no keyword, and for a range that ends before it begins.
+    what is no keyword, for a range that ends before it begins, and for a number where text is expected.
     """
     dataset = _fill(keys)
     if level is not None:
@@ -153,9 +155,20 @@ def _fill(keys: Mapping[str, Any]) -> Dataset:
             vr = vr.split(" or ")[0]
             if vr in TEMPORAL:
                 value = write_period(keyword, vr, value)
+            elif isinstance(value, tuple):
+                raise ValueError(f"{keyword}: a tuple is a range, of dates and times alone; several values are a list")
+            if vr in TEXT:
+                _check_text(keyword, value)
             empty = None if vr in NUMBERS else ""  # pydicom warns of text in a number, an empty one too
             dataset.add_new(tag, vr, empty if value is None or value == "" else value)
     return dataset
+
+
+def _check_text(keyword: str, value: Any) -> None:
+    """What pydicom would write as something else, or stumble over later."""
+    for one in value if isinstance(value, list) else (value,):
+        if isinstance(one, int | float) or hasattr(one, "isoformat"):
+            raise ValueError(f"{keyword}: text is expected, not {type(one).__name__}")
 
 
 def _is_ascii(value: Any) -> bool:

@@ -156,7 +156,7 @@ def _composite(
         level = _lowest_level(query)
     context = _context(core, verb, level, model)
     if verb != "find":
-        query = _unique_keys(query, level, model_of(context.abstract_syntax))
+        query = _unique_keys(query, level, model_of(context.abstract_syntax), keys)
     values = {"AffectedSOPClassUID": context.abstract_syntax, "Priority": priority, **elements}
     command = _command(VERBS[verb], True, values)
     return Invocation(context, command, encode_dataset(query, context.transfer_syntax)[0])
@@ -179,11 +179,15 @@ def retrieve_query(
     query = _merged(identifier, keys, level)
     found = str(query.get("QueryRetrieveLevel", "")) or _lowest_level(query)
     row = find_model("patient") if model is None else model_of(model) if model[:1].isdigit() else find_model(model)
-    return _unique_keys(query, found, row), (found or "").upper()
+    return _unique_keys(query, found, row, keys), (found or "").upper()
 
 
 def _merged(identifier: Dataset | None, keys: Mapping[str, Any], level: str | None) -> Dataset:
     """The keys, and what the identifier has beside them."""
+    if isinstance(identifier, Mapping | str):
+        raise TypeError(
+            f"an identifier is a Dataset, not a {type(identifier).__name__}; keys are given by name: PatientName='DOE*'"
+        )
     if identifier is not None and not keys and level is None:
         return identifier
     query = build_identifier(keys, level=level)
@@ -207,11 +211,13 @@ def _lowest_level(query: Dataset) -> str | None:
     return found[-1] if found else None
 
 
-def _unique_keys(query: Dataset, level: str | None, model: InformationModel | None) -> Dataset:
+def _unique_keys(
+    query: Dataset, level: str | None, model: InformationModel | None, named: Mapping[str, Any]
+) -> Dataset:
     """A retrieve identifier holds the level and the unique keys down to it, nothing else (PS3.4 C.4.2.2.1).
 
     So an answer of a C-FIND can be handed on as it is.  LocalProtocolError without a value for the level's own: a peer
-    might take that for all it has.
+    might take that for all it has; and for another key that was `named` with a value, which would bring more than that.
     """
     if model is None or not model.levels:
         return query
@@ -230,6 +236,11 @@ def _unique_keys(query: Dataset, level: str | None, model: InformationModel | No
         raise LocalProtocolError(
             f"a retrieve at level {name} names it by {keyword}, which has no value: add one{instead}"
         )
+    for key in named.keys() - set(wanted) - {"QueryRetrieveLevel", "SpecificCharacterSet"}:
+        if named[key]:
+            raise LocalProtocolError(
+                f"a retrieve goes by {', '.join(wanted)} alone, {key} would not count: find what it matches first"
+            )
     kept = build_identifier({keyword: query[keyword].value for keyword in wanted if query.get(keyword)}, level=level)
     if "SpecificCharacterSet" in query:
         kept.SpecificCharacterSet = query.SpecificCharacterSet

@@ -71,6 +71,8 @@ def association_request(
     user_items: Iterable[UserItem] = (),
 ) -> AssociateRQ:
     """The A-ASSOCIATE-RQ of `associate()`; LocalProtocolError for what cannot be proposed."""
+    if not isinstance(config, AssociationConfig):
+        raise TypeError(f"config is an AssociationConfig, not a {type(config).__name__}")
     items: list[UserItem] = [ExtendedNegotiation(uid, data) for uid, data in encode_extended(extended or {}).items()]
     items += common_extended
     if identity is not None:

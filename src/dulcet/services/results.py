@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final
 
 from dulcet.dimse.command import Command
@@ -167,7 +167,7 @@ class Retrieved:
         return f"{self.status} ({_printable(self.comment)})" if self.comment else str(self.status)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Sent:
     """What became of one instance: answered with `status`, or not sent or not answered because of `error`."""
 
@@ -220,6 +220,17 @@ class Sent:
             sop_class_uid, sop_instance_uid, transfer_syntax, size,
             command.error_comment or "", command.offending_element or (),
         )  # fmt: skip
+
+    def __repr__(self) -> str:
+        """All fields; a data set and bytes by their kind, for what they hold is not for a message."""
+        rest = ", ".join(f"{one.name}={getattr(self, one.name)!r}" for one in fields(self) if one.name != "path")
+        return f"Sent(path={self._shown}, {rest})"
+
+    @property
+    def _shown(self) -> str:
+        if isinstance(self.path, bytes | bytearray | memoryview):
+            return f"<{len(self.path)} bytes>"
+        return f"<{type(self.path).__name__}>" if hasattr(self.path, "add_new") else repr(self.path)
 
     @property
     def ok(self) -> bool:

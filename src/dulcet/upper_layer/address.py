@@ -36,6 +36,8 @@ class Address:
         """
         if isinstance(text, Address):
             return text if tls is None else replace(text, tls=tls)
+        if not isinstance(text, str):
+            raise AddressError(f"an address is text, AET@host:port, or an Address; not a {type(text).__name__}")
         ae_title, at, where = text.rpartition("@")
         if not at:
             raise AddressError(f"{text!r} has no @: an address reads AET@host:port, as in ARCHIVE@127.0.0.1:11112")
