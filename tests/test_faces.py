@@ -420,6 +420,8 @@ async def test_move_receives_on_a_port_of_its_own(faces: Faces, tmp_path: Path) 
             assert [path.name for path in result.check().received] == [f"{read_instance(file).sop_instance_uid}.dcm"]
             plain = await association.move(identifier_of("1.2"), destination="HERE")
             assert (plain.status, plain.completed, plain.received) == (0, 1, [])
+            with pytest.raises(ValueError, match="needs `receive`"):
+                await association.move(identifier_of("1.2"), destination="HERE", to=tmp_path / "here")
             with pytest.raises(ValueError, match="needs `to`"):
                 await association.move(identifier_of("1.2"), destination="HERE", receive=f"HERE@127.0.0.1:{port}")
     assert provider.errors == []

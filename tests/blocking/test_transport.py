@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.blocking.providing import PATIENCE, Provider, descriptors, provider
+from tests.blocking.providing import PATIENCE, Provider, descriptors, eventually, provider
 from tests.blocking.scripted import Message, Wire, aborts, peer
 from tests.corpus import CT_IMAGE, make_folder, make_instance, read_instance
 
@@ -54,6 +54,26 @@ def read_exactly(sock: socket.socket, size: int) -> bytes:
     while len(data) < size:
         data += sock.recv(size - len(data))
     return data
+
+
+def test_the_second_thread_of_two_that_wait_is_told(pair: tuple[Transport, socket.socket]) -> None:
+    made, far = pair
+    told: list[str] = []
+
+    def wait() -> None:
+        try:
+            made.wait(read=True, deadline=time.monotonic() + PATIENCE)
+        except RuntimeError as error:
+            told.append(str(error))
+
+    threads = [threading.Thread(target=wait) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: bool(told))
+    far.send(b"x")
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert told == ["an association is for one thread at a time, and another waits on this one: give each its own"]
 
 
 @pytest.mark.usefixtures("waiting")

@@ -227,3 +227,19 @@ def test_a_judge_and_a_verifier_are_registered_and_given_back() -> None:
     policy = node.policy()
     assert (policy.judge, policy.verifier) == (judge, verifier)
     assert node.config.maximum_length == 0
+
+
+@pytest.mark.parametrize(("name", "field", "sop_class"), REGISTRATIONS)
+def test_a_handler_is_a_function(name: str, field: CommandField, sop_class: str) -> None:
+    """`@node.on_store("…")` would register the text."""
+    with pytest.raises(TypeError, match="is a function, not a str"):
+        getattr(Node("NODE"), name)(sop_class)
+
+
+@pytest.mark.parametrize(("name", "field", "sop_class"), REGISTRATIONS)
+def test_a_lone_class_is_no_list_of_characters(name: str, field: CommandField, sop_class: str) -> None:
+    node = Node("NODE")
+    argument = "models" if name in ("on_find", "on_get", "on_move") else "classes"
+    getattr(node, name)(nothing, **{argument: sop_class})
+    assert node.handler_for(field, sop_class) is nothing
+    assert node.handler_for(field, "1") is None

@@ -350,7 +350,8 @@ def test_a_node_can_move_to_itself_many_times_at_once() -> None:
 
 def test_retrieve_takes_what_the_peer_cannot_convert_as_it_lies(tmp_path: Path) -> None:
     with serving(archive(lambda request: FILES)) as server:
-        result = dulcet.retrieve(server.address, StudyInstanceUID="1.2", to=tmp_path / "blocking").check()
+        lone = {"syntaxes": "1.2.840.10008.1.2.4.91", "classes": "CTImageStorage"}  # no lists of characters
+        result = dulcet.retrieve(server.address, StudyInstanceUID="1.2", to=tmp_path / "blocking", **lone).check()
         assert (result.completed, result.failed, result.arrived) == (3, 0, 3)
 
         async def on_a_loop() -> Retrieved:

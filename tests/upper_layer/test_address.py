@@ -53,7 +53,7 @@ def test_what_is_no_text_is_no_address(given: Any) -> None:
         Address.parse(given)
 
 
-@pytest.mark.parametrize("port", [-1, 65536, 70000])
-def test_a_port_that_does_not_exist_is_refused_however_the_address_is_made(port: int) -> None:
+@pytest.mark.parametrize("port", [-1, 65536, 70000, "104", None])
+def test_a_port_that_does_not_exist_is_refused_however_the_address_is_made(port: Any) -> None:
     with pytest.raises(AddressError, match="not a TCP port"):
         Address("ARCHIVE", "localhost", port)

@@ -312,6 +312,8 @@ class Association(Operations):
         invocation = invocations.move(
             self._core, destination, identifier, keys, level=level, model=model, priority=priority
         )
+        if receive is None and to is not None:
+            raise ValueError("move(to=…) needs `receive`, an address to listen on: `destination` is who gets it")
         if receive is None:
             return await self._retrieve(invocation, None, progress)
         if to is None:

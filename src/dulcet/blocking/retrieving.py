@@ -19,6 +19,7 @@ from dulcet.services.invocations import retrieve_query
 from dulcet.services.results import Retrieved
 from dulcet.services.retrieval import Fetch, Find, Retrieval, asking, find_class, progress_of
 from dulcet.services.retrieval import retrieve as script_of
+from dulcet.services.sop_classes import listed
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.items import UserIdentityRQ
 
@@ -75,7 +76,7 @@ def retrieve(
     keeper = on_disk(Keeper.of, to)
     own, keeper._own = keeper._own, False
     keeper.once = True
-    wanted = Retrieval(query, found, model, tuple(syntaxes), [find_class(one) for one in classes], keeper.arrived)
+    wanted = Retrieval(query, found, model, listed(syntaxes), list(map(find_class, listed(classes))), keeper.arrived)
     opening: dict[str, Any] = {"calling_ae_title": calling_ae_title, "identity": identity}
     asked: Association | None = None
     script = script_of(wanted)

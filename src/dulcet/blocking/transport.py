@@ -165,7 +165,13 @@ class Transport:
             self._events = wanted
         got = alarm = 0
         # Milliseconds, never less than was asked for; but a look at what is there is no wait.
-        for file, events in self._poll.poll(timeout * 1000 + 0.5 if timeout else timeout):
+        try:
+            ready = self._poll.poll(timeout * 1000 + 0.5 if timeout else timeout)
+        except RuntimeError:
+            raise RuntimeError(
+                "an association is for one thread at a time, and another waits on this one: give each its own"
+            ) from None
+        for file, events in ready:
             if file == self._number:
                 got = events
             else:

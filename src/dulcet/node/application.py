@@ -30,7 +30,7 @@ from dulcet.services.acceptance import STORED_SYNTAXES, AcceptancePolicy
 from dulcet.services.extended import Extended
 from dulcet.services.identity import Verifier
 from dulcet.services.models import Verb, find_model
-from dulcet.services.sop_classes import classes_with, service_of, storage_classes
+from dulcet.services.sop_classes import classes_with, listed, service_of, storage_classes
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.negotiation import check_ae_title
 from dulcet.upper_layer.pdu import AssociateRQ
@@ -165,7 +165,7 @@ class Node:
         `classes` are SOP classes, by default every storage class of the standard and of `register_private`; with
         `private` those that no table knows as well, in the transfer syntaxes of storage.
         """
-        chosen = tuple(storage_classes()) if classes is None else tuple(classes)
+        chosen = tuple(storage_classes()) if classes is None else listed(classes)
         return self._decorator(CommandField.C_STORE_RQ, handler, (*chosen, *((UNKNOWN,) if private else ())))
 
     def on_find(self, handler: Handler | None = None, *, models: Iterable[str] = ("patient", "study")) -> Any:
@@ -196,7 +196,7 @@ class Node:
 
         `classes` are SOP class UIDs, as for `on_n_get`.
         """
-        return self._decorator(CommandField.N_EVENT_REPORT_RQ, handler, tuple(classes))
+        return self._decorator(CommandField.N_EVENT_REPORT_RQ, handler, listed(classes))
 
     def on_n_get(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
         """N-GET: `handler(request: NormalizedRequest)` gives the attributes as a Dataset.
@@ -204,21 +204,21 @@ class Node:
         `classes` are SOP class UIDs; by default every class of the standard that has the operation, and each of them
         may have a handler of its own besides.
         """
-        return self._decorator(CommandField.N_GET_RQ, handler, tuple(classes))
+        return self._decorator(CommandField.N_GET_RQ, handler, listed(classes))
 
     def on_n_set(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
         """N-SET: `handler(request: NormalizedRequest)` gives a status, None for success.
 
         `classes` are SOP class UIDs, as for `on_n_get`.
         """
-        return self._decorator(CommandField.N_SET_RQ, handler, tuple(classes))
+        return self._decorator(CommandField.N_SET_RQ, handler, listed(classes))
 
     def on_n_action(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
         """N-ACTION: `handler(request: NormalizedRequest)` gives a status, a Dataset (the reply), or both.
 
         `classes` are SOP class UIDs, as for `on_n_get`.
         """
-        return self._decorator(CommandField.N_ACTION_RQ, handler, tuple(classes))
+        return self._decorator(CommandField.N_ACTION_RQ, handler, listed(classes))
 
     def on_n_create(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
         """N-CREATE: `handler(request: NormalizedRequest)` gives a status, a Dataset, or both.
@@ -226,14 +226,14 @@ class Node:
         Where the request leaves the UID to us, it says which one it took: `Answer(AffectedSOPInstanceUID=…)` (PS3.7
         section 10.1.5.1.4).  `classes` are SOP class UIDs, as for `on_n_get`.
         """
-        return self._decorator(CommandField.N_CREATE_RQ, handler, tuple(classes))
+        return self._decorator(CommandField.N_CREATE_RQ, handler, listed(classes))
 
     def on_n_delete(self, handler: Handler | None = None, *, classes: Iterable[str] = (ALL,)) -> Any:
         """N-DELETE: `handler(request: NormalizedRequest)` gives a status, None for success.
 
         `classes` are SOP class UIDs, as for `on_n_get`.
         """
-        return self._decorator(CommandField.N_DELETE_RQ, handler, tuple(classes))
+        return self._decorator(CommandField.N_DELETE_RQ, handler, listed(classes))
 
     def handler_for(self, field: int, *sop_classes: str) -> Callable[..., Any] | None:
         """The handler of a message: that of the first of the `sop_classes` that has one, else the one for all.
@@ -260,6 +260,8 @@ class Node:
         return lambda function: self._register(field, function, classes)
 
     def _register(self, field: CommandField, handler: Handler, classes: Iterable[str]) -> Handler:
+        if not callable(handler):
+            raise TypeError(f"a handler of {MESSAGES[field].name} is a function, not a {type(handler).__name__}")
         keys = [(int(field), sop_class) for sop_class in classes]
         if not self._handlers.keys() >= set(keys):
             self._check_open(f"a handler of {MESSAGES[field].name}")
@@ -407,7 +409,7 @@ def _is_async(handler: Callable[..., Any]) -> bool:
 def _classes(verb: Verb, models: Iterable[str]) -> tuple[str, ...]:
     """SOP classes from names of models; a UID stands for itself."""
     found: list[str] = []
-    for model in models:
+    for model in listed(models):
         uid = model if model[:1].isdigit() else find_model(model).sop_class(verb)
         if uid is None:
             raise ValueError(f"information model {model!r} has no C-{verb.upper()} (PS3.4)")

@@ -6,6 +6,7 @@ Rule: one table for every service; a SOP class is a row here, not a Python class
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
@@ -16,11 +17,17 @@ __all__ = [
     "SOP_CLASS_SERVICES",
     "Service",
     "classes_with",
+    "listed",
     "operations_of",
     "register_private",
     "service_of",
     "storage_classes",
 ]
+
+
+def listed(given: str | Iterable[str]) -> tuple[str, ...]:
+    """UIDs or names that were given; a lone one is a list of one, not of its characters."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 class Service(Enum):

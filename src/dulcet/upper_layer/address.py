@@ -25,8 +25,9 @@ class Address:
     """How the connection is secured: a `TLSConfig` or an `ssl.SSLContext`; None is without TLS."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise AddressError(f"{self.port} is not a TCP port: 1 to 65535 expected, 0 for a free one to listen on")
+        port: object = self.port
+        if not isinstance(port, int) or not 0 <= port <= 65535:
+            raise AddressError(f"{port!r} is not a TCP port: 1 to 65535 expected, 0 for a free one to listen on")
 
     @classmethod
     def parse(cls, text: str | Address, tls: Any = None) -> Address:
