@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import enum
 import importlib
 import inspect
 import pkgutil
@@ -129,6 +130,7 @@ TOGETHER: Final = (
     ("dulcet.node.availability", "Instance availability, as provider"),
     ("dulcet.blocking.printing", "Print, as user"),
     ("dulcet.archive.application", "The archive"),
+    ("dulcet.toolkit", "The event-driven face, for those who come from SDKs"),
     ("dulcet.testing", "For tests of your own"),
 )
 
@@ -174,7 +176,9 @@ def described(thing: Any) -> dict[str, str]:
 
 
 def signature(function: Any) -> str:
-    """Parameters and result as the source has them."""
+    """Parameters and result as the source has them; those of `__init__` where a class has a `__new__` besides."""
+    if inspect.isclass(function) and {"__new__", "__init__"} <= vars(function).keys():
+        function = vars(function)["__init__"]
     parts: list[str] = []
     marked = False
     parameters = list(inspect.signature(function).parameters.values())
@@ -392,6 +396,8 @@ def entry(home: str, name: str, thing: Any) -> Iterator[str]:
     yield from ("```text", *f"{word}{home}.{name}{shown}".splitlines(), "```", "", doc(thing), "")
     if not inspect.isclass(thing):
         return
+    if issubclass(thing, enum.Enum):
+        yield from members(thing)
     if "__init__" in vars(thing) and doc(thing.__init__):
         yield from (doc(thing.__init__), "")
     notes = {key: text for kind in ours(thing) for key, text in described(kind).items() if not key.startswith("_")}
@@ -410,6 +416,16 @@ def entry(home: str, name: str, thing: Any) -> Iterator[str]:
                 word = "await " if inspect.iscoroutinefunction(function) else ""
                 lines = f"{word}.{member}{signature(function)}".splitlines()
                 yield from ("```text", *lines, "```", "", doc(function), "")
+
+
+def members(kind: type[enum.Enum]) -> Iterator[str]:
+    """The names of an enumeration and what they stand for: numbers in a line, words in a list."""
+    if all(isinstance(one.value, int) for one in kind):
+        form = "`{}` {:04X}H" if max(one.value for one in kind) > 0xFF else "`{}` {}"
+        yield ", ".join(form.format(one.name, int(one.value)) for one in kind) + "."
+    else:
+        yield from (f"- `{one.name}`: {one.value}" for one in kind)
+    yield ""
 
 
 def has_init(kind: type) -> bool:

@@ -49,7 +49,7 @@ MEMORY_LIMIT: Final = 64 * 1024 * 1024
 
 
 class Associates(NamedTuple):
-    """Both halves of a negotiation; None for the one that was not sent yet."""
+    """Both halves of a negotiation, `request` and `accept`; None for the one that was not sent yet."""
 
     request: Associate | None
     accept: Associate | None
@@ -57,6 +57,8 @@ class Associates(NamedTuple):
 
 class Net(Speaking):
     """A connection and its association in either role, or a listening object that others are accepted from.
+
+    Override what it calls, `on_…`, or assign functions to it:
 
         class Asking(Net):
             def on_connect(self, error):

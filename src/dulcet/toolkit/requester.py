@@ -207,7 +207,7 @@ class Requester(Keeper):
 
         It may come later on an association that the peer makes: to `StorageListener.on_commit_result`.
 
-        * `instances`: paths, data sets, results of `send`, or pairs of SOP class and SOP instance UID; at least one.
+        * `instances`: paths, data sets, `send(…).succeeded`, or pairs of SOP class and SOP instance UID; at least one.
         * `timeout`: seconds to wait here for the result; None is `command_timeout`, 0.0 does not wait.
 
         Raises StatusError when the peer refuses, InstanceError for a file that cannot be read, ValueError without any
@@ -290,7 +290,7 @@ class Requester(Keeper):
 
         `images` are made by `dulcet.services.print_management.grayscale_image`.  `display_format` is Image Display
         Format, by default one column.  `film` and `session` are options of `FilmSession.film` and `FilmSession`.  With
-        a `timeout` the printer's word that its jobs are done is waited for; the events that came.
+        a `timeout`, in seconds, the printer's word that its jobs are done is waited for; the events that came.
         Raises StatusError for what the printer refuses.
         """
         from dulcet.blocking.printing import FilmSession

@@ -78,6 +78,8 @@ class Outcome(Enum):
 class StorageListener(Keeper):
     """Waits for one association after the other, and answers what is asked on it; a context manager.
 
+    In one plain loop, callbacks included:
+
         with StorageListener("RECEIVER", 11112, store_directory="incoming") as listener:
             while listener.wait_for_connection(60):
                 while listener.wait_for_command(30):
