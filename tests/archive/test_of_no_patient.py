@@ -221,7 +221,7 @@ def test_a_crash_is_put_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, w
     from dulcet.archive.objects import FileObjects
 
     with parts(tmp_path) as archive:
-        monkeypatch.setattr("dulcet.archive.objects.Unfinished.discard", lambda self: None)
+        monkeypatch.setattr("dulcet.io.durable_file.DurableFile.discard", lambda self: None)
         send(archive.ingest, palette(1))
         if when == "placed":
             archive.index._connection.execute("DELETE FROM instance")
