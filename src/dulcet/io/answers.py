@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from dulcet.errors import InstanceError, ReceiveError
 from dulcet.log_codes import coded
-from dulcet.part10.scanner import ScanLimits, walk_elements
-from dulcet.part10.sources import MemorySource
 from dulcet.services.results import Response
 
 if TYPE_CHECKING:
@@ -20,10 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["Answers"]
 
 log: Final = logging.getLogger("dulcet.association")
-
-LIMITS: Final = ScanLimits()
-"""Depth, elements and time of one answer; its bytes are the core's to limit."""
-
 
 class Answers:
     """The matches of one C-FIND; `limit` is how many are wanted, None for all."""
@@ -53,7 +47,7 @@ class Answers:
             return None
         try:
             # The bounded scanner goes first: pydicom calls itself for every level, and takes noise for an empty set.
-            walk_elements(MemorySource(response.data), response.transfer_syntax, LIMITS)
+            _walk(response.data, response.transfer_syntax)
             return response.dataset()
         except (InstanceError, ReceiveError) as error:
             self._is_none(str(error))
@@ -70,3 +64,12 @@ class Answers:
             raise ReceiveError(
                 f"{self._peer}: {self._unreadable} of {self._count} answers do not decode: {self._reason}"
             )
+
+
+def _walk(data: bytes, transfer_syntax: str) -> None:
+    """ScanError for what is no data set; depth and elements of one answer are limited here, its bytes by the core."""
+    from dulcet.part10.limits import USUAL_LIMITS  # an echo has no answers
+    from dulcet.part10.scanner import walk_elements
+    from dulcet.part10.sources import MemorySource
+
+    walk_elements(MemorySource(data), transfer_syntax, USUAL_LIMITS)

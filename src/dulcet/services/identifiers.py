@@ -1,6 +1,6 @@
 """Data sets that travel with messages: identifiers, attribute lists, event information (PS3.4, PS3.7).
 
-pydicom is loaded when one is encoded or decoded, not before.
+pydicom, and what writes text and periods, is loaded when one is encoded or decoded, not before.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dulcet import uids
 from dulcet.errors import InstanceError, ReceiveError
-from dulcet.services.periods import TEMPORAL, write_period
-from dulcet.services.written_text import with_text_written
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -42,6 +40,8 @@ def encode_dataset(dataset: Dataset, transfer_syntax: str | None = None) -> tupl
     """
     from pydicom.filebase import DicomBytesIO
     from pydicom.filewriter import write_dataset
+
+    from dulcet.services.written_text import with_text_written
 
     syntax = transfer_syntax or str(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", "") or "")
     if not syntax:
@@ -139,6 +139,8 @@ def attribute_tags(attributes: Sequence[str | int]) -> tuple[int, ...]:
 def _fill(keys: Mapping[str, Any]) -> Dataset:
     import pydicom
     from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+    from dulcet.services.periods import TEMPORAL, write_period
 
     dataset = pydicom.Dataset()
     for keyword, value in keys.items():

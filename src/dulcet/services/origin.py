@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dulcet.dimse.command import Command
 from dulcet.dimse.status import Status
 from dulcet.errors import ReceiveError
 from dulcet.log_codes import coded
-from dulcet.services.acceptance import STORED_SYNTAXES, AcceptancePolicy
+
+if TYPE_CHECKING:
+    from dulcet.services.acceptance import AcceptancePolicy
 
 __all__ = ["Origin", "receiving_policy"]
 
@@ -56,4 +58,6 @@ class Origin:
 
 def receiving_policy() -> AcceptancePolicy:
     """Storage classes, private ones and those that no table knows included: what a peer has is what was asked for."""
+    from dulcet.services.acceptance import STORED_SYNTAXES, AcceptancePolicy  # for those who listen
+
     return replace(AcceptancePolicy.storage(), unknown_class=STORED_SYNTAXES)
