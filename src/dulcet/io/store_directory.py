@@ -179,7 +179,7 @@ class StoreDirectory:
                     extra=coded("DUL402"),
                 )  # fmt: skip
             incoming.is_new = placed
-            return Path(target)
+            return Path(target) if attempt else self.path / relative  # shorter text is taken apart in less time
         raise ReceiveError(
             f"{incoming.sop_instance_uid}: {MAX_BESIDE} different instances of this UID are there already",
             Status.CANNOT_UNDERSTAND,

@@ -68,7 +68,11 @@ class Encoding:
     big: bool
     explicit_header: Struct
     passed_header: Struct
-    """Group, VR and 16-bit length: all that is needed of an element that nobody wants."""
+    """Group, VR as a number and 16-bit length: all that is needed of an element that nobody wants."""
+    short_numbers: frozenset[int]
+    """The VRs with a 16-bit length as such numbers."""
+    long_numbers: frozenset[int]
+    """Those with a 32-bit length, SQ left out."""
     implicit_header: Struct
     long: Struct
     tag: Struct
@@ -78,11 +82,14 @@ class Encoding:
 def _encoding(*, implicit: bool, big: bool) -> Encoding:
     order = ">" if big else "<"
     item = Struct(order + "HH").pack(ITEM >> 16, ITEM & 0xFFFF)
+    number = Struct(order + "H").unpack
     return Encoding(
         implicit,
         big,
         Struct(order + "HH2sH"),
-        Struct(order + "H2x2sH"),
+        Struct(order + "H2xHH"),
+        frozenset(number(vr)[0] for vr in SHORT_VRS),
+        frozenset(number(vr)[0] for vr in LONG_VRS - {b"SQ"}),
         Struct(order + "HHL"),
         Struct(order + "L"),
         Struct(order + "HH"),

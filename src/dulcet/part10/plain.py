@@ -82,11 +82,12 @@ def pass_plain(data: bytes, at: int, stop: int, left: int, encoding: Encoding) -
         return keep_plain(data, at, stop, left, encoding, BEFORE_DELIMITERS, frozenset(), {}, 0)
     last_start, mark = len(data) - 8, at
     unpack, long = encoding.passed_header.unpack_from, encoding.long.unpack_from
+    short_numbers, long_numbers = encoding.short_numbers, encoding.long_numbers  # a number is looked up faster
     while at <= last_start and left:
         group, vr, length = unpack(data, at)
-        if vr in SHORT_VRS:
+        if vr in short_numbers:
             end = at + 8 + length
-        elif vr in LONG_PLAIN and at <= last_start - 4:
+        elif vr in long_numbers and at <= last_start - 4:
             length = long(data, at + 8)[0]
             if length == UNDEFINED:
                 break
