@@ -236,8 +236,10 @@ DAMAGED = {
     "runs over the end": [
         sequence(SEQUENCE, item(element(0x00080016, "UI", b"1.2", length=40)), bytes(99)),
         sequence(SEQUENCE, item(element(0x00081140, "SQ", length=40)), undefined=True) + bytes(99),
-        sequence(SEQUENCE, item(element(0x00081140, "SQ")[:8]), bytes(40)),
         sequence(SEQUENCE, element(0xFFFEE000, "", length=9)) + bytes(40),
+    ],
+    "only 8 bytes": [
+        sequence(SEQUENCE, item(element(0x00081140, "SQ")[:8]), bytes(40)),
     ],
     "only 4 bytes": [
         sequence(SEQUENCE, item(identity()[:4]), bytes(40)),
