@@ -134,6 +134,20 @@ def store_request() -> EchoRequest:
     return asked(CommandField.C_STORE_RQ, CT, AffectedSOPInstanceUID="1.2.3")
 
 
+@pytest.mark.parametrize("sop_class", ["1.2.3.4", uids.VERIFICATION, uids.MEDIA_STORAGE_DIRECTORY_STORAGE, STUDY_FIND])
+def test_what_was_not_negotiated_is_not_stored_under_a_class_that_was(sop_class: str) -> None:
+    """A private class, or none of storage at all: taken in, it would be found, and sent to nobody."""
+    seen: list[StoreRequest] = []
+    request = asked(CommandField.C_STORE_RQ, CT, AffectedSOPInstanceUID="1.2.3", AffectedSOPClassUID=sop_class)
+    response = only(node_with("on_store", seen.append), request)
+    assert (response.status, seen) == (0x0122, [])
+    assert response.elements == {"ErrorComment": f"C-STORE-RQ of {sop_class} is not provided here"}
+    taken = asked(
+        CommandField.C_STORE_RQ, CT, AffectedSOPInstanceUID="1.2.3", AffectedSOPClassUID=uids.MR_IMAGE_STORAGE
+    )
+    assert only(node_with("on_store", seen.append), taken).status == 0
+
+
 def test_a_stored_data_set_is_given_to_the_handler_in_memory() -> None:
     seen: list[StoreRequest] = []
     driver = Driver()

@@ -75,8 +75,15 @@ class Answer:
 
 
 def answer(node: Node, request: EchoRequest) -> Script:
-    """The script for a request, whoever provides it; 0122H or 0211H where nobody does."""
-    handler = node.handler_for(request.command.field, request.sop_class_uid, request.context.abstract_syntax)
+    """The script for a request, whoever provides it; 0122H or 0211H where nobody does.
+
+    A class is found under the one that was negotiated too (print meta classes, PS3.4 H.3.2.2), but not one to be
+    stored: what nobody takes under its own name could not be sent on under it.
+    """
+    classes = [request.sop_class_uid]
+    if request.command.field != CommandField.C_STORE_RQ:
+        classes.append(request.context.abstract_syntax)
+    handler = node.handler_for(request.command.field, *classes)
     if handler is None:
         known = request.command.definition is not None
         peer, name = request.requestor.who, request.command.name
@@ -378,9 +385,8 @@ def _normalized(node: Node, request: EchoRequest, handler: Any) -> Script:
     for keyword, value in (("EventTypeID", command.event_type_id), ("ActionTypeID", command.action_type_id)):
         if value is not None:
             elements.setdefault(keyword, value)
-    if (
-        command.field == CommandField.N_CREATE_RQ
-        and not (status.is_failure or command.sop_instance_uid or elements.get("AffectedSOPInstanceUID"))
+    if command.field == CommandField.N_CREATE_RQ and not (
+        status.is_failure or command.sop_instance_uid or elements.get("AffectedSOPInstanceUID")
     ):  # PS3.7 section 10.1.5.1.4: the response has it where the request left it to the provider
         log.warning(
             "%s: a handler of N-CREATE-RQ made an instance and does not say its UID; return "
