@@ -188,12 +188,19 @@ def test_the_handler_of_a_c_move_sees_the_destination() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [PeerUnreachable("away"), AssociationRefused(1, 1, 7), DimseTimeout("late"), AssociationAborted(0, 0)]
+    ("error", "said"),
+    [
+        (PeerUnreachable("away"), "the move destination cannot be reached, see the provider's log"),
+        (AssociationRefused(1, 1, 7), "the move destination refused the association (1,1,7)"),
+        (DimseTimeout("late"), "the rest could not be sent, see the provider's log"),
+        (AssociationAborted(0, 0), "the rest could not be sent, see the provider's log"),
+    ],
 )
-def test_a_destination_that_cannot_be_had_is_a702h_with_all_failed(error: Exception) -> None:
+def test_a_destination_that_cannot_be_had_is_a702h_with_all_failed(error: Exception, said: str) -> None:
     (response,) = retrieved(["1.1", "1.2"], error, move=True)
     assert (response.status, counters(response)) == (0xA702, (None, 0, 2, 0))
-    assert "could not be sent" in response.elements["ErrorComment"]
+    assert response.elements["ErrorComment"] == said
+    assert len(said) <= 64
 
 
 def test_sub_operations_that_come_to_an_end_leave_the_rest_failed() -> None:

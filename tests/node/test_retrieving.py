@@ -363,6 +363,29 @@ def test_retrieve_takes_what_the_peer_cannot_convert_as_it_lies(tmp_path: Path) 
         assert sorted(path.stem for path in (tmp_path / face).rglob("*.dcm")) == sorted(INSTANCES)
 
 
+def test_what_our_side_cannot_take_is_not_asked_for_again_in_every_syntax(tmp_path: Path) -> None:
+    """A handler that fails stands for a full disk: one C-GET, and the result says whose fault it is."""
+    gets: list[Any] = []
+
+    def files(request: Any) -> Any:
+        gets.append(request)
+        return FILES[:2]
+
+    def fail(request: Any) -> None:
+        request.read()
+        raise OSError("no space")
+
+    with serving(archive(files)) as server:
+        result = dulcet.retrieve(server.address, StudyInstanceUID="1.2", to=fail)
+        assert (result.failed, len(result.refused), len(gets)) == (2, 2, 1)
+
+        async def fail_as_well(request: Any) -> None:
+            raise OSError("no space")
+
+        result = asyncio.run(dulcet.aio.retrieve(server.address, StudyInstanceUID="1.2", to=fail_as_well))
+        assert (result.failed, len(result.refused), len(gets)) == (2, 2, 2)
+
+
 def test_a_move_with_a_receiver_takes_no_instance_of_another_one(tmp_path: Path) -> None:
     """While the archive sends, somebody else sends to the same port, for a move of their own and for none."""
     with dulcet.listen("ME@127.0.0.1:0") as probe:

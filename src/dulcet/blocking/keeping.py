@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.reasons import not_provided
 from dulcet.dimse.status import Status
+from dulcet.errors import DulcetError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,8 @@ class Keeper:
         self.received: list[Path] = []
         self.arrived: set[str] = set()
         """SOP Instance UIDs of what was kept, or taken by the handler."""
+        self.refused: set[str] = set()
+        """Those that our side could not take: a full disk, a handler that failed."""
         self.once = False
         """True when an instance that arrived already is acknowledged and not kept again."""
         self.origin: Origin | None = None
@@ -57,7 +60,12 @@ class Keeper:
         else:
             if self.origin is not None:
                 self.origin.check(request.command, request.association.calling_ae_title, request.association.peer)
-            self._take(request)
+            try:
+                self._take(request)
+            except Exception as error:
+                if not isinstance(error, DulcetError) or getattr(error, "status", None) == Status.OUT_OF_RESOURCES:
+                    self.refused.add(request.sop_instance_uid)  # in another syntax it would not fare better
+                raise
 
     def _take(self, request: IncomingRequest) -> None:
         uid = request.sop_instance_uid
@@ -76,6 +84,7 @@ class Keeper:
     def told(self, result: Retrieved) -> None:
         """Note what came."""
         result.received = self.received
+        result.refused = sorted(self.refused - self.arrived)
         if self._directory is not None:
             result.arrived = len(self.received)
 

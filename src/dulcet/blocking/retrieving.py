@@ -76,7 +76,9 @@ def retrieve(
     keeper = on_disk(Keeper.of, to)
     own, keeper._own = keeper._own, False
     keeper.once = True
-    wanted = Retrieval(query, found, model, listed(syntaxes), list(map(find_class, listed(classes))), keeper.arrived)
+    wanted = Retrieval(
+        query, found, model, listed(syntaxes), list(map(find_class, listed(classes))), keeper.arrived, keeper.refused
+    )
     opening: dict[str, Any] = {"calling_ae_title": calling_ae_title, "identity": identity}
     asked: Association | None = None
     script = script_of(wanted)

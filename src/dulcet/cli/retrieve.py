@@ -248,7 +248,7 @@ def _told(peer: str, result: Retrieved, json: bool, *, proposes: bool = False, s
             summary=True, status=int(result.status), comment=result.comment,
             completed=result.completed, failed=result.failed, warning=result.warning,
             failed_uids=result.failed_uids, received=[str(path) for path in result.received],
-            not_accepted=result.not_accepted,
+            not_accepted=result.not_accepted, refused=result.refused,
         )  # fmt: skip
     else:
         received = f", {len(result.received)} received" if result.received else ""
@@ -266,7 +266,10 @@ def _complain(result: Retrieved, *, proposes: bool, syntaxes: bool) -> None:
     for uid in result.not_accepted:
         name = name_of(uid)
         complain(f"SOP class {name if name == uid else f'{name} ({uid})'}: proposed, and the peer accepted no context")
-    if result.failed and proposes and not result.not_accepted:
+    if result.refused:
+        count = len(result.refused)
+        complain(f"{count} came and could not be kept here, the log above says why; ask again once that is mended")
+    if result.failed > len(result.refused) and proposes and not result.not_accepted:
         complain("every storage class that we know was proposed; a private one of a peer that tells none: --class UID")
         if syntaxes:
             complain("of compressed transfer syntaxes those of --syntax alone were proposed")

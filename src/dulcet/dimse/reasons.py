@@ -11,7 +11,7 @@ from typing import Final
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import SERVICES, Status
-from dulcet.errors import as_comment
+from dulcet.errors import AssociationRefused, PeerUnreachable, as_comment
 
 __all__ = [
     "FAILED",
@@ -20,6 +20,7 @@ __all__ = [
     "comment_of",
     "fails",
     "not_provided",
+    "why_not_sent",
 ]
 
 FAILED: Final = "the application failed, see its log"
@@ -51,3 +52,13 @@ def comment_of(field: int, status: int) -> str:
 def not_provided(command: Command) -> str:
     """The comment on a request that nobody provides here (0122H, 0211H)."""
     return as_comment(f"{command.name} of {command.sop_class_uid or 'no SOP class'} is not provided here")
+
+
+def why_not_sent(failure: Exception) -> str:
+    """What the peer is told of sub-operations that came to an end; addresses and our own faults are for the log."""
+    if isinstance(failure, PeerUnreachable):
+        return "the move destination cannot be reached, see the provider's log"
+    if isinstance(failure, AssociationRefused):
+        numbers = f"{failure.result},{failure.source},{failure.reason}"
+        return f"the move destination refused the association ({numbers})"
+    return "the rest could not be sent, see the provider's log"

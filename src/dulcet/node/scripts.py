@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.dimse.messages import CommandField
-from dulcet.dimse.reasons import FAILED, not_provided
+from dulcet.dimse.reasons import FAILED, not_provided, why_not_sent
 from dulcet.dimse.status import Status
 from dulcet.errors import (
     AssociationError,
@@ -349,7 +349,7 @@ def _last(request: EchoRequest, operations: SubOperations, failure: Exception | 
             )  # fmt: skip
         operations.give_up()
         status, elements = operations.final()
-        elements["ErrorComment"] = "the rest could not be sent, see the provider's log"
+        elements["ErrorComment"] = why_not_sent(failure)
     if operations.comment and (operations.failed or operations.cut):
         elements.setdefault("ErrorComment", operations.comment)
     failed_list = operations.failed_list()

@@ -85,6 +85,8 @@ class Retrieved:
     """Error Comment (0000,0902): what the peer says about a status that is no success."""
     not_accepted: list[str] = field(default_factory=list)
     """SOP classes of which `retrieve` proposed contexts for what failed, and of which the peer accepted none."""
+    refused: list[str] = field(default_factory=list)
+    """SOP Instance UIDs of what came and could not be kept here, because of a full disk or a handler that failed."""
     counted: bool = field(default=False, compare=False, repr=False)
     """True when the peer gave numbers of sub-operations; they are optional in final responses."""
     matched: int = field(default=0, compare=False, repr=False)
@@ -126,6 +128,7 @@ class Retrieved:
             self.comment or other.comment,
             counted=self.counted or other.counted,
             matched=self.matched + other.matched,
+            refused=other.refused,
             arrived=other.arrived,
         )
 

@@ -68,6 +68,8 @@ class Retrieval:
     classes: Sequence[str] = ()
     arrived: set[str] = field(default_factory=set)
     """SOP Instance UIDs that the face has taken and acknowledged."""
+    refused: set[str] = field(default_factory=set)
+    """Those that our side could not take, which no other association would change."""
     instances: list[Known] | None = None
     """What the peer told of single instances, once it was asked."""
 
@@ -195,8 +197,11 @@ class _State:
         return next((comment for taken, comment in self._said if comment and classes and classes <= taken), "")
 
     def is_over(self) -> bool:
-        """True when everything came, or the peer was told to stop."""
-        return self.merged is not None and (not self.merged.failed or self.merged.status.is_cancel)
+        """True when everything came that our side can take, or the peer was told to stop."""
+        if self.merged is None:
+            return False
+        refused = len(self._wanted.refused - self._wanted.arrived)
+        return self.merged.failed <= refused or self.merged.status.is_cancel
 
     def _together(self, before: Retrieved, result: Retrieved) -> Retrieved:
         count = len(self._wanted.arrived)
