@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
+import shutil
 import socket
 import stat
 import threading
@@ -24,7 +26,7 @@ import dulcet
 from dulcet import uids
 from dulcet.archive.application import RUNNING, Archive, FolderInUse, Peer, rebuild
 from dulcet.archive.export import study
-from dulcet.archive.index import Counts, IndexDamaged
+from dulcet.archive.index import Counts, IndexDamaged, IndexTrouble
 from dulcet.blocking.commitment import request_commitment
 from dulcet.part10.location import locate_path
 from dulcet.services.commitment import COMMITMENT_PROPOSALS, Reference
@@ -371,6 +373,49 @@ def test_an_index_is_rebuilt_and_a_lost_one_is_made_at_the_start(
     assert "5 objects were indexed" in caplog.text
 
 
+def test_an_index_that_was_not_finished_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start without an index that breaks off leaves none: a part of one would pass for all that there is.
+
+    A limit on the size of files stands for a full disk, from one that takes no table to one that takes everything.
+    """
+    with Archive(tmp_path, durable=False, allow_any=True) as archive:
+        for number in range(20):
+            send(archive.ingest, data_set(number, series=f"1.2.1.{number}"))
+    (tmp_path / "index.sqlite").unlink()
+    monkeypatch.setattr("dulcet.archive.sweep.AT_ONCE", 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    failed = 0
+    for kilobytes in range(40, 2000, 40):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, before[1]))
+        try:
+            with Archive(tmp_path, durable=False) as archive:
+                assert (archive.swept.adopted, archive.counts().instances) == (20, 20)
+                break
+        except IndexTrouble:
+            failed += 1
+            assert not (tmp_path / "index.sqlite").exists()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    else:
+        pytest.fail("no limit let it through")
+    assert failed > 5
+
+
+def test_nothing_is_acknowledged_into_an_index_that_was_removed(tmp_path: Path) -> None:
+    """Its rows would go with the process: what is in the folder is not what it works with any more."""
+    with Archive(tmp_path, durable=False, allow_any=True) as archive:
+        send(archive.ingest, data_set(1))
+        (tmp_path / "index.sqlite").rename(tmp_path / "elsewhere")
+        with pytest.raises(IndexTrouble, match="removed or replaced"):
+            send(archive.ingest, data_set(2))
+        shutil.copy(tmp_path / "elsewhere", tmp_path / "index.sqlite")  # a backup that somebody put back
+        with pytest.raises(IndexTrouble, match="removed or replaced"):
+            send(archive.ingest, data_set(2))
+        assert [path.name for path in (tmp_path / "objects").rglob("*.dcm")] == ["1.2.9.1.dcm"]
+        (tmp_path / "elsewhere").rename(tmp_path / "index.sqlite")
+        send(archive.ingest, data_set(2))
+
+
 def test_python_handlers_are_told(tmp_path: Path) -> None:
     told = threading.Event()
     with (
@@ -446,6 +491,8 @@ def test_others_of_the_machine_see_nothing_of_what_is_kept(tmp_path: Path, umask
     try:
         with Archive(tmp_path / "data", durable=False, allow_any=True) as archive:
             send(archive.ingest, data_set(1))
+            archive.node("ARCHIVE")
+            archive.index.backup(str(tmp_path / "data" / "copy.sqlite"))
             found = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "data").rglob("*")}
     finally:
         os.umask(before)

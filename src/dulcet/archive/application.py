@@ -55,6 +55,7 @@ __all__ = ["OPERATIONS", "Archive", "FolderInUse", "Member", "Peer", "rebuild"]
 log: Final = logging.getLogger("dulcet.archive")
 
 INDEX: Final = "index.sqlite"
+OBJECTS: Final = "objects"
 LOCK: Final = "lock"
 TURNS: Final = "turns"
 TRANSACTIONS: Final = "commitment.sqlite"
@@ -135,13 +136,16 @@ class Archive:
                 from dulcet.archive.turns import Turns
 
                 self._turns = Turns(self.folder / TURNS)
+            anew = Swept() if member is not None else self._lost_index(durable)
             seat = None if member is None else member.seat
             self.objects: FileObjects = FileObjects(self.folder, durable=durable, seat=seat)
             self.index: SqliteIndex = SqliteIndex(
                 self.folder / INDEX, durable=durable, watch=watch, check=self._lock.interrupted,
                 turn=nullcontext if self._turns is None else self._turns.writing,
             )  # fmt: skip
-            self.swept: Swept = self._sweep()
+            self.swept: Swept = sweep(self.objects, self.index, self._instance_turn)
+            self.swept.adopted += anew.adopted
+            self.swept.unreadable += anew.unreadable
         except BaseException:
             self._lock.release(clean=False)
             raise
@@ -160,13 +164,14 @@ class Archive:
     def _instance_turn(self) -> Callable[[str], AbstractContextManager[object]]:
         return nullcontext if self._turns is None else self._turns.instance
 
-    def _sweep(self) -> Swept:
-        swept = sweep(self.objects, self.index, self._instance_turn)
-        if self.index.made:
-            adopt_all(self.objects, self.index, swept)
-            if swept.adopted:
-                log.warning("the index is new; %d objects were indexed", swept.adopted, extra=coded("DUL406"))
-        return swept
+    def _lost_index(self, durable: bool) -> Swept:
+        """Where there are objects and no index, it is made of them."""
+        if (self.folder / INDEX).exists() or not (self.folder / OBJECTS).is_dir():
+            return Swept()
+        found = _make_index(self.folder, durable=durable)
+        if found.adopted:
+            log.warning("the index is new; %d objects were indexed", found.adopted, extra=coded("DUL406"))
+        return found
 
     def may(self, title: str, operation: str) -> bool:
         """May this AE title do that?"""
@@ -196,7 +201,7 @@ class Archive:
             model = MODELS[name]
             node.extended[model.find or ""] = QUERY_OPTIONS
             node.extended[model.get or ""] = node.extended[model.move or ""] = RETRIEVE_OPTIONS
-        transactions = SQLiteTransactions(self.folder / TRANSACTIONS)
+        transactions = self._commitments()
         self._transactions.append(transactions)
         among: Literal["reporting", "leaving"] | None = None
         if self._member is not None:
@@ -302,10 +307,16 @@ class Archive:
             able = self.objects.traceable and can_take_turns(self.folder / TURNS)
         if not able:
             raise OSError(f"several processes cannot share {self.folder}: it takes Linux and a file system with links")
-        SQLiteTransactions(self.folder / TRANSACTIONS).disconnect()  # made now, not by all of them at once
+        self._commitments().disconnect()  # made now, not by all of them at once
         self._close_stores()
         self._lent = True
         return self._lock.file
+
+    def _commitments(self) -> SQLiteTransactions:
+        """What was asked and not reported yet, in a file with the mode of all others; SQLite gives it to those beside."""
+        path = self.folder / TRANSACTIONS
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, FILE))
+        return SQLiteTransactions(path)
 
     def _close_stores(self) -> None:
         self.events.stop(2.0)
@@ -338,24 +349,30 @@ def rebuild(folder: str | os.PathLike[str], told: Callable[[int], object] | None
     lock = _Lock(path / LOCK)
     whole = not lock.interrupted
     try:
-        made = path / f"{INDEX}.new"
-        for leftover in (made, Path(f"{made}-wal"), Path(f"{made}-shm")):
-            leftover.unlink(missing_ok=True)
-        index = SqliteIndex(made)
-        objects = FileObjects(path)
-        objects.tidy_all()
-        try:
-            swept = adopt_all(objects, index, told=told)
-        finally:
-            index.close()
-        # In this order: without an index one is made at the next start, and a log never meets another one's index.
-        for old in (INDEX, f"{INDEX}-wal", f"{INDEX}-shm"):
-            (path / old).unlink(missing_ok=True)
-        os.replace(made, path / INDEX)
+        swept = _make_index(path, told=told)
         whole = True
         return swept
     finally:
         lock.release(clean=whole)  # else the old index is still to be looked over
+
+
+def _make_index(path: Path, *, durable: bool = True, told: Callable[[int], object] | None = None) -> Swept:
+    """From the objects, beside the old one until it is whole: what breaks off leaves that, or none, never a part."""
+    made = path / f"{INDEX}.new"
+    for leftover in (made, Path(f"{made}-wal"), Path(f"{made}-shm")):
+        leftover.unlink(missing_ok=True)
+    index = SqliteIndex(made, durable=durable)
+    objects = FileObjects(path, durable=durable)
+    objects.tidy_all()
+    try:
+        swept = adopt_all(objects, index, told=told)
+    finally:
+        index.close()
+    # In this order: without an index one is made at the next start, and a log never meets another one's index.
+    for old in (INDEX, f"{INDEX}-wal", f"{INDEX}-shm"):
+        (path / old).unlink(missing_ok=True)
+    os.replace(made, path / INDEX)
+    return swept
 
 
 class _Lock:

@@ -80,6 +80,8 @@ class SqliteIndex:
         self._closed = False
         with _troubles():
             self._connection = self._connect()
+            opened = os.stat(self.path)
+            self._file = (opened.st_dev, opened.st_ino)
             self._connection.execute("PRAGMA journal_mode = WAL")
             if self.made:
                 self._keep_to_us()
@@ -147,6 +149,7 @@ class SqliteIndex:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 self._notice_others()
+                self._notice_loss()
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
@@ -162,6 +165,15 @@ class SqliteIndex:
         if version != self._version:
             self._version = version
             self._writer.forget()
+
+    def _notice_loss(self) -> None:
+        """IndexTrouble when the file that we hold has no name any more: what goes into it nobody finds again."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._file:
+            raise IndexTrouble("the index was removed or replaced while it was in use; stop, and start again")
 
     # ------------------------------------------------------------------ reading
 
@@ -345,6 +357,7 @@ class SqliteIndex:
         """A consistent copy, made while others read and write; on stable storage when it bears its name."""
         unfinished = f"{path}.partial"
         try:
+            os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE))  # for nobody else, as the index
             with self._reading() as connection, _copying(path), contextlib.closing(sqlite3.connect(unfinished)) as copy:
                 connection.backup(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")
