@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
 import time
@@ -23,6 +24,21 @@ def test_a_program_gets_json_on_its_standard_input_and_no_shell(tmp_path: Path) 
     script = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.stdin.read())"
     Hook([sys.executable, "-c", script, str(told)])(Event(7, INSTANCE_STORED, {"sop_instance_uid": "1.2"}))
     assert json.loads(told.read_text()) == {"id": 7, "event": INSTANCE_STORED, "sop_instance_uid": "1.2"}
+
+
+def test_what_a_hanging_script_called_is_killed_with_it(tmp_path: Path) -> None:
+    """Else one more of them stayed each time that the event is told again."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+        child = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1]))).recv(1)"
+        script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}, sys.argv[1]])"
+        hook = Hook([sys.executable, "-c", script, str(server.getsockname()[1])], seconds=5)
+        with pytest.raises(HookFailed, match="had not ended after 5 s"):
+            hook(Event(1, INSTANCE_STORED, {}))
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(10)
+            assert connection.recv(1) == b""  # its end closes what it held
 
 
 @pytest.mark.parametrize(

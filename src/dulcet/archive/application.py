@@ -313,7 +313,7 @@ class Archive:
         return self._lock.file
 
     def _commitments(self) -> SQLiteTransactions:
-        """What was asked and not reported yet, in a file with the mode of all others, as SQLite gives its companions."""
+        """What was asked and not reported yet, in a file with the mode of all others."""
         path = self.folder / TRANSACTIONS
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, FILE))
         return SQLiteTransactions(path)

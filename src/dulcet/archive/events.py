@@ -7,6 +7,7 @@ again later and holds up nobody else.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -77,8 +78,9 @@ class Hook:
             given.seek(0)
             try:
                 process = subprocess.Popen(
-                    self.arguments, stdin=given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, close_fds=True
-                )
+                    self.arguments, stdin=given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, close_fds=True,
+                    start_new_session=True,
+                )  # fmt: skip
             except OSError as error:
                 raise HookFailed(f"the hook {name!a} cannot be run: {error.strerror or error}") from error
         assert process.stderr is not None
@@ -87,11 +89,20 @@ class Hook:
             how = _ending(process.wait(self.seconds))
         except subprocess.TimeoutExpired:
             how = f"had not ended after {self.seconds:g} s, and was killed"
+            _kill_with_children(process)
         finally:
             process.kill()
             process.wait()
         if how:
             raise HookFailed(f"the hook {name!a} {how}{words.said()}")
+
+
+def _kill_with_children(process: subprocess.Popen[bytes]) -> None:
+    """A script hangs in what it called: that would stay, one more each time that the event is told again."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 def _ending(code: int) -> str:
