@@ -31,9 +31,9 @@ from tests.services.test_ups import new_step
 
 import dulcet.node.mpps
 from dulcet import Answer, Node, Status
-from dulcet.archive.objects import FileObjects
 from dulcet.dimse.messages import CommandField
 from dulcet.errors import COMMENT_LENGTH, ReceiveError
+from dulcet.io.durable_file import refused
 from dulcet.io.store_directory import StoreDirectory
 from dulcet.node.commitment import StorageCommitment
 from dulcet.node.requests import EchoRequest
@@ -234,11 +234,8 @@ def test_a_folder_says_why(tmp_path: Path) -> None:
     assert (other.comment, other.offending) == ("SOP Instance UID of data set and request differ", (0x00080018,))
 
 
-@pytest.mark.parametrize("make", [lambda path: StoreDirectory(path)._refusal, lambda path: FileObjects(path).refusal])
-def test_a_path_of_ours_is_for_the_log_and_not_for_the_peer(
-    make: Callable[[Path], Callable[[OSError], ReceiveError]], tmp_path: Path
-) -> None:
-    refusal = make(tmp_path)(OSError(28, "No space left on device"))
+def test_a_path_of_ours_is_for_the_log_and_not_for_the_peer(tmp_path: Path) -> None:
+    refusal = refused(tmp_path, OSError(28, "No space left on device"))
     assert str(tmp_path) in str(refusal)
     assert refusal.comment == "cannot write: No space left on device"
     assert len(refusal.comment) <= COMMENT_LENGTH
