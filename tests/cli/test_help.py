@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import click
 import pytest
@@ -105,6 +106,18 @@ def test_a_command_loads_itself_alone() -> None:
     unneeded = "asyncio pydicom rich sqlite3 ssl json hashlib tomllib shutil pathlib dulcet.io.store_directory".split()
     assert not found & {*others, *unneeded}
     assert not {module for module in found if module.startswith("dulcet.part10")}  # an echo carries no data set
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("store", "--help"), ("--version",), ("peers", "--json")])
+def test_output_that_nothing_takes_is_one_sentence(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """A disk that is full, when the output goes into a file."""
+    (tmp_path / "peers.toml").write_text('[peers.pacs]\naddress = "ARCHIVE@127.0.0.1:104"\n')
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "dulcet", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+            check=False, env={**without_coverage(environment()), "DULCET_PEERS": str(tmp_path / "peers.toml")},
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "dulcet: standard output: No space left on device\n")
 
 
 def test_help_is_plain_in_a_pipe_whatever_is_asked_for() -> None:

@@ -244,7 +244,7 @@ def test_a_report_on_a_full_disk_is_one_sentence(study: Path) -> None:
     with accepting() as made:
         done = dulcet("store", made.address, study, "--report", "/dev/full")
     assert done.code == 1
-    assert "No space left on device" in done.sentence()
+    assert done.sentence() == "the report /dev/full: No space left on device"
 
 
 def test_nothing_to_send_is_1(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import click
 
 from dulcet._version import __version__
 from dulcet.cli.command import HELP_ALL, Misuse, Option, Verb, option
-from dulcet.cli.output import INTERRUPTED, USAGE, complain, show_traceback, start_logging
+from dulcet.cli.output import FAILED, INTERRUPTED, USAGE, complain, show_traceback, start_logging
 
 __all__ = ["EXIT_CODES", "VERBS", "app", "commands", "run"]
 
@@ -159,6 +159,9 @@ def run(arguments: list[str]) -> NoReturn:
         code = USAGE
     except click.Abort:
         code = INTERRUPTED
+    except OSError as error:  # help that nothing takes; those of commands are told where they run
+        complain(f"standard output: {error.strerror}")
+        code = FAILED
     sys.exit(code)
 
 

@@ -105,8 +105,11 @@ def _write(line: str, stream: TextIO) -> None:
         if _below:
             sys.stderr.write(OVER)
             sys.stderr.flush()
-        stream.write(line)
-        stream.flush()
+        try:
+            stream.write(line)
+            stream.flush()
+        except OSError as error:  # its errno says what it is: nobody reads on, or a full disk
+            raise OSError(error.errno, error.strerror, "standard output") from error
         if _below:
             sys.stderr.write(_below)
             sys.stderr.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -83,8 +84,13 @@ class Tally:
 
     def _tell(self, line: dict[str, Any]) -> None:
         if self.report is not None:  # at once: a run that is killed leaves what it knows
-            self.report.write(json.dumps(line) + "\n")
-            self.report.flush()
+            try:
+                self.report.write(json.dumps(line) + "\n")
+                self.report.flush()
+            except OSError as error:
+                with suppress(OSError):  # else what could not be written is tried again, and says less
+                    self.report.close()
+                raise OSError(error.errno, error.strerror, f"the report {self.report.name}") from error
         if self.json:
             say_json(**line)
 
