@@ -425,12 +425,22 @@ async def test_a_step_left_by_an_exception_is_discontinued() -> None:
 
 
 @on_each_loop
-async def test_a_step_that_may_not_be_discontinued_does_not_hide_what_happened() -> None:
+async def test_a_step_that_is_left_before_its_first_series_is_discontinued() -> None:
     async with department() as (association, mpps):
         with pytest.raises(RuntimeError, match="the tube is hot"):
             async with perform_procedure_step(association, BEGIN) as step:
-                raise RuntimeError("the tube is hot")  # there is no series: the peer refuses the end
-        assert mpps.store[step.sop_instance_uid].PerformedProcedureStepStatus == "IN PROGRESS"
+                raise RuntimeError("the tube is hot")  # there is no series yet, without which the peer takes no end
+        assert mpps.store[step.sop_instance_uid].PerformedProcedureStepStatus == "DISCONTINUED"
+
+
+@on_each_loop
+async def test_a_step_that_may_not_be_discontinued_does_not_hide_what_happened() -> None:
+    async with department() as (association, mpps):
+        with pytest.raises(RuntimeError, match="the tube is hot"):  # noqa: PT012
+            async with perform_procedure_step(association, BEGIN) as step:
+                del mpps.store[step.sop_instance_uid]  # the peer refuses the end of what it does not know
+                raise RuntimeError("the tube is hot")
+        assert step.sop_instance_uid not in mpps.store
 
 
 @on_each_loop

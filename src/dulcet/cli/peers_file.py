@@ -39,7 +39,7 @@ TLS: Final = {**FILES, "profile": "tls_profile", "name": "tls_name", "insecure":
 PROFILES: Final = ("b12", "b13")
 OF_A_PEER: Final = ("address", "calling", "timeout", "tls")
 
-ELSEWHERE: Final = frozenset({"server", "storage", "limits", "events"})
+ELSEWHERE: Final = frozenset({"server", "storage", "limits", "events", "query"})
 OF_THE_ARCHIVE: Final = frozenset({"operations", "certificates"})
 ARCHIVES_TLS: Final = frozenset({"clients"})
 """What a configuration of the archive says besides; passed over."""

@@ -50,7 +50,8 @@ class Response:
             comment = self.command.error_comment
             service = service_of(self.command.sop_class_uid or "")
             meaning = self.status.meaning(SPOKEN.get(service) if service is not None else None)
-            what = f"{int(self.status):04X}H {meaning}{f' ({_printable(comment)})' if comment else ''}"
+            said = f" ({_printable(comment)})" if comment and comment.strip() != meaning else ""
+            what = f"{int(self.status):04X}H {meaning}{said}"
             raise StatusError(f"{self.command.name}: {what}", int(self.status))
         return self
 
