@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+import tracemalloc
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.archive.making import Parts, data_set, parts, send
 
 from dulcet.archive.matching import read_query
 from dulcet.archive.sqlite import SqliteIndex
+from dulcet.archive.statements import fits
 from dulcet.services.identifiers import build_identifier, decode_dataset, encode_dataset
 from dulcet.services.matching import Matcher, is_universal
 from dulcet.services.models import MODELS
@@ -185,7 +187,32 @@ def test_a_key_of_many_values_is_answered(engines: Engines) -> None:
         identifier = build_identifier(keys, level="STUDY")
         assert engines.sql(identifier) == engines.memory(identifier)
     with pytest.raises(Refused, match="PatientName: more than 64 names"):
-        engines.sql(build_identifier({"PatientName": ["x"] * 65}, level="STUDY"))
+        engines.sql(build_identifier({"PatientName": [f"x{number}" for number in range(65)]}, level="STUDY"))
+
+
+def test_values_that_are_compared_one_by_one_have_a_limit(engines: Engines) -> None:
+    """A thousand wildcards took a minute of an archive with 700 studies."""
+    for keyword in ("PatientID", "ModalitiesInStudy"):
+        tag = 0x00100020 if keyword == "PatientID" else 0x00080061
+        most = [f"X{number}*" for number in range(256)]
+        identifier = build_identifier({keyword: [*most, *most]}, level="STUDY")
+        assert engines.sql(identifier) == engines.memory(identifier)
+        with pytest.raises(Refused, match=f"{keyword}: more than 256 values to compare") as caught:
+            engines.sql(build_identifier({keyword: [*most, "Y"]}, level="STUDY"))
+        assert tag in caught.value.elements["OffendingElement"]
+
+
+def test_a_pattern_costs_no_memory() -> None:
+    """What compiled it needed 500 MB and half a minute for a megabyte of stars, and kept it."""
+    pattern = "*a" * 100_000
+    tracemalloc.start()
+    try:
+        assert not fits(pattern, "b" * 64)
+        assert fits(pattern, "a" * 100_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def old_fold(name: str) -> str:

@@ -48,6 +48,8 @@ DECODED_VRS: Final = frozenset("LO LT PN SH ST UC UT".split())
 """Those that pydicom decodes by the Specific Character Set (PS3.5 section 6.1.2.3); others are Latin-1 to it."""
 MAX_NAMES: Final = 64
 """Names of a key, or words of one: each is a condition of its own, and SQLite has limits."""
+MAX_PATTERNS: Final = 256
+"""Values of a key that are compared one by one with each row: wildcards, and where a row has several values itself."""
 PAIRS: Final = {
     "StudyDate": "StudyTime",
     "SeriesDate": "SeriesTime",
@@ -268,7 +270,10 @@ def _condition(keyword: str, element: Any, character_sets: str, *, fuzzy: bool =
         return _named(keyword, values, fuzzy=fuzzy)
     if vr in ("IS", "US"):
         return OneOf(keyword, tuple(_number(text) for text in values))
-    if vr in WILDCARD_VRS and any("*" in text or "?" in text for text in values):
+    wild = vr in WILDCARD_VRS and any("*" in text or "?" in text for text in values)
+    if (wild or (keyword in ATTRIBUTES and ATTRIBUTES[keyword].multiple)) and len(values) > MAX_PATTERNS:
+        raise _refused(f"{keyword}: more than {MAX_PATTERNS} values to compare", int(element.tag))
+    if wild:
         return Like(keyword, values)
     return OneOf(keyword, values)
 
@@ -345,9 +350,8 @@ def _character_sets(identifier: Any) -> str:
 
 def _texts(value: Any) -> tuple[str, ...]:
     """The values of an element as text without padding."""
-    return tuple(
-        plain_text(one.decode("latin-1") if isinstance(one, bytes) else one) for one in single_values(value)
-    )
+    texts = (plain_text(one.decode("latin-1") if isinstance(one, bytes) else one) for one in single_values(value))
+    return tuple(dict.fromkeys(texts))
 
 
 def _decoded(text: str, character_sets: str) -> str:

@@ -6,15 +6,13 @@ Rule: values travel as parameters, never within the text; names of columns come 
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import json
-import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Final
 
 from dulcet.archive.attributes import ATTRIBUTES, COUNTERS, IMAGE, PATIENT, SERIES, STUDY, Attribute
 from dulcet.archive.matching import Between, Condition, Items, Like, Moment, Named, OneOf, Query
+from dulcet.services.matching import fits_wildcards
 
 __all__ = ["TABLES", "Where", "column", "fits", "one_fits", "sounds_like", "wheres"]
 
@@ -111,18 +109,13 @@ def _glob(name: str, pattern: str) -> Where:
 
 
 def fits(pattern: str, text: str | None) -> bool:
-    """`*` is any characters, `?` is one; in time that grows no faster than the lengths multiplied."""
-    return text is not None and _expression(pattern).match(text) is not None
+    """`*` is any characters, `?` is one; nothing is compiled, for that costs more than it spares and has to be kept."""
+    return text is not None and fits_wildcards(pattern, text)
 
 
 def one_fits(pattern: str, texts: str | None) -> bool:
     """One of several values does."""
     return texts is not None and any(fits(pattern, text) for text in texts.split("\\"))
-
-
-@lru_cache(maxsize=256)
-def _expression(pattern: str) -> re.Pattern[str]:
-    return re.compile(fnmatch.translate(pattern.replace("[", "[[]")))
 
 
 def _in_ranges(name: str, ranges: Sequence[tuple[int | None, int | None]]) -> Where:

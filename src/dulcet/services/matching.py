@@ -22,7 +22,7 @@ from dulcet.services.written_text import best_character_sets
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["WILDCARD_VRS", "Matcher", "is_universal", "plain_text", "single_values"]
+__all__ = ["WILDCARD_VRS", "Matcher", "fits_wildcards", "is_universal", "plain_text", "single_values"]
 
 WILDCARD_VRS: Final = frozenset("AE CS LO LT PN SH ST UC UR UT".split())
 """PS3.4 section C.2.2.2.4."""
@@ -207,7 +207,7 @@ def _test(vr: str, key: Any, fold_names: bool, element: Any) -> Test | None:
     if vr == "PN":
         return _name_test(text, fold_names)
     if vr in WILDCARD_VRS and ("*" in text or "?" in text):
-        return lambda found: _glob(text, plain_text(found))
+        return lambda found: fits_wildcards(text, plain_text(found))
     return lambda found: plain_text(found) == text
 
 
@@ -233,11 +233,11 @@ def _name_test(text: str, fold: bool) -> Test | None:
 def _fits(pattern: Sequence[str], whole: str, components: Sequence[str]) -> bool:
     """One pattern for the whole group, or one for each of its components."""
     if len(pattern) == 1:
-        return _glob(pattern[0], whole)
-    return all(map(_glob, pattern, components))
+        return fits_wildcards(pattern[0], whole)
+    return all(map(fits_wildcards, pattern, components))
 
 
-def _glob(pattern: str, text: str) -> bool:
+def fits_wildcards(pattern: str, text: str) -> bool:
     """`*` is any characters, `?` is one.  At most len(pattern) x len(text) steps, whatever the number of stars."""
     p = t = 0
     star, mark = -1, 0
