@@ -268,6 +268,9 @@ def test_an_index_check_finds_what_is_damaged_and_a_rebuild_does_not_adopt_it(
     archive.objects.path(other.object).write_bytes(whole[:-1])
     assert check(tmp_path / "data", archive.index).without_object == 1
     assert f"{other.object}, in the index as 1.2.3.4: its object has {length - 1} bytes, not {length}" in caplog.text
+    archive.objects.path(other.object).write_bytes(b"")
+    assert check(tmp_path / "data", archive.index).without_object == 1
+    assert f"{other.object}, in the index as 1.2.3.4: its object has 0 bytes, not {length}" in caplog.text
     archive.objects.path(other.object).unlink()
     assert check(tmp_path / "data", archive.index).without_object == 1
     assert f"{other.object}, in the index as 1.2.3.4: its object is missing" in caplog.text

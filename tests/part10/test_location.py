@@ -27,7 +27,7 @@ from tests.part10.samples import (
 
 from dulcet.errors import InstanceError, NotDicom
 from dulcet.part10 import check_whole, locate, locate_path
-from dulcet.part10.location import locate_at_once
+from dulcet.part10.location import MAX_META, locate_at_once
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -158,6 +158,7 @@ NOT_DICOM = {
     "implicit length beyond the file": b"\x08\0\x05\0" + b"\xff\xff\0\0" + bytes(200),
     "implicit and then nothing ascending": element(0x00080018, "", b"1.2.3.4\0") + element(0x00080016, "", b"1.2"),
     "implicit and then an implausible length": element(0x00080005, "", b"ab") + element(0x00080016, "", length=1 << 30),
+    "the same element twice": element(0x00080005, "", b"ab") * 2 + element(0x00080018, "", b"1.2.3.4\0"),
     "explicit and then no VR": element(0x00080005, "CS", b"ab") + b"\x08\0\x16\0\1\1\1\1" + bytes(8),
     "explicit and then zeros": element(0x00080005, "CS", b"ab") + bytes(50),
     "implicit and cut off": element(0x00080005, "", b"ab") + b"\x08\0",
@@ -197,6 +198,48 @@ def test_refused(case):
     assert not isinstance(caught.value, NotDicom)
     assert str(caught.value).startswith("x.dcm: ")
     assert caught.value.path == "x.dcm"
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_the_limit_of_one_value_of_the_file_meta(beyond):
+    data = part10(element(0x00020102, "OB", bytes(MAX_META + beyond)) + identity())
+    if beyond:
+        with pytest.raises(InstanceError, match=f"of {MAX_META + 1} bytes in the file meta; not read"):
+            where(data)
+    else:
+        assert len(where(data).meta[0x00020102]) == MAX_META
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_the_limit_of_the_file_meta(beyond):
+    """The last element of it that is read begins where the limit is."""
+    start = len(part10(element(0x00020102, "OB")))
+    data = part10(element(0x00020102, "OB", bytes(MAX_META - start + beyond)) + element(0x00020103, "OB") + identity())
+    if beyond:
+        with pytest.raises(InstanceError, match=f"longer than {MAX_META} bytes"):
+            where(data)
+    else:
+        assert where(data).offset == MAX_META + 12
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_implicit_vr_is_seen_behind_a_first_value_as_long_as_is_looked_into(beyond):
+    data = element(0x00080000, "", bytes(MAX_META + beyond)) + identity(IMPLICIT)
+    if beyond:
+        with pytest.raises(NotDicom):
+            where(data)
+    else:
+        assert where(data).transfer_syntax == IMPLICIT
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_implicit_vr_is_seen_where_the_second_value_could_lie_in_the_file(beyond):
+    """Cut off, or something else."""
+    size = 10 + 8 + 20
+    data = element(0x00080005, "", b"ab") + element(0x00080016, "", bytes(20), length=size + beyond)
+    with pytest.raises(InstanceError) as caught:
+        where(data)
+    assert isinstance(caught.value, NotDicom) == bool(beyond)
 
 
 def test_private_file_meta_longer_than_a_page_is_read():

@@ -27,7 +27,7 @@ from dulcet.part10 import Location, ScanError, ScanTruncated, walk_file, whole
 from dulcet.part10.limits import WHOLE_LIMITS, ScanLimits
 from dulcet.part10.location import locate_at_once
 from dulcet.part10.scanner import walk_elements
-from dulcet.part10.sources import CHUNK, FileSource
+from dulcet.part10.sources import CHUNK, MAX_IDLE, DamagedDeflate, FileSource, Inflater
 from dulcet.part10.walk import Walk
 
 INDEXED = frozenset({0x00080016, 0x00080018, 0x0020000D, 0x00400275, 0x00700080})
@@ -200,6 +200,84 @@ def test_a_deflate_stream_that_begins_like_file_meta_is_refused() -> None:
 
 
 # ---------------------------------------------------------------------- bounds, on both sides of each
+
+
+@pytest.mark.parametrize("there", [7, 8, 9, 11])
+def test_a_wanted_value_that_is_missing_is_told_as_soon_as_its_header_is_there(there: int) -> None:
+    data = element(0x00080018, "UI", b"1.2\0")[:there]
+    said = f"(0008,0018) lacks {12 - there} bytes" if there > 7 else "7 bytes begin an element"
+    for wanted in (frozenset(), INDEXED):
+        for pieces in ([1], [1000]):
+            assert received(data, EXPLICIT, pieces, wanted)[:3] == (ScanTruncated, there, said)
+
+
+def test_what_cannot_be_padded_is_named_whether_it_is_wanted_or_not() -> None:
+    """A delimiter too many lies behind it, so that it is not at the very end."""
+    data = element(0x00080018, "UI", b"1.2") + element(0xFFFEE00D, "")
+    for wanted in (frozenset(), INDEXED):
+        verdict = received(data, EXPLICIT, [1000], wanted)
+        assert verdict == (ScanError, 19, "odd length; (0008,0018) cannot be padded", 0x00080018)
+
+
+@pytest.mark.parametrize(("length", "padded"), [(65_533, True), (65_535, False)])
+def test_a_value_is_padded_as_long_as_its_length_can_be_written(length: int, padded: bool) -> None:
+    data = element(0x00080018, "LT", b"x" * length)
+    verdict = received(data, EXPLICIT, [1000])
+    if padded:
+        assert received(verdict[2].applied(data), EXPLICIT, [1000]) == ("whole", (), None)  # type: ignore[attr-defined]
+    else:
+        assert verdict == (ScanError, len(data), "odd length; (0008,0018) cannot be padded", 0x00080018)
+
+
+@pytest.mark.parametrize("vr", ["UI", "OB"])
+@pytest.mark.parametrize("stop", [None, 0x00080018])
+@pytest.mark.parametrize("pieces", [[1], [8, 1000], [12, 1000], [13, 1000], [1000]])
+def test_the_last_wanted_element_is_kept_and_the_next_is_not(vr: str, stop: int | None, pieces: list[int]) -> None:
+    """However it comes."""
+    last = element(0x00080018, vr, b"1.2\0")
+    data = last + element(0x00080019, vr, b"1.3\0")
+    walk, at = Walk(EXPLICIT, None if stop else frozenset({0x00080018}), stop=stop), 0
+    for size in (pieces * len(data))[: len(data)]:
+        walk.feed(data[at : at + size])
+        at += size
+    header = walk.finish()
+    assert header.values == {0x00080018: b"1.2\0"}
+    assert header.consumed == (len(last) if stop else len(data))
+
+
+@pytest.mark.parametrize("pieces", [[1], [1000]])
+def test_what_is_wanted_is_looked_for_behind_what_is_not_in_order(pieces: list[int]) -> None:
+    """Up to one tag, whatever is wanted."""
+    behind = element(0x00080018, "UI", b"1.2\0")
+    for tag, found in ((0x0070FFFF, True), (0x00710000, False)):
+        verdict = received(element(tag, "LO", b"ab") + behind, EXPLICIT, pieces, frozenset({0x00080018}))
+        assert verdict == ("whole", ((0x00080018, b"1.2\0"),) if found else (), None)
+
+
+@pytest.mark.parametrize("piece", [1, 1000])
+def test_one_element_is_enough_to_see_that_an_item_of_unknown_vr_is_explicit(piece: int) -> None:
+    """Whatever the standard says of it."""
+    for inside in (element(0x00080005, "CS"), element(0x00080005, "", syntax=IMPLICIT), b""):
+        value = item(inside) + element(0xFFFEE0DD, "")
+        data = element(SEQUENCE, "UN", value, length=UNDEFINED)
+        assert received(data, EXPLICIT, [piece])[0] == "whole"
+    data = element(SEQUENCE, "UN", item(bytes(7)) + element(0xFFFEE0DD, ""), length=UNDEFINED)
+    assert received(data, EXPLICIT, [piece])[2] == "only 7 bytes are left in an item"
+
+
+def test_the_limit_of_a_deflate_stream_that_inflates_to_nothing() -> None:
+    empty = (b"\0\0\0\xff\xff" * (MAX_IDLE // 5 + 1))[:MAX_IDLE]
+    inflater = Inflater()
+    assert list(inflater.feed(empty)) == []
+    with pytest.raises(DamagedDeflate, match=f"{MAX_IDLE + 1} bytes of the deflate stream hold nothing"):
+        list(inflater.feed(b"\0"))
+
+
+@pytest.mark.parametrize("size", [CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 40 * CHUNK, 40 * CHUNK + 1])
+def test_all_that_a_deflate_stream_inflates_to_comes(size: int) -> None:
+    inflater = Inflater()
+    assert b"".join(inflater.feed(deflate(bytes(size)))) == bytes(size)
+    inflater.end()
 
 
 DAMAGE = {

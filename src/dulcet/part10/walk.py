@@ -178,7 +178,7 @@ class Walk:
                 self._missing -= len(piece)
                 self._parts.append(piece)
                 continue
-            if self._at < len(self._buffer) or self._parts:
+            if self._at != len(self._buffer) or self._parts:  # something waits
                 piece = b"".join((self._buffer[self._at :], *self._parts, piece))
                 self._parts.clear()
             self._base += self._at
@@ -205,7 +205,7 @@ class Walk:
             self._inflater.end()
         rest = b"".join((self._buffer[self._at :], *self._parts)) if self._missing else self._buffer[self._at :]
         where = self._base + self._at
-        if len(self._frames) > 1 and not self._skipping:  # they may have ended with the last value
+        if len(self._frames) != 1 and not self._skipping:  # they may have ended with the last value
             self._buffer, self._at, self._base = rest, 0, where
             self._advance()
             rest, where = self._buffer[self._at :], self._base + self._at
@@ -282,7 +282,7 @@ class Walk:
             self._recent, self._mark = buffer[mark : mark + 12], base + mark
         elif frame.wanted is None:
             self._keep(frame, end - at + (left - self._left) * VALUE_COST)
-        if end > len(buffer):
+        if end > len(buffer):  # were it the end exactly, nothing would be skipped
             found = element_header(buffer[mark : mark + 12], 0, encoding)
             self._tag = found[0] if found is not None else None
             self._skipping = end - len(buffer)
@@ -290,7 +290,7 @@ class Walk:
         self._at = end
 
     def _is_past(self, at: int, encoding: Encoding) -> bool:
-        """Does an element lie here that is beyond all that is wanted?"""
+        """Does an element lie here that is beyond all that is wanted?  What is not seen yet, `_step` sees."""
         if len(self._buffer) - at < 4:
             return False
         group, element = encoding.tag.unpack_from(self._buffer, at)
