@@ -63,7 +63,10 @@ class Answers:
         row_slots = [(place, index, encode) for place, index, _, encode in slots]
         names = (b"", self._element(CHARACTER_SET, "CS", self._sets.value.encode()))
         for row in page.rows:
-            parts[0] = names[foreign or not all((row[index] or "").isascii() for index in texts)]
+            named = foreign
+            for index in texts:
+                named = named or not (row[index] or "").isascii()
+            parts[0] = names[named]
             try:
                 for place, index, encode in row_slots:
                     parts[place] = encode(row[index])

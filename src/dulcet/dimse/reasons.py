@@ -10,7 +10,7 @@ from typing import Final
 
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
-from dulcet.dimse.status import SERVICES, Status
+from dulcet.dimse.status import SERVICES, Status, StatusCategory, category_of
 from dulcet.errors import AssociationRefused, PeerUnreachable, as_comment
 
 __all__ = [
@@ -39,7 +39,7 @@ _NORMALIZED: Final = {0xC3: "ups", 0xC6: "print"}
 
 def fails(status: int) -> bool:
     """True for a status that has to be explained: neither done, nor going on, nor canceled."""
-    return 0 < status <= 0xFFFF and Status(status).is_failure
+    return 0 < status <= 0xFFFF and category_of(status) is StatusCategory.FAILURE
 
 
 def comment_of(field: int, status: int) -> str:

@@ -5,11 +5,12 @@ Rule: categories and meanings are read from tables of ranges; nobody compares co
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
-__all__ = ["SERVICES", "Status", "StatusCategory"]
+__all__ = ["SERVICES", "Status", "StatusCategory", "category_of"]
 
 
 class StatusCategory(Enum):
@@ -22,17 +23,28 @@ class StatusCategory(Enum):
     CANCEL = "cancel"
 
 
-# PS3.7 sections C.1 to C.5: first, last, category.  A code outside of them all is a failure: it is no promise.
-_CATEGORIES: Final = (
-    (0x0000, 0x0000, StatusCategory.SUCCESS),
-    (0xFF00, 0xFF01, StatusCategory.PENDING),
-    (0x0001, 0x0001, StatusCategory.WARNING),
-    (0x0107, 0x0107, StatusCategory.WARNING),
-    (0x0116, 0x0116, StatusCategory.WARNING),
-    (0xB000, 0xBFFF, StatusCategory.WARNING),
-    (0xFE00, 0xFE00, StatusCategory.CANCEL),
-    (0x0000, 0xFFFF, StatusCategory.FAILURE),
-)
+# PS3.7 sections C.1 to C.5: each holds up to the next.  A code outside of them all is a failure: it is no promise.
+_CATEGORIES: Final = {
+    0x0000: StatusCategory.SUCCESS,
+    0x0001: StatusCategory.WARNING,
+    0x0002: StatusCategory.FAILURE,
+    0x0107: StatusCategory.WARNING,
+    0x0108: StatusCategory.FAILURE,
+    0x0116: StatusCategory.WARNING,
+    0x0117: StatusCategory.FAILURE,
+    0xB000: StatusCategory.WARNING,
+    0xC000: StatusCategory.FAILURE,
+    0xFE00: StatusCategory.CANCEL,
+    0xFE01: StatusCategory.FAILURE,
+    0xFF00: StatusCategory.PENDING,
+    0xFF02: StatusCategory.FAILURE,
+}
+_FIRSTS: Final = tuple(_CATEGORIES)
+
+
+def category_of(code: int) -> StatusCategory:
+    """The category of a number from 0 to 65535; looked up with every answer."""
+    return _CATEGORIES[_FIRSTS[bisect_right(_FIRSTS, code) - 1]]
 
 
 class _Code:
@@ -143,7 +155,7 @@ class Status(int):
     @property
     def category(self) -> StatusCategory:
         """Success, pending, warning, failure or cancel; a code that the standard does not know is a failure."""
-        return next(category for first, last, category in _CATEGORIES if first <= self <= last)
+        return category_of(self)
 
     @property
     def is_success(self) -> bool:

@@ -139,13 +139,14 @@ class _Failed(Exception):
 
 def _guarded(request: EchoRequest, action: Action) -> Generator[Action, Any, Any]:
     """The result of an action that runs the application's code; what it raises ends the operation."""
-    peer, name = request.requestor.who, request.command.name
     try:
         return (yield action)
     except StatusError as error:
+        peer, name = request.requestor.who, request.command.name
         log.warning("%s: %s was refused: %s", peer, name, error, extra=coded("DUL208"))
         raise _Failed.of(request, error) from error
     except ReceiveError as error:
+        peer, name = request.requestor.who, request.command.name
         log.error("%s: %s failed with %04XH: %s", peer, name, error.status, error, extra=coded("DUL202"))
         failure = _Failed(error.status)
         failure.elements = error.elements
@@ -153,6 +154,7 @@ def _guarded(request: EchoRequest, action: Action) -> Generator[Action, Any, Any
     except Exception as error:
         if isinstance(action, Receive) and isinstance(error, LOST):
             raise  # the association itself is over
+        peer, name = request.requestor.who, request.command.name
         log.exception("%s: the handler of %s failed", peer, name, extra=coded("DUL203"))
         raise _Failed(_unable(request), FAILED) from error
 
