@@ -227,6 +227,15 @@ def _refused(place: StoreDirectory, data: Dataset | bytes, uid: str = "1.2.3") -
     return caught.value
 
 
+def test_a_uid_of_a_data_set_is_shown_without_what_a_terminal_obeys(tmp_path: Path) -> None:
+    place = StoreDirectory(tmp_path, durability="none")
+    data = encode_dataset(instance("1.2.4"), IMPLICIT)[0].replace(b"1.2.4\0", b"1\n\x1b[2J")
+    refusal = _refused(place, data)
+    assert refusal.status == 0xA900
+    assert r"\n\x1b[2J" in str(refusal)
+    assert str(refusal).isprintable()
+
+
 def test_a_folder_says_why(tmp_path: Path) -> None:
     place = StoreDirectory(tmp_path, durability="none")
     assert _refused(place, b"").comment == "the data set is empty"

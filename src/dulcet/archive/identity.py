@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 
 from dulcet.dimse.status import Status
 from dulcet.errors import ReceiveError
+from dulcet.io.verdict import SENDABLE, check_announced, shown_uid
 from dulcet.part10.file_meta import is_valid_uid
 from dulcet.part10.header import Header
 from dulcet.services.models import InformationModel, model_of_object
@@ -32,8 +33,6 @@ UIDS: Final = (
 TAKEN: Final = re.compile(r"(?!\.+$)[^\\*?/\x00-\x1f\x7f-\xff]+")
 """A UID that is none, and can be asked for all the same: visible ASCII without what separates values (a backslash),
 stands for other text in a query (`*`, `?`) or leads elsewhere as a file's name (`/`, dots alone)."""
-SENDABLE: Final = 64
-"""Characters of a SOP Instance UID: a command set takes no more (PS3.7 annex E), so it could not be sent again."""
 LONGEST: Final = 1024
 """Characters of a Study or Series Instance UID; old devices write 65 to about 100."""
 
@@ -63,13 +62,9 @@ def identify(header: Header, sop_class_uid: str, sop_instance_uid: str, *, stric
     announced; C000H when a UID is absent, empty, or cannot be asked for or sent again, under `strict` one that PS3.5
     section 9.1 does not allow.  Objects of no patient have neither study nor series, whatever their data set says.
     """
+    check_announced(header, sop_class_uid, sop_instance_uid)
     of_patient = model_of_object(sop_class_uid) is None
     values = [header.uid(tag) for tag, _ in UIDS]
-    for (tag, name), value, announced in zip(UIDS, values, (sop_class_uid, sop_instance_uid)):
-        if value and value != announced:
-            comment = f"{name} of the data set is not that of the request"
-            message = f"{name} {_shown(value)} in the data set, {_shown(announced)} in the request"
-            raise ReceiveError(message, Status.DATA_SET_MISMATCH, comment=comment, offending=(tag,))
     odd: list[str] = []
     for (tag, name), value in zip(UIDS if of_patient else UIDS[:2], values):
         if len(value) <= SENDABLE and _is_sound(value):
@@ -92,18 +87,12 @@ def _check_odd(tag: int, name: str, value: str, strict: bool) -> None:
         _refuse(tag, name, value, "the data set has none")
     if strict or (tag == SOP_CLASS and not is_valid_uid(value)):
         _refuse(tag, name, value, "not a UID (PS3.5 9.1)")
-    longest = SENDABLE if tag == SOP_INSTANCE else LONGEST
-    if len(value) > longest:
-        _refuse(tag, name, value, f"more than {longest} characters")
+    if len(value) > LONGEST:
+        _refuse(tag, name, value, f"more than {LONGEST} characters")
     if TAKEN.fullmatch(value) is None:
         _refuse(tag, name, value, "several values" if "\\" in value else "characters that no UID has")
 
 
 def _refuse(tag: int, name: str, value: str, why: str) -> NoReturn:
-    shown = f" (it is {_shown(value)})" if value else ""
+    shown = f" (it is {shown_uid(value)})" if value else ""
     raise ReceiveError(f"{name}: {why}{shown}", Status.CANNOT_UNDERSTAND, comment=f"{name}: {why}", offending=(tag,))
-
-
-def _shown(value: str) -> str:
-    """A UID for the log, where it is not without an end."""
-    return ascii(value) if len(value) <= LONGEST else f"{value[:64]!a} and {len(value) - 64} characters more"

@@ -22,8 +22,8 @@ from typing import Final, Literal, Self
 from dulcet.dimse.status import Status
 from dulcet.errors import InstanceError, ReceiveError
 from dulcet.io.durable_file import DurableFile, give_name, refused, sync_folder
-from dulcet.io.layout import DEFAULT_LAYOUT, PARTIAL, SOP_CLASS, SOP_INSTANCE, UID_LENGTH, Layout
-from dulcet.io.verdict import empty, refusal
+from dulcet.io.layout import DEFAULT_LAYOUT, PARTIAL, SOP_INSTANCE, Layout
+from dulcet.io.verdict import check_announced, empty, refusal
 from dulcet.log_codes import coded
 from dulcet.part10.file_meta import encode_file_meta
 from dulcet.part10.header import Header
@@ -296,24 +296,7 @@ class IncomingFile:
             raise refusal(error) from error
         if self._walk.opaque:
             return None
-        for tag, announced, what in (
-            (SOP_CLASS, self.sop_class_uid, "SOP Class UID"),
-            (SOP_INSTANCE, self.sop_instance_uid, "SOP Instance UID"),
-        ):
-            found = header.uid(tag)
-            if not found or len(found) > UID_LENGTH:
-                # It could not be sent again: an archive refuses it, and so do others.
-                why = "the data set has none" if not found else f"more than {UID_LENGTH} characters"
-                raise ReceiveError(
-                    f"{what}: {why}", Status.CANNOT_UNDERSTAND, comment=f"{what}: {why}", offending=(tag,)
-                )
-            if found != announced:
-                raise ReceiveError(
-                    f"{what} {found} in the data set, {announced} in the request",
-                    Status.DATA_SET_MISMATCH,
-                    comment=f"{what} of data set and request differ",
-                    offending=(tag,),
-                )
+        check_announced(header, self.sop_class_uid, self.sop_instance_uid)
         return header
 
 
