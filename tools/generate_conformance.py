@@ -20,10 +20,11 @@ from dulcet._version import IMPLEMENTATION_CLASS_UID
 from dulcet.archive.application import QUERY_OPTIONS, RETRIEVE_OPTIONS, Archive
 from dulcet.archive.attributes import ATTRIBUTES, LEVELS
 from dulcet.archive.configuration import Configuration
-from dulcet.archive.identity import LONGEST, SENDABLE
+from dulcet.archive.identity import LONGEST
 from dulcet.archive.of_no_patient import NAMES
 from dulcet.config import AssociationConfig, Timers
 from dulcet.io.tls import PROFILES
+from dulcet.io.verdict import SENDABLE
 from dulcet.part10.charset import CODECS, STAND_ALONE
 from dulcet.services.acceptance import STORED_SYNTAXES, AcceptancePolicy
 from dulcet.services.models import MODELS

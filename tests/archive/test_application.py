@@ -362,6 +362,10 @@ def test_an_index_is_rebuilt_and_a_lost_one_is_made_at_the_start(
         for number in range(5):
             association.store(data_set(number)).check()
     told: list[int] = []
+    for suffix in ("", "-wal", "-shm"):  # of an earlier try, which was killed
+        (tmp_path / f"index.sqlite.new{suffix}").write_bytes(b"a part")
+    Archive(tmp_path).close()
+    assert list(tmp_path.glob("*.new*")) == []
     (tmp_path / "index.sqlite.new-wal").write_bytes(b"of an earlier try")
     assert rebuild(tmp_path, told.append).adopted == 5
     with Archive(tmp_path) as archive:

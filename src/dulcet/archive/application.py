@@ -55,6 +55,7 @@ __all__ = ["OPERATIONS", "Archive", "FolderInUse", "Member", "Peer", "rebuild"]
 log: Final = logging.getLogger("dulcet.archive")
 
 INDEX: Final = "index.sqlite"
+UNFINISHED: Final = f"{INDEX}.new"
 OBJECTS: Final = "objects"
 LOCK: Final = "lock"
 TURNS: Final = "turns"
@@ -166,6 +167,7 @@ class Archive:
 
     def _lost_index(self, durable: bool) -> Swept:
         """Where there are objects and no index, it is made of them."""
+        _remove_unfinished(self.folder)
         if (self.folder / INDEX).exists() or not (self.folder / OBJECTS).is_dir():
             return Swept()
         found = _make_index(self.folder, durable=durable)
@@ -358,9 +360,8 @@ def rebuild(folder: str | os.PathLike[str], told: Callable[[int], object] | None
 
 def _make_index(path: Path, *, durable: bool = True, told: Callable[[int], object] | None = None) -> Swept:
     """From the objects, beside the old one until it is whole: what breaks off leaves that, or none, never a part."""
-    made = path / f"{INDEX}.new"
-    for leftover in (made, Path(f"{made}-wal"), Path(f"{made}-shm")):
-        leftover.unlink(missing_ok=True)
+    made = path / UNFINISHED
+    _remove_unfinished(path)
     index = SqliteIndex(made, durable=durable)
     objects = FileObjects(path, durable=durable)
     objects.tidy_all()
@@ -373,6 +374,12 @@ def _make_index(path: Path, *, durable: bool = True, told: Callable[[int], objec
         (path / old).unlink(missing_ok=True)
     os.replace(made, path / INDEX)
     return swept
+
+
+def _remove_unfinished(path: Path) -> None:
+    """What a rebuild left that was killed."""
+    for suffix in ("", "-wal", "-shm"):
+        (path / f"{UNFINISHED}{suffix}").unlink(missing_ok=True)
 
 
 class _Lock:
