@@ -77,6 +77,7 @@ def test_every_line_that_is_written_has_a_comment() -> None:
         ("[events]\nhook = 'rm -rf /'", ["line 2", "a list of texts"]),
         ("[events]\nhook = [1]", ["line 2", "a list of texts"]),
         ("[peers.A]\naddress = 'nowhere'", ["line 2", "host:port"]),
+        ("[peers.A]\naddress = 'B@127.0.0.1:104'", ["line 2", "host:port", "the name of the table, A"]),
         ("[peers.A]\noperations = ['delete']", ["line 2", "store, find, get, move, commit"]),
         ("[peers]\nA = 'x:1'", ["line 2", "[peers.A]"]),
         ("[peers.'A\\B']", ["line 1"]),

@@ -229,6 +229,9 @@ def _certificates(title: str, peer: PeerTable, name: str, lines: Any) -> None:
 def _address(title: str, peer: PeerTable, name: str, lines: Any, tls: TLSConfig | None = None) -> Address | None:
     if not peer.address:
         return None
+    if "@" in peer.address:  # else it would be a part of the AE title that is called
+        what = f"address reads host:port; the AE title is the name of the table, {title}"
+        raise _wrong(name, lines, ("peers", title, "address"), what)
     try:
         return Address.parse(f"{title}@{peer.address}", tls if peer.tls else None)
     except AddressError as error:
