@@ -62,7 +62,8 @@ CASES = [
     *instead(CALLING, "ARCHIVE@127.0.0.1:99999", says="99999"),
     *instead(CALLING, "@127.0.0.1:104", says="AE title"),
     *instead(CALLING, "A" * 17 + "@127.0.0.1:104", says="16"),
-    *instead(("trace",), "somewhere", says="is no file, and no peer"),
+    *instead(("trace",), "somewhere", says="is no file, and no peer: HOST:PORT is expected"),
+    *instead(("trace",), "127.0.0.1:dicom", says="is no file, and no peer: HOST:PORT is expected"),
     *added((*CALLING, "listen", "serve"), "--aet", "A" * 17, says="--aet 'AAAAAAAAAAAAAAAAA' is 17 characters long"),
     # numbers and choices
     *added(("echo", "store", "find", "get", "move"), "--timeout", "soon", says="'soon' is not a valid float"),

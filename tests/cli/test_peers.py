@@ -100,7 +100,7 @@ def test_a_proxy_stands_before_a_peer_by_its_name(file: Path, made: Provider) ->
         running.stop()
     done = run(file, "trace", "nothing.pcap")
     assert done.code == 2
-    assert done.sentence().startswith("'nothing.pcap' is no file, and no peer as HOST:PORT names one: ")
+    assert done.sentence().startswith("'nothing.pcap' is no file, and no peer: HOST:PORT is expected")
 
 
 def test_the_destination_of_a_move_is_a_title_or_the_name_of_one(file: Path) -> None:

@@ -114,6 +114,27 @@ def test_find_stops_at_its_limit_and_says_when_nothing_was_found(server: NodeThr
     assert run("find", str(server.address), "-k", "PatientID=NONE").stdout == "0 answers\n"
 
 
+@pytest.mark.parametrize(
+    ("model", "columns"),
+    [
+        ("worklist", ["PatientID", "PatientName", "AccessionNumber", "Modality", "ScheduledStationAETitle"]),
+        ("color-palette", ["SOPClassUID", "SOPInstanceUID"]),
+    ],
+)
+def test_find_without_keys_asks_for_some_of_every_model(model: str, columns: list[str]) -> None:
+    node = dulcet.Node("PEER")
+
+    @node.on_find(models=(model,))
+    def find(request):  # type: ignore[no-untyped-def]
+        yield request.identifier
+
+    with node.threads() as threads:
+        done = run("find", str(threads.address), "--model", model)
+    headings = done.stdout.splitlines()[0].replace("ScheduledProcedureStepSequence.", "").split()
+    assert headings[: len(columns)] == columns
+    assert done.stdout.endswith("1 answer\n")
+
+
 def test_find_fails_with_the_peers_status(server: NodeThreads) -> None:
     done = run("find", str(server.address), "-k", "PatientID=BAD")
     assert done.returncode == 1

@@ -25,6 +25,14 @@ DEFAULT_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "SERIES": ("StudyInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "SeriesInstanceUID"),
     "IMAGE": ("StudyInstanceUID", "SeriesInstanceUID", "InstanceNumber", "SOPClassUID", "SOPInstanceUID"),
 }
+WORKLIST_KEYS: Final = (
+    "PatientID", "PatientName", "AccessionNumber",
+    *(f"ScheduledProcedureStepSequence.{key}" for key in (
+        "Modality", "ScheduledStationAETitle", "ScheduledProcedureStepStartDate", "ScheduledProcedureStepStartTime",
+    )),
+)  # fmt: skip
+OTHER_KEYS: Final = ("SOPClassUID", "SOPInstanceUID")
+"""What every information model without levels can tell."""
 NAMED: Final = 5
 """Elements of an answer that a warning names."""
 
@@ -80,8 +88,9 @@ def find(
             raise Misuse(f"--model {model} cannot be queried (PS3.4)")
         if not row.levels:
             wanted = None
-    if wanted is not None and not keys:
-        keys = dict.fromkeys(DEFAULT_KEYS[wanted])
+    if not keys:  # an answer without attributes says nothing
+        worklist = row is not None and row.find == find_model("worklist").find
+        keys = parse_keys(DEFAULT_KEYS[wanted] if wanted else WORKLIST_KEYS if worklist else OTHER_KEYS)
     if model is None:
         classes = [uid for name in retrieve_levels(wanted) if (uid := find_model(name).find)]
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -116,6 +116,9 @@ class _Printer:
                 say(f"{stamp} {connection} {line}")
 
 
+NO_PEER: Final = "{!r} is no file, and no peer: HOST:PORT is expected, as in 127.0.0.1:104, or a name of `dulcet peers`"
+
+
 def _address(text: str) -> tuple[str, int]:
     """host:port, an AE title in front is passed over; or the name of a peer."""
     if is_name(text):
@@ -123,11 +126,11 @@ def _address(text: str) -> tuple[str, int]:
 
         try:
             address = called(text).address
-        except AddressError as error:
-            raise ValueError(f"{text!r} is no file, and no peer as HOST:PORT names one: {error}") from None
+        except AddressError:
+            raise ValueError(NO_PEER.format(text)) from None
         assert address is not None
         return address.host, address.port
     host, colon, port = text.rpartition("@")[2].rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"{text!r} is no file, and no peer as HOST:PORT names one")
+        raise ValueError(NO_PEER.format(text))
     return host.strip("[]"), int(port)
