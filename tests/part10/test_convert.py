@@ -206,11 +206,15 @@ VRS = {
     "look-up table data": (0x00283006, b"\1\2", "OW"),
     "unknown": (0x00080FFF, b"abcd", "UN"),
     "private without creator": (0x00091001, b"abcd", "UN"),
-    "private creator": (0x00090010, b"abcd", "LO"),
+    "first private creator": (0x00090010, b"abcd", "LO"),
+    "last private creator": (0x000900FF, b"abcd", "LO"),
+    "before the first private creator": (0x0009000F, b"abcd", "UN"),
+    "behind the last private creator": (0x00090100, b"abcd", "UN"),
     "wrong length for its VR": (0x00280010, b"abc", "UN"),
     "sequence that is none": (0x00081140, b"abcdefgh", "UN"),
     "empty sequence": (0x00081140, b"", "SQ"),
-    "too long for its VR": (0x00081030, b"x" * 70_000, "UN"),
+    "as long as its VR can be": (0x00081030, b"x" * 65_535, "LO"),
+    "too long for its VR": (0x00081030, b"x" * 65_536, "UN"),
 }
 
 
@@ -241,6 +245,12 @@ def test_private_elements_follow_their_creator(creator, vr):
         vr = private_dictionary_VR(0x00191125, creator.decode().strip())
     result = converted(data, IMPLICIT, EXPLICIT)
     assert result[result.index(b"\x19\0\x25\x11") + 4 :][:2].decode() == vr
+
+
+@pytest.mark.parametrize(("block", "vr"), [(0x0F, b"UN"), (0x10, b"SS"), (0xFF, b"SS")])
+def test_a_block_of_private_elements_is_one_that_can_be_reserved(block, vr):
+    data = implicit((0x00190000 | block, b"GEMS_ACQU_01"), (0x00190025 | block << 8, b"\1\0\0\0"))
+    assert vr + (b"\0\0\4\0" if vr == b"UN" else b"\4\0") in converted(data, IMPLICIT, EXPLICIT)
 
 
 def test_group_lengths_are_left_out():
@@ -377,6 +387,30 @@ def test_damage_is_an_instance_error(case, tmp_path):
     assert caught.value.path == path
 
 
+def test_the_limit_of_depth():
+    """It is beyond what the walk takes."""
+    most = 1024 // 2
+    for depth in (most, most + 1):
+        data = (element(SEQUENCE, "SQ", length=UNDEFINED) + OPEN_ITEM) * depth
+        data += (element(0xFFFEE00D, "") + element(0xFFFEE0DD, "")) * depth
+        if depth == most:
+            assert through(data, EXPLICIT, BIG_ENDIAN, EXPLICIT) == data
+        else:
+            with pytest.raises(InstanceError, match=f"nested deeper than {most}"):
+                converted(data, EXPLICIT, BIG_ENDIAN)
+
+
+@pytest.mark.parametrize("inside", [item(), item(element(0x00080018, "UI")), item(element(0x00420011, "OB"))])
+def test_what_ends_with_its_sequence_is_taken(inside):
+    for beyond in (0, 1):
+        data = element(SEQUENCE, "SQ", inside[: len(inside) - beyond]) + bytes(20)
+        if beyond:
+            with pytest.raises(InstanceError):
+                converted(data, EXPLICIT, BIG_ENDIAN)
+        else:
+            assert converted(data, EXPLICIT, BIG_ENDIAN)
+
+
 def test_damaged_and_cut_off_deflate():
     data = deflate(identity())
     with pytest.raises(InstanceError, match="damaged"):
@@ -389,6 +423,17 @@ def test_a_deflate_bomb_stops_at_the_limit(monkeypatch):
     monkeypatch.setitem(convert_function.__globals__, "MAX_INFLATED", 1_000_000)
     with pytest.raises(InstanceError, match="longer than 1000000 bytes"):
         converted(deflate(element(0x00090010, "UN", bytes(5_000_000))), DEFLATED, EXPLICIT)
+
+
+def test_a_deflated_data_set_may_be_as_long_as_the_limit(monkeypatch):
+    data = element(0x00090010, "UN", bytes(100_000))
+    for limit, taken in ((len(data), True), (len(data) - 1, False)):
+        monkeypatch.setitem(convert_function.__globals__, "MAX_INFLATED", limit)
+        if taken:
+            assert converted(deflate(data), DEFLATED, EXPLICIT) == data
+        else:
+            with pytest.raises(InstanceError, match=f"longer than {limit} bytes"):
+                converted(deflate(data), DEFLATED, EXPLICIT)
 
 
 def test_a_file_that_is_gone_is_an_instance_error(tmp_path):

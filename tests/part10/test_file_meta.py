@@ -56,10 +56,11 @@ def test_empty_ae_titles_are_left_out():
     }
 
 
-def test_a_uid_too_long_for_its_vr_is_written_as_un():
-    uid = "1." + "2" * 70_000
+@pytest.mark.parametrize(("length", "vr"), [(65_534, b"UI\xfe\xff"), (65_536, b"UN\0\0")])
+def test_a_uid_too_long_for_its_vr_is_written_as_un(length, vr):
+    uid = "1." + "2" * (length - 2)
     encoded = encode_file_meta(CLASS, uid, EXPLICIT)
-    assert b"\2\0\3\0UN\0\0" in encoded
+    assert b"\2\0\3\0" + vr in encoded
     assert locate(io.BytesIO(encoded + identity())).meta[0x00020003] == uid.encode()
 
 

@@ -375,6 +375,13 @@ def test_one_look_finds_the_same_and_what_it_calls_whole_is_whole(window):
 
 
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN])
+def test_one_look_is_enough_for_what_is_simple(syntax):
+    data = part10(identity(syntax) + element(0x00100010, "PN", b"A^B ", syntax=syntax), syntax)
+    assert locate_at_once(data, len(data)) == (where(data), True)
+    assert locate_at_once(data, len(data) + 2)[1] is False
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN])
 def test_one_look_at_a_file_cut_off_anywhere(syntax):
     content = identity(syntax) + element(0x00100010, "PN", b"A^B ", syntax=syntax)
     content += sequence(0x00081140, item(content, syntax=syntax), syntax=syntax, undefined=True) + content

@@ -168,7 +168,7 @@ class _Recoding:
         return b"".join(self._parts)
 
     def _is_padding(self) -> bool:
-        return len(self._data) - self._at < 8 and not any(self._data[self._at :])
+        return len(self._data) - self._at < 8 and not any(self._data[self._at :])  # eight are an element, left out
 
     def _element(self, frame: _Frame) -> None:
         tag, vr, length, start = self._header(frame)
