@@ -223,7 +223,9 @@ def test_a_study_goes_out_with_a_directory_and_comes_back_in(filled: Path, tmp_p
         for number in range(1, 5):
             assert one.index.known(f"1.2.9.{number}")[0].digest == two.index.known(f"1.2.9.{number}")[0].digest
     again = dulcet("import", medium, "--data", tmp_path / "second", "--json").check().json_lines()
-    assert again == [{"imported": 4, "skipped": 1, "failed": 0}]
+    assert again == [{"imported": 4, "again": 4, "beside": 0, "skipped": 1, "failed": 0}]
+    told = dulcet("import", medium, "--data", tmp_path / "second").check().output
+    assert told.startswith("4 imported, 1 skipped, 0 failed\n  4 of them were there already\n")
 
 
 def test_plain_export_and_what_fails(filled: Path, tmp_path: Path) -> None:

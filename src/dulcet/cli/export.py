@@ -116,9 +116,14 @@ def import_(paths: tuple[Path, ...], data: Path, json: bool) -> int:
         counts = archive.ingest.counts
         count = counts["stored"] + counts["again"] + counts["beside"] + counts["restored"]
     if json:
-        say_json(imported=count, skipped=len(skipped), failed=len(failures))
+        known = {"again": counts["again"], "beside": counts["beside"]}
+        say_json(imported=count, **known, skipped=len(skipped), failed=len(failures))
     else:
         say(f"{count} imported, {len(skipped)} skipped, {len(failures)} failed")
+        if counts["again"]:
+            say(f"  {counts['again']} of them were there already")
+        if counts["beside"]:
+            say(f"  {counts['beside']} of them have other content than what came first; that is served, these are kept")
         if skipped:
             names = ", ".join(skipped[:NAMED])
             say(f"  {len(skipped)} skipped: not DICOM, or a DICOMDIR: {names}{', …' if len(skipped) > NAMED else ''}")
