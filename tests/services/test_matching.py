@@ -263,7 +263,9 @@ def test_a_key_that_is_neither_value_nor_range_is_refused_with_its_tag(keyword, 
         Matcher(identifier)
     assert caught.value.status == Status.DATA_SET_MISMATCH
     assert caught.value.elements["OffendingElement"] == (int(keyword_tag),)
-    assert key not in caught.value.elements["ErrorComment"]
+    form = {"StudyDate": "DA value or range (YYYYMMDD)", "StudyTime": "TM value or range (HHMMSS)"}
+    said = form.get(keyword, "DT value or range (YYYYMMDDHHMMSS)")
+    assert caught.value.elements["ErrorComment"] == f"{keyword}: no {said}"
 
 
 @pytest.mark.parametrize("read", [read_date, read_time, read_datetime])

@@ -19,7 +19,7 @@ from dulcet.services.attributes import is_empty
 from dulcet.services.extended import QueryOptions
 from dulcet.services.matching import WILDCARD_VRS, is_universal, plain_text, single_values
 from dulcet.services.names import NameKey, fold_name, name_key
-from dulcet.services.periods import Period
+from dulcet.services.periods import Period, is_none
 from dulcet.services.refusals import Refused
 
 if TYPE_CHECKING:
@@ -328,7 +328,7 @@ def _moments(keys: dict[str, Any], zone: int | None, *, combined: bool) -> list[
 def _period(keyword: str, vr: str, text: str) -> Period:
     period = READERS[vr](text)
     if period is None:
-        raise _refused(f"{keyword}: no {vr} value or range", ATTRIBUTES[keyword].tag)
+        raise _refused(is_none(keyword, vr), ATTRIBUTES[keyword].tag)
     return period
 
 

@@ -15,7 +15,7 @@ from dulcet.dimse.status import Status
 from dulcet.services.attributes import is_empty
 from dulcet.services.identifiers import NUMBERS
 from dulcet.services.names import fold_groups, name_key
-from dulcet.services.periods import Period, read_date, read_datetime, read_time
+from dulcet.services.periods import Period, is_none, read_date, read_datetime, read_time
 from dulcet.services.refusals import Refused
 from dulcet.services.written_text import best_character_sets
 
@@ -194,7 +194,7 @@ def _test(vr: str, key: Any, fold_names: bool, element: Any) -> Test | None:
         if period is None:
             raise Refused(
                 Status.DATA_SET_MISMATCH,
-                f"{element.keyword}: no {vr} value or range",
+                is_none(element.keyword, vr),
                 OffendingElement=(int(element.tag),),
             )
         return lambda found: (other := read(str(found).strip(" \0"))) is not None and period.holds(other)

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["TEMPORAL", "Period", "read_date", "read_datetime", "read_time", "write_period"]
+__all__ = ["TEMPORAL", "Period", "is_none", "read_date", "read_datetime", "read_time", "write_period"]
 
 TEMPORAL: Final = ("DA", "TM", "DT")
+
+FORMS: Final = {"DA": "YYYYMMDD", "TM": "HHMMSS", "DT": "YYYYMMDDHHMMSS"}
 
 DATE: Final = re.compile(r"(\d{4})([.]?)(\d{2})\2(\d{2})")
 TIME: Final = re.compile(r"(\d{2})(?::?(\d{2})(?::?(\d{2})(?:\.(\d{1,6}))?)?)?")
@@ -53,6 +55,11 @@ def _shifted(moment: int, offset: int | None, other: Period) -> int:
     """In UTC, provided that the other side can be."""
     known = offset is not None and (other.offset is not None or other.last_offset is not None)
     return moment - (offset or 0) if known else moment
+
+
+def is_none(keyword: str, vr: str) -> str:
+    """What is said of a key that is neither a value nor a range."""
+    return f"{keyword}: no {vr} value or range ({FORMS[vr]})"
 
 
 def read_date(text: str) -> Period | None:
