@@ -116,6 +116,7 @@ def test_each_cut_of_a_data_set_is_refused_by_all_or_by_none(syntax: str) -> Non
     for cut in range(1, len(data)):
         verdict = received(data[:cut], syntax, [1])
         assert received(data[:cut], syntax, [cut]) == verdict
+        assert received(data[:cut], syntax, [cut], INDEXED)[0] == verdict[0]
         sent(data[:cut], syntax, refused=verdict[0] != "whole")
 
 
@@ -219,6 +220,25 @@ def test_what_cannot_be_padded_is_named_whether_it_is_wanted_or_not() -> None:
         assert verdict == (ScanError, 19, "odd length; (0008,0018) cannot be padded", 0x00080018)
 
 
+@pytest.mark.parametrize("piece", [1, 1000])
+@pytest.mark.parametrize(("syntax", "vr"), [(EXPLICIT, "OB"), (EXPLICIT, "UI"), (BIG_ENDIAN, "OB"), (IMPLICIT, "")])
+def test_the_last_value_is_padded_in_each_form_of_length(syntax: str, vr: str, piece: int) -> None:
+    tag = PIXELS if vr != "UI" else 0x00080018
+    odd, even = (element(tag, vr, value, syntax=syntax) for value in (b"1.2", b"1.2\0"))
+    for wanted in (frozenset[int](), frozenset({tag})):
+        verdict = received(odd, syntax, [piece], wanted)
+        assert verdict[0] == "whole"
+        assert verdict[2].applied(odd) == even  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN])
+@pytest.mark.parametrize("piece", [1, 1000])
+def test_a_data_set_of_one_empty_element_is_whole(syntax: str, piece: int) -> None:
+    data = element(0x00080005, "CS", syntax=syntax)
+    assert received(data, syntax, [piece]) == ("whole", (), None)
+    assert received(data, syntax, [piece], INDEXED) == ("whole", ((0x00080005, b""),), None)
+
+
 @pytest.mark.parametrize(("length", "padded"), [(65_533, True), (65_535, False)])
 def test_a_value_is_padded_as_long_as_its_length_can_be_written(length: int, padded: bool) -> None:
     data = element(0x00080018, "LT", b"x" * length)
@@ -261,8 +281,10 @@ def test_one_element_is_enough_to_see_that_an_item_of_unknown_vr_is_explicit(pie
         value = item(inside) + element(0xFFFEE0DD, "")
         data = element(SEQUENCE, "UN", value, length=UNDEFINED)
         assert received(data, EXPLICIT, [piece])[0] == "whole"
-    data = element(SEQUENCE, "UN", item(bytes(7)) + element(0xFFFEE0DD, ""), length=UNDEFINED)
+    data = element(SEQUENCE, "UN", item(bytes(7)), length=UNDEFINED)
     assert received(data, EXPLICIT, [piece])[2] == "only 7 bytes are left in an item"
+    last = element(SEQUENCE, "UN", item(element(0x00080005, "CS")), length=UNDEFINED)
+    assert received(sequence(0x00081140, item(last)), EXPLICIT, [piece])[0] == "whole"  # nothing is behind it
 
 
 def test_the_limit_of_a_deflate_stream_that_inflates_to_nothing() -> None:
