@@ -231,6 +231,12 @@ def test_the_last_value_is_padded_in_each_form_of_length(syntax: str, vr: str, p
         assert verdict[2].applied(odd) == even  # type: ignore[attr-defined]
 
 
+def test_a_value_that_is_too_long_to_be_kept_is_padded_too() -> None:
+    odd, even = (element(0x00420011, "OB", bytes(length)) for length in (65_537, 65_538))
+    for wanted in (frozenset[int](), frozenset({0x00420011})):
+        assert received(odd, EXPLICIT, [1000], wanted)[2].applied(odd) == even  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN])
 @pytest.mark.parametrize("piece", [1, 1000])
 def test_a_data_set_of_one_empty_element_is_whole(syntax: str, piece: int) -> None:
@@ -332,6 +338,12 @@ DAMAGE = {
     "too few bytes for a long element": (
         sequence(SEQUENCE, item(element(0x00420011, "OB")[:11])) + identity(),
         70, "only 11 bytes are left in an item", SEQUENCE,
+    ),
+    "too few bytes for an element, and none behind it": (
+        sequence(SEQUENCE, item(bytes(7))), 70, "only 7 bytes are left in an item", SEQUENCE,
+    ),
+    "too few bytes for a long element, and none behind it": (
+        sequence(SEQUENCE, item(element(0x00420011, "OB")[:11])), 70, "only 11 bytes are left in an item", SEQUENCE,
     ),
     "an element where an item was to come": (
         sequence(SEQUENCE, identity()), 62, "expected an item, found (0008,0016)", SEQUENCE,
