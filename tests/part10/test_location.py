@@ -27,7 +27,7 @@ from tests.part10.samples import (
 
 from dulcet.errors import InstanceError, NotDicom
 from dulcet.part10 import check_whole, locate, locate_path
-from dulcet.part10.location import MAX_META, locate_at_once
+from dulcet.part10.location import HEAD, MAX_META, locate_at_once
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -128,7 +128,12 @@ def test_transfer_syntax_is_seen_before_a_sequence(syntax):
 @pytest.mark.parametrize("syntax", [EXPLICIT, BIG_ENDIAN])
 def test_explicit_vr_is_seen_in_a_file_cut_off_in_its_first_elements(syntax):
     first = element(0x00080005, "CS", b"ISO_IR 100", syntax=syntax)
-    for data in (first[:-1], first + b"\x08\0\x16", element(0x00080005, "UT", b"", syntax=syntax, length=2_000_000)):
+    for data in (
+        first[:-1],
+        first + b"\x08\0\x16",
+        first + b"\x08\0\x16\0UI\x08",
+        element(0x00080005, "UT", b"", syntax=syntax, length=2_000_000),
+    ):
         with pytest.raises(InstanceError, match="ends early") as caught:
             where(data)
         assert not isinstance(caught.value, NotDicom)
@@ -198,6 +203,31 @@ def test_refused(case):
     assert not isinstance(caught.value, NotDicom)
     assert str(caught.value).startswith("x.dcm: ")
     assert caught.value.path == "x.dcm"
+
+
+@pytest.mark.parametrize("there", range(16))
+def test_what_lies_across_the_end_of_the_first_page_is_read(there):
+    """An element of the file meta, the first of the data set, and the second: `there` bytes of it are in the page."""
+    start = len(part10(element(0x00020102, "OB"), None))
+    filler = element(0x00020102, "OB", bytes(HEAD - start - there))
+    found = where(part10(filler + element(0x00020103, "OB", b"ab") + identity(), None))
+    assert (found.offset, found.meta[0x00020103]) == (HEAD - there + 14, b"ab")
+    found = where(part10(filler + element(0x00080000, "UN", b"abcd") + identity(), None))
+    assert (found.offset, found.transfer_syntax) == (HEAD - there, EXPLICIT)
+    found = where(element(0x00080000, "UN", bytes(HEAD - 12 - there)) + element(0x00080005, "UT", b"ab") + identity())
+    assert found.transfer_syntax == EXPLICIT
+    found = where(element(0x00080000, "", bytes(HEAD - 8 - there)) + identity(IMPLICIT))
+    assert found.transfer_syntax == IMPLICIT
+
+
+def test_implicit_vr_is_seen_where_the_second_element_is_a_sequence():
+    second = sequence(0x00080006, item(), syntax=IMPLICIT, undefined=True)
+    assert where(element(0x00080005, "", b"ISO_IR 100") + second + identity(IMPLICIT)).transfer_syntax == IMPLICIT
+
+
+def test_implicit_vr_is_seen_where_the_second_element_ends_the_file():
+    with pytest.raises(InstanceError, match="SOP Class UID"):
+        where(element(0x00080005, "", b"ISO_IR 100") + element(0x00080016, ""))
 
 
 @pytest.mark.parametrize("beyond", [0, 1])
