@@ -295,6 +295,14 @@ def test_uids_are_searched_beyond_the_first_page_when_nothing_else_has_them():
     assert where(part10(data, uids=False)).sop_instance_uid == "1.2.3.4"
 
 
+def test_uids_are_searched_beyond_the_first_page_when_it_ends_between_two_elements():
+    """Before the SOP class, between it and the instance, behind both."""
+    for own in (0, 34, 50):
+        data = element(0x00080005, "UT", bytes(HEAD - 12 - own)) + identity()
+        found = where(data)
+        assert (found.sop_class_uid, found.sop_instance_uid) == (SECONDARY_CAPTURE, "1.2.3.4")
+
+
 @pytest.mark.parametrize("path", ["/nonexistent/x.dcm", "/", "a\0b"])
 def test_a_path_that_cannot_be_read_is_an_instance_error(path):
     with pytest.raises(InstanceError, match="cannot be read"):

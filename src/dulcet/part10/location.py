@@ -7,6 +7,7 @@ instance are the data set's own where those 4 KiB show them, for that is what a 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from struct import Struct
 from typing import BinaryIO, Final
@@ -274,17 +275,16 @@ def _uids(head: _Head, at: int, transfer_syntax: str, meta: dict[int, bytes]) ->
     """SOP class and instance UID: the data set's own, since C-STORE has to name those; else the file meta's."""
     wanted = frozenset({SOP_CLASS_UID, SOP_INSTANCE_UID})
     class_uid, instance_uid = _text(meta, MEDIA_STORAGE_SOP_CLASS_UID), _text(meta, MEDIA_STORAGE_SOP_INSTANCE_UID)
-    try:
+    found = None
+    with suppress(ScanError):  # they lie beyond the bytes read, or what lies before them is damaged
         found = scan(head.data[at:], transfer_syntax, wanted=wanted)
-    except ScanError:
-        if class_uid and instance_uid:  # they lie beyond the bytes read, or what lies before them is damaged
-            return class_uid, instance_uid
+        class_uid, instance_uid = found.uid(SOP_CLASS_UID) or class_uid, found.uid(SOP_INSTANCE_UID) or instance_uid
+    if not (class_uid and instance_uid) and (found is None or len(head.data) < head.size):
         try:
             found = scan(FileSource(head.file, at, head.size - at), transfer_syntax, wanted=wanted)
         except ScanError as error:
             raise InstanceError(f"{head.name}: {error}", head.name) from error
-    class_uid = found.uid(SOP_CLASS_UID) or class_uid
-    instance_uid = found.uid(SOP_INSTANCE_UID) or instance_uid
+        class_uid, instance_uid = found.uid(SOP_CLASS_UID) or class_uid, found.uid(SOP_INSTANCE_UID) or instance_uid
     if not (class_uid and instance_uid):
         missing = "SOP Class UID (0008,0016)" if not class_uid else "SOP Instance UID (0008,0018)"
         raise InstanceError(
