@@ -31,6 +31,7 @@ from dulcet.part10.encoding import (
 )
 from dulcet.part10.frames import DATA_SET, FRAGMENTS, NO_END, NOTHING, SEQUENCE, Frame, lessen
 from dulcet.part10.header import CHARACTER_SET, Header
+from dulcet.part10.likeness import Place, place_of
 from dulcet.part10.limits import ITEM_COST, LOOKED_THROUGH, USUAL_LIMITS, VALUE_COST, WHOLE_LIMITS, ScanLimits
 from dulcet.part10.padding import Pad, pad_of
 from dulcet.part10.plain import BEFORE_DELIMITERS, keep_plain, pass_plain
@@ -51,6 +52,8 @@ def whole(transfer_syntax: str, wanted: frozenset[int] = NOTHING) -> Walk:
     walk._last = max(walk._last, LOOKED_THROUGH)
     walk._even, walk._lead = True, b""
     walk._opaque = transfer_syntax not in KNOWN
+    if not walk._encoding.implicit:
+        walk._place = place_of(walk._encoding, walk._frames[0].wanted or NOTHING)
     return walk
 
 
@@ -93,6 +96,7 @@ class Walk:
     _inflated = 0
     _lead: bytes | None = None  # as long as the first two bytes are not judged
     _failed: ScanError | None = None
+    _place: Place | None = None  # where it is known what the ones before began with; for the first run alone
 
     def __init__(
         self,
@@ -264,6 +268,17 @@ class Walk:
         """Take plain elements, up to whatever is not so."""
         buffer, at, base, left = self._buffer, self._at, self._base, self._left
         top, stop, encoding = len(self._frames) == 1, frame.end - base, frame.encoding
+        place, self._place = self._place, None
+        if place is not None and (known := place.known) is not None and known.fits(buffer) and known.count <= left:
+            place.misses = 0
+            for tag, start, to in known.values:
+                frame.values[tag] = buffer[start:to]
+            self._left = left - known.count
+            self._recent, self._mark = buffer[known.mark : known.mark + 12], known.mark
+            if known.walked or self._is_past(known.end, encoding):
+                frame.wanted = NOTHING
+            self._go_to(known.end, known.mark, encoding)
+            return
         mark = end = at
         if frame.wanted is not NOTHING:
             end, self._left, mark = keep_plain(
@@ -272,8 +287,8 @@ class Walk:
             )  # fmt: skip
             if top and not self._stops and self._is_past(end, encoding):
                 frame.wanted = NOTHING
+        first = end
         if frame.wanted is NOTHING:
-            first = end
             end, self._left, after = pass_plain(buffer, first, stop, self._left, encoding)
             mark = after if end > first else mark
         if end == at:
@@ -282,6 +297,13 @@ class Walk:
             self._recent, self._mark = buffer[mark : mark + 12], base + mark
         elif frame.wanted is None:
             self._keep(frame, end - at + (left - self._left) * VALUE_COST)
+        if place is not None:
+            place.learn(buffer, first, end, mark, left - self._left, encoding, frame.values)
+        self._go_to(end, mark, encoding)
+
+    def _go_to(self, end: int, mark: int, encoding: Encoding) -> None:
+        """Behind the plain element that lies at `mark`, whose value may go on behind the window."""
+        buffer = self._buffer
         if end > len(buffer):  # were it the end exactly, nothing would be skipped
             found = element_header(buffer[mark : mark + 12], 0, encoding)
             self._tag = found[0] if found is not None else None
