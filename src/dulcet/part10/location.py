@@ -275,11 +275,10 @@ def _uids(head: _Head, at: int, transfer_syntax: str, meta: dict[int, bytes]) ->
     """SOP class and instance UID: the data set's own, since C-STORE has to name those; else the file meta's."""
     wanted = frozenset({SOP_CLASS_UID, SOP_INSTANCE_UID})
     class_uid, instance_uid = _text(meta, MEDIA_STORAGE_SOP_CLASS_UID), _text(meta, MEDIA_STORAGE_SOP_INSTANCE_UID)
-    found = None
-    with suppress(ScanError):  # they lie beyond the bytes read, or what lies before them is damaged
+    with suppress(ScanError):  # of what is cut off there, or is damaged before them
         found = scan(head.data[at:], transfer_syntax, wanted=wanted)
         class_uid, instance_uid = found.uid(SOP_CLASS_UID) or class_uid, found.uid(SOP_INSTANCE_UID) or instance_uid
-    if not (class_uid and instance_uid) and (found is None or len(head.data) < head.size):
+    if not (class_uid and instance_uid):  # they may lie beyond
         try:
             found = scan(FileSource(head.file, at, head.size - at), transfer_syntax, wanted=wanted)
         except ScanError as error:
