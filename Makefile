@@ -44,7 +44,7 @@ test: dcmtk orthanc odil gdcm check
 
 # What decides, without what moves bytes: to be run after every change.
 CORE_TESTS := tests/upper_layer tests/dimse tests/services tests/part10 tests/node/test_scripts.py \
-  tests/node/test_find_scripts.py tests/node/test_retrieve_scripts.py tests/io/test_layout.py tests/io/test_train.py \
+  tests/node/test_find_scripts.py tests/node/test_retrieve_scripts.py tests/io/test_layout.py tests/io/test_send_buffer.py \
   tests/test_import_law.py
 
 test-fast: $(VENV)/.dev

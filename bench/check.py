@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench.measuring import Row, Scenario, Size, judge, measure
+from bench.measuring import Row, Scenario, Size, admission_hook, measure
 
 COMMITTED = Path(__file__).resolve().parent / "committed.json"
 WORSE = 0.5  # of the committed ratio is worse than noise makes it on a machine that others use too
@@ -23,7 +23,7 @@ def ratios(identifier: str, scenario: type[Scenario], rows: Mapping[str, Row]) -
     """Every ratio to a peer that a scenario has figures for, by a name that stays the same."""
     found = {}
     for target in scenario.targets:
-        verdict = judge(target, rows)
+        verdict = admission_hook(target, rows)
         if verdict.ratio is not None:
             found[f"{identifier}: {target.ours} / {target.peer}, {target.metric}"] = round(verdict.ratio, 3)
     return found

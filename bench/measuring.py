@@ -233,7 +233,7 @@ class Verdict:
     met: bool | None  # None: there is no figure to judge
 
 
-def judge(target: Target, rows: Mapping[str, Row]) -> Verdict:
+def admission_hook(target: Target, rows: Mapping[str, Row]) -> Verdict:
     """Compare medians; without figures of both sides there is no verdict."""
     ours = rows[target.ours].median(target.metric) if target.ours in rows else None
     peer = rows[target.peer].median(target.metric) if target.peer and target.peer in rows else None

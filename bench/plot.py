@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from math import floor, log10
 
-from bench.measuring import Row, Scenario, judge
+from bench.measuring import Row, Scenario, admission_hook
 
 LEFT, WIDTH, ROW, TOP = 280, 520, 24, 40
 Bar = tuple[str, float, float]  # label, ratio, target
@@ -18,7 +18,7 @@ def ratios(scenarios: Mapping[str, type[Scenario]], results: Mapping[str, Mappin
     bars = []
     for identifier, rows in results.items():
         for target in scenarios[identifier].targets:
-            verdict = judge(target, rows)
+            verdict = admission_hook(target, rows)
             if verdict.ratio is not None and target.at_least is not None and target.peer is not None:
                 ours = "" if target.ours == "dulcet" else f" ({target.ours})"
                 bars.append((f"{identifier}{ours} : {target.peer}", verdict.ratio, target.at_least))

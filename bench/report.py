@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.measuring import CALM, METRICS, Row, Scenario, Target, Verdict, judge, with_unit
+from bench.measuring import CALM, METRICS, Row, Scenario, Target, Verdict, admission_hook, with_unit
 
 FIGURES = "<!-- figures: written by `python -m bench --docs` -->", "<!-- end of figures -->"
 GROWTH = "<!-- growth: written by `python -m bench --growth --docs` -->", "<!-- end of growth -->"
@@ -55,7 +55,7 @@ def target_table(scenarios: Mapping[str, type[Scenario]], results: Results) -> s
     for identifier, rows in results.items():
         scenario = scenarios[identifier]
         for number, target in enumerate(scenario.targets):
-            verdict = judge(target, rows)
+            verdict = admission_hook(target, rows)
             limits = scenario.limits if number == 0 else "as above"
             met = _met(verdict) + _busy(rows.get(target.ours))
             cells = [identifier, scenario.title, *_figures(verdict), wanted(target), met, limits]

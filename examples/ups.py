@@ -43,7 +43,7 @@ def main() -> None:
             except dulcet.StatusError as error:
                 print("too late:", error)
 
-        steps.courier.wait(30)  # until the watcher was told everything
+        steps.event_report_sender.wait(30)  # until the watcher was told everything
     for event in events:
         print("heard:", steps.get(event.sop_instance_uid).ProcedureStepLabel, "-", event.kind, event.state)
 

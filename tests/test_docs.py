@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -125,6 +126,20 @@ def test_links_inside_the_documentation_lead_somewhere(name):
             assert found.is_relative_to(DOCS) or path.startswith("../"), f"{name}: {target} leaves the documentation"
         if anchor and found.suffix == ".md":
             assert anchor in anchors(found), f"{name}: {found.name} has no heading #{anchor}"
+
+
+PLACE = re.compile(r"`([a-z_0-9/]+\\.py):([\\w.]+)`")
+
+
+def test_the_walks_through_the_layers_name_what_is_there():
+    places = PLACE.findall((DOCS / "explanation" / "layers.md").read_text(encoding="utf-8"))
+    assert len(places) > 30
+    for file, name in places:
+        body = ast.parse((ROOT / "src" / "dulcet" / file).read_text(encoding="utf-8")).body
+        for part in name.split("."):
+            found = [node for node in body if getattr(node, "name", None) == part]
+            assert found, f"{file} has no {name}"
+            body = getattr(found[0], "body", [])
 
 
 def test_every_page_is_reached_from_the_index():

@@ -799,7 +799,7 @@ async def test_refusals_carry_what_the_peer_said(faces: Faces) -> None:
     policies = {
         (1, 1, 7): AcceptancePolicy(called=frozenset(["OTHER"])),
         (1, 1, 3): AcceptancePolicy(calling=frozenset(["FRIEND"])),
-        (2, 3, 1): AcceptancePolicy(judge=lambda request: (2, 3, 1)),
+        (2, 3, 1): AcceptancePolicy(admission_hook=lambda request: (2, 3, 1)),
         (1, 1, 1): AcceptancePolicy(verifier=lambda identity, request: False),
     }
     for expected, policy in policies.items():

@@ -30,7 +30,7 @@ import dulcet.blocking.sending
 from dulcet import uids
 from dulcet.config import Timers
 from dulcet.dimse.command import encode_response
-from dulcet.io import upcoming
+from dulcet.io import store_queue
 from dulcet.services.proposals import proposals
 from dulcet.services.results import Sent
 from dulcet.upper_layer.items import AsynchronousOperationsWindow
@@ -129,8 +129,8 @@ def one_caller() -> Callable[[Wire], None]:
 def test_a_mixed_folder_goes_to_a_peer_that_serves_one_caller(
     sender: Sender, first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upcoming, "FIRST", first)
-    monkeypatch.setattr(upcoming, "BATCH", 6)
+    monkeypatch.setattr(store_queue, "FIRST", first)
+    monkeypatch.setattr(store_queue, "BATCH", 6)
     classes = [CT_IMAGE, SECONDARY_CAPTURE, *sorted(uids.STORAGE_CLASSES)[:6]]
     mixed = of_classes(tmp_path, (classes[number * number % 8 if number < 20 else number % 8] for number in range(40)))
     with peer(one_caller()) as made:
@@ -156,7 +156,7 @@ def test_more_contexts_than_one_association_takes_go_to_a_peer_that_serves_one_c
 def test_the_next_association_takes_over_the_contexts_of_the_one_before(
     sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upcoming, "BATCH", 1)
+    monkeypatch.setattr(store_queue, "BATCH", 1)
     mixed = of_classes(tmp_path, [CT_IMAGE, SECONDARY_CAPTURE, *sorted(uids.STORAGE_CLASSES)[:4], CT_IMAGE])
     most = 0
 
@@ -176,8 +176,8 @@ def test_the_next_association_takes_over_the_contexts_of_the_one_before(
 def test_what_was_refused_is_not_proposed_again_and_again(
     sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upcoming, "FIRST", 2)
-    monkeypatch.setattr(upcoming, "BATCH", 3)
+    monkeypatch.setattr(store_queue, "FIRST", 2)
+    monkeypatch.setattr(store_queue, "BATCH", 3)
     mixed = of_classes(tmp_path, [CT_IMAGE, "1.2.3.4.5"] * 6)
     with provider() as made:
         sender.send(made.address, mixed)
@@ -465,7 +465,7 @@ def test_what_follows_is_looked_at_while_the_first_are_sent(
     sender: Sender, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over the same association where it fits; the others have their turn, each once, whatever cannot be sent."""
-    monkeypatch.setattr(upcoming, "FIRST", 3)
+    monkeypatch.setattr(store_queue, "FIRST", 3)
     others = [make_instance(tmp_path / f"{number}.dcm", 100, 90 + number, SECONDARY_CAPTURE) for number in range(5)]
     junk = tmp_path / "junk"
     junk.write_bytes(b"no DICOM at all, but long enough to be looked at as if it were")
@@ -481,7 +481,7 @@ def test_what_follows_is_looked_at_while_the_first_are_sent(
 def test_a_source_that_fails_later_fails_when_what_it_gave_was_sent(
     sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upcoming, "FIRST", 2)
+    monkeypatch.setattr(store_queue, "FIRST", 2)
     files = make_folder(tmp_path / "files", 100, 200, CT_IMAGE)
 
     def source() -> Iterator[Path]:
@@ -523,7 +523,7 @@ def test_answers_do_not_wait_for_an_asynchronous_source(loop: str, files: list[P
 
     monkeypatch = pytest.MonkeyPatch()
     with monkeypatch.context() as patch, provider() as made:
-        patch.setattr(upcoming, "FIRST", 2)
+        patch.setattr(store_queue, "FIRST", 2)
         sender.send(made.address, source(), look)  # type: ignore[arg-type]
         assert len(made.associations) == 1
     assert sender.failed == {}

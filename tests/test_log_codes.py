@@ -15,7 +15,7 @@ from dulcet.log_codes import CODES, coded
 PACKAGE = Path(dulcet.log_codes.__file__).parent
 LEVELS = {"info": "INFO", "warning": "WARNING", "error": "ERROR", "exception": "ERROR", "critical": "CRITICAL"}
 TOLD_BY_LEVEL = {"services/observing.py"}
-"""`log_happenings` logs what happens, at a level that depends on it."""
+"""`log_trace_events` logs what happens, at a level that depends on it."""
 
 
 def log_calls() -> Iterator[tuple[str, str, str | None]]:

@@ -14,7 +14,7 @@ from tests.faces import Faces, on_each_face
 
 import dulcet
 from dulcet import Status
-from dulcet.io.sharing import SharedPort
+from dulcet.io.shared_port import SharedPort
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes inherit sockets on POSIX systems")
 

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     )
     from dulcet.io.certificates import CertificateTable
     from dulcet.io.instances import Instance
-    from dulcet.io.sharing import SharedPort
+    from dulcet.io.shared_port import SharedPort
     from dulcet.io.store_directory import StoreDirectory
     from dulcet.io.tls import TLSConfig
     from dulcet.node.application import Node
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from dulcet.services.extended import QueryOptions, RetrieveOptions
     from dulcet.services.identity import Identified, IdentityUnconfirmed, UserIdentity
     from dulcet.services.mpps import MPPS_PROPOSALS
-    from dulcet.services.observing import Metrics, log_happenings
+    from dulcet.services.observing import Metrics, log_trace_events
     from dulcet.services.print_management import PRINT_PROPOSALS, grayscale_image
     from dulcet.services.refusals import Refused
     from dulcet.services.results import Response, Retrieved, Sent
@@ -159,7 +159,7 @@ __all__ = [
     "get_step",
     "grayscale_image",
     "listen",
-    "log_happenings",
+    "log_trace_events",
     "notify_availability",
     "perform_procedure_step",
     "perform_step",
@@ -191,7 +191,7 @@ _MODULES: Final = {
     "PeerNotTrusted PeerUnreachable ProtocolError ReceiveError RemoteProtocolError StatusError TLSConfigError TLSError",
     "io.certificates": "CertificateTable",
     "io.instances": "Instance",
-    "io.sharing": "SharedPort",
+    "io.shared_port": "SharedPort",
     "io.store_directory": "StoreDirectory",
     "io.tls": "TLSConfig",
     "node.application": "Node",
@@ -207,7 +207,7 @@ _MODULES: Final = {
     "services.extended": "QueryOptions RetrieveOptions",
     "services.identity": "Identified IdentityUnconfirmed UserIdentity",
     "services.mpps": "MPPS_PROPOSALS",
-    "services.observing": "Metrics log_happenings",
+    "services.observing": "Metrics log_trace_events",
     "services.print_management": "PRINT_PROPOSALS grayscale_image",
     "services.refusals": "Refused",
     "services.results": "Response Retrieved Sent",

@@ -1,7 +1,7 @@
 """What dulcet logs above DEBUG: a stable code for each kind of line, with its level, its cause and what to do.
 
 Rule: a code is never given to another meaning; one that is no longer logged is deleted and not used again.  A record
-carries its code as `record.code`; `dulcet.happenings` logs what happens, not what is wrong, and has none.
+carries its code as `record.code`; `dulcet.trace_events` logs what happens, not what is wrong, and has none.
 """
 
 from __future__ import annotations
@@ -76,16 +76,16 @@ CODES: Final[dict[str, LogCode]] = {
     "DUL111": LogCode(
         "WARNING",
         "nobody decided about an association in time",
-        "make the judge or verifier answer sooner; see what it waits for",
+        "make the admission hook or verifier answer sooner; see what it waits for",
     ),
     "DUL112": LogCode(
         "ERROR",
-        "the program's judge of associations gave what the standard forbids; the peer was refused",
-        "mend the judge as the line says",
+        "the program's admission hook gave what the standard forbids; the peer was refused",
+        "mend the admission hook as the line says",
     ),
     "DUL113": LogCode(
         "ERROR",
-        "the program's judge or verifier of associations raised an exception; the peer was told to come again",
+        "the program's admission hook or verifier of associations raised an exception; the peer was told to come again",
         "mend it at the file and line given",
     ),
     "DUL114": LogCode(

@@ -147,7 +147,7 @@ async def test_the_result_on_another_association(released: bool) -> None:
             assert association.is_established is not released
         assert result is not None
         assert result.check().committed == (SAFE,)
-        assert await asyncio.to_thread(commitment.courier.wait, WAIT)
+        assert await asyncio.to_thread(commitment.event_report_sender.wait, WAIT)
     assert not commitments._pending
 
 
@@ -510,7 +510,7 @@ async def test_a_step_is_made_taken_watched_and_completed(kind: str) -> None:
         assert step.state == (await get_step(association, uid)).ProcedureStepState == "COMPLETED"
         await unsubscribe(association, "WATCHER")
         await create_step(association, **PLAN)
-        assert await asyncio.to_thread(steps.courier.wait, WAIT)
+        assert await asyncio.to_thread(steps.event_report_sender.wait, WAIT)
     assert [(event.kind, event.state) for event in heard] == [
         ("state", "SCHEDULED"),
         ("state", "IN PROGRESS"),
@@ -541,7 +541,7 @@ async def test_steps_are_canceled() -> None:
             await other.complete()  # nothing was done
         await other.cancel("enough", CODE)
         assert other.state == "CANCELED"
-        assert await asyncio.to_thread(steps.courier.wait, WAIT)
+        assert await asyncio.to_thread(steps.event_report_sender.wait, WAIT)
     assert [(event.kind, event.state) for event in heard] == [
         ("state", "IN PROGRESS"),
         ("cancel requested", ""),
@@ -571,7 +571,7 @@ async def test_a_filtered_subscription() -> None:
         await subscribe(association, "WATCHER", only={"ProcedureStepLabel": "b*"})
         await create_step(association, **PLAN)
         uid = await create_step(association, **{**PLAN, "ProcedureStepLabel": "blue"})
-        assert await asyncio.to_thread(steps.courier.wait, WAIT)
+        assert await asyncio.to_thread(steps.event_report_sender.wait, WAIT)
     assert [event.sop_instance_uid for event in heard] == [uid]
 
 

@@ -15,7 +15,7 @@ from tests.aio.loops import descriptors, on_each_loop, until
 import dulcet
 import dulcet.aio
 from dulcet import AssociationConfig, Proposal, Timers, uids
-from dulcet.dimse.association import Association as Core
+from dulcet.dimse.association import Association as DimseAssociation
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
 from dulcet.upper_layer.negotiation import Offer, associate_request
@@ -26,7 +26,7 @@ CT = uids.CT_IMAGE_STORAGE
 
 def session() -> bytes:
     """What a requestor sends: association, C-ECHO, C-STORE, C-STORE, release."""
-    user, provider = Core(requestor=True), Core(requestor=False)
+    user, provider = DimseAssociation(requestor=True), DimseAssociation(requestor=False)
     user.associate(
         associate_request(
             [Proposal(uids.VERIFICATION, (uids.IMPLICIT_VR_LITTLE_ENDIAN,)), Proposal(CT, ("1.2.840.10008.1.2.1",))],
@@ -39,7 +39,7 @@ def session() -> bytes:
     )
     said = b""
 
-    def turn(core: Core, other: Core) -> bytes:
+    def turn(core: DimseAssociation, other: DimseAssociation) -> bytes:
         out = b""
         while core.has_output:
             out += b"".join(bytes(one) for one in core.data_to_send())  # type: ignore[arg-type]

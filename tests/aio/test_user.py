@@ -18,11 +18,11 @@ from tests.corpus import CT_IMAGE, make_folder, make_instance, read_instance
 import dulcet
 import dulcet.aio
 from dulcet import AcceptancePolicy, AssociationConfig, Status, Timers, uids
-from dulcet.aio import mailbox
+from dulcet.aio import response_queue
 from dulcet.aio.sending import StoreMany
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
-from dulcet.io.train import FileFailed
+from dulcet.io.send_buffer import FileFailed
 from dulcet.services.identifiers import encode_dataset
 from dulcet.services.proposals import proposals
 from dulcet.upper_layer.items import AsynchronousOperationsWindow
@@ -299,7 +299,7 @@ async def test_a_slow_consumer_of_a_find_slows_the_peer_down() -> None:
                     await asyncio.sleep(0.005)
                 mail = association._full
                 assert mail is not None
-                assert len(mail._responses) == mailbox.KEPT
+                assert len(mail._responses) == response_queue.KEPT
                 assert given < 4_000
         assert count == given == 4_000
 
@@ -325,7 +325,7 @@ async def test_an_operation_in_the_middle_of_a_find_waits_and_does_not_hang() ->
 
 @on_each_loop
 async def test_what_piles_up_behind_a_consumer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailbox, "KEPT_BYTES", 200_000)
+    monkeypatch.setattr(response_queue, "KEPT_BYTES", 200_000)
 
     async def handler(request: Any) -> None:
         data = match()
@@ -564,14 +564,14 @@ async def test_a_slow_consumer_of_store_many_slows_the_sending_down(tmp_path: Pa
 async def test_parallel_associations_are_used_again_for_the_next_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dulcet.io.upcoming.BATCH", 64)
+    monkeypatch.setattr("dulcet.io.store_queue.BATCH", 64)
     files = make_folder(tmp_path / "some", 300, 1_000)
     async with dulcet.aio.serve("HERE@127.0.0.1:0", succeed) as server:
         most = 0
 
-        def count(happening: Any, association: Any) -> None:
+        def count(trace_event: Any, association: Any) -> None:
             nonlocal most
-            most += type(happening).__name__ == "AssociationAccepted"
+            most += type(trace_event).__name__ == "AssociationAccepted"
 
         config = AssociationConfig(observers=(count,))
         contexts = proposals([uids.VERIFICATION])

@@ -108,9 +108,9 @@ def test_an_archive_is_opened_as_configured(tmp_path: Path) -> None:
         assert not archive.objects.durable
         assert archive.strict_queries
         assert str(archive.peers["WORKSTATION"].address) == "WORKSTATION@192.0.2.1:104"
-        assert archive.may("WORKSTATION", "move")
-        assert not archive.may("WORKSTATION", "store")
-        assert not archive.may("ELSE", "find")
+        assert archive.is_allowed("WORKSTATION", "move")
+        assert not archive.is_allowed("WORKSTATION", "store")
+        assert not archive.is_allowed("ELSE", "find")
         assert archive.index.watch.kinds == {"study stable"}
         (hook,) = archive.events._handlers
         assert isinstance(hook, Hook)

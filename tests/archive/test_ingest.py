@@ -527,7 +527,7 @@ def test_a_folder_that_was_made_again_is_on_stable_storage_for_all_who_use_it(
 
 
 def test_of_several_processes_none_removes_a_folder_that_another_one_may_remember(tmp_path: Path) -> None:
-    objects = FileObjects(tmp_path, durable=False, seat=0)
+    objects = FileObjects(tmp_path, durable=False, number=0)
     objects.remove(_placed(objects, "1.1"))
     kept = _placed(objects, "1.1", series="3")
     assert (tmp_path / "objects" / "1" / "2").is_dir()

@@ -15,7 +15,7 @@ import pytest
 from tests.archive.making import CT, MR, data_set, send
 from tests.archive.test_crash import assert_consistent
 
-from dulcet.archive.application import Archive, FolderInUse, Member
+from dulcet.archive.application import Archive, ArchiveWorker, FolderInUse
 from dulcet.archive.index import IndexTrouble
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="members take turns on Linux alone")
@@ -32,11 +32,11 @@ def members(parent: Archive) -> Iterator[list[Archive]]:
     """Two; each with descriptors of its own, as in processes of their own."""
     lock = parent.lend()
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(member(parent.folder, seat, os.dup(lock))) for seat in range(2)]
+        yield [stack.enter_context(worker(parent.folder, number, os.dup(lock))) for number in range(2)]
 
 
-def member(folder: Path, seat: int, lock: int) -> Archive:
-    return Archive(folder, durable=False, allow_any=True, member=Member(seat, lock))
+def worker(folder: Path, number: int, lock: int) -> Archive:
+    return Archive(folder, durable=False, allow_any=True, worker=ArchiveWorker(number, lock))
 
 
 def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
@@ -84,7 +84,7 @@ def test_what_one_remembers_of_a_study_is_not_old(members: list[Archive]) -> Non
 
 def test_a_new_member_sweeps_what_the_one_before_it_left_and_no_living_one_s(parent: Archive) -> None:
     lock = parent.lend()
-    dead, living = member(parent.folder, 0, os.dup(lock)), member(parent.folder, 1, os.dup(lock))
+    dead, living = worker(parent.folder, 0, os.dup(lock)), worker(parent.folder, 1, os.dup(lock))
     try:
         begun = [archive.objects.begin() for archive in (dead, living)]
         for unfinished in begun:
@@ -95,7 +95,7 @@ def test_a_new_member_sweeps_what_the_one_before_it_left_and_no_living_one_s(par
         os.link(path, parent.folder / "partial" / f"{dead.objects._prefix}-99")
         with contextlib.closing(sqlite3.connect(parent.folder / "index.sqlite")) as connection, connection:
             connection.execute("DELETE FROM instance")
-        with member(parent.folder, 0, os.dup(lock)) as again:
+        with worker(parent.folder, 0, os.dup(lock)) as again:
             assert (again.swept.removed, again.swept.adopted) == (1, 1)
             assert [Path(name).name for name in os.listdir(parent.folder / "partial")] == [Path(begun[1].path).name]
             assert len(again.index.known("1.2.9.1")) == 1
@@ -108,7 +108,7 @@ def test_a_new_member_sweeps_what_the_one_before_it_left_and_no_living_one_s(par
 
 def test_nobody_else_gets_in_while_a_member_lives(parent: Archive) -> None:
     lock = parent.lend()
-    orphan = member(parent.folder, 0, os.dup(lock))
+    orphan = worker(parent.folder, 0, os.dup(lock))
     parent.close()  # as if it were killed: its descriptor is gone
     with pytest.raises(FolderInUse):
         Archive(parent.folder)
@@ -120,7 +120,7 @@ def test_nobody_else_gets_in_while_a_member_lives(parent: Archive) -> None:
 def test_who_waits_too_long_for_an_instance_is_told_a700(
     members: list[Archive], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dulcet.archive.turns.PATIENCE", 0.05)
+    monkeypatch.setattr("dulcet.archive.instance_locks.PATIENCE", 0.05)
     one, other = members
     assert one._turns is not None
     with one._turns.instance("1.2.9.1"):

@@ -138,9 +138,9 @@ def test_a_peer_that_swallows_everything() -> None:
     with full, contextlib.ExitStack() as stack:
         port = full.getsockname()[1]
         for _ in range(3):
-            knocking = stack.enter_context(socket.socket())
-            knocking.setblocking(False)
-            knocking.connect_ex(("127.0.0.1", port))
+            pending_requests = stack.enter_context(socket.socket())
+            pending_requests.setblocking(False)
+            pending_requests.connect_ex(("127.0.0.1", port))
         with within(3), pytest.raises(dulcet.PeerUnreachable, match="no answer within"):
             associate(f"A@127.0.0.1:{port}", config=QUICK)
 

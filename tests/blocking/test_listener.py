@@ -22,7 +22,7 @@ from tests.corpus import CT_IMAGE, EXPLICIT
 
 import dulcet
 from dulcet import uids
-from dulcet.blocking import channel, greeting
+from dulcet.blocking import accepting, channel
 from dulcet.blocking.transport import Transport
 from dulcet.config import Timers
 from dulcet.services.proposals import proposals
@@ -59,7 +59,7 @@ def request(called: str = "PROVIDER", calling: str = "ME") -> AssociateRQ:
 
 
 @contextlib.contextmanager
-def knock(address: str) -> Iterator[Wire]:
+def pending(address: str) -> Iterator[Wire]:
     """A bare connection to a listener."""
     where = Address.parse(address)
     with socket.create_connection((where.host, where.port), timeout=PATIENCE) as sock:
@@ -84,8 +84,8 @@ def answering(**options: Any) -> Any:
 def test_silent_and_half_open_connections_keep_nobody_waiting_and_are_gone_after_artim() -> None:
     with answering(config=QUICK) as made, contextlib.ExitStack() as stack:
         start = time.monotonic()
-        silent = [stack.enter_context(knock(made.address)) for _ in range(50)]
-        half = [stack.enter_context(knock(made.address)) for _ in range(10)]
+        silent = [stack.enter_context(pending(made.address)) for _ in range(50)]
+        half = [stack.enter_context(pending(made.address)) for _ in range(10)]
         for wire in half:
             wire.send(encode(request())[:30])
         assert is_served(made.address)
@@ -96,7 +96,7 @@ def test_silent_and_half_open_connections_keep_nobody_waiting_and_are_gone_after
 
 
 def test_a_byte_now_and_then_does_not_extend_the_time(caplog: pytest.LogCaptureFixture) -> None:
-    with answering(config=QUICK) as made, knock(made.address) as wire:
+    with answering(config=QUICK) as made, pending(made.address) as wire:
         start = time.monotonic()
         wire.sock.settimeout(0.02)
         words = encode(request())
@@ -112,7 +112,7 @@ def test_a_byte_now_and_then_does_not_extend_the_time(caplog: pytest.LogCaptureF
 
 
 def test_one_byte_at_a_time_is_fine_when_it_is_quick() -> None:
-    with answering() as made, knock(made.address) as wire:
+    with answering() as made, pending(made.address) as wire:
         for byte in encode(request()):
             wire.send(bytes((byte,)))
         assert isinstance(wire.pdu(), AssociateAC)
@@ -126,7 +126,7 @@ def test_the_request_and_what_follows_may_come_in_one_piece() -> None:
     ).encode()
     from dulcet.upper_layer.pdu import PDV
 
-    with answering() as made, knock(made.address) as wire:
+    with answering() as made, pending(made.address) as wire:
         wire.send(encode(request()) + encode(PDataTF((PDV(1, True, True, echo),))) + encode(ReleaseRQ()))
         kinds = [type(wire.pdu()).__name__ for _ in range(3)]
         assert kinds == ["AssociateAC", "PDataTF", "ReleaseRP"]
@@ -150,7 +150,7 @@ GARBAGE = {
 def test_nonsense_is_answered_with_an_abort_that_says_why(
     words: bytes, answer: tuple[int, int], logged: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with answering(config=QUICK) as made, knock(made.address) as wire:
+    with answering(config=QUICK) as made, pending(made.address) as wire:
         with contextlib.suppress(ConnectionError):  # it may be closed upon in the middle of it
             wire.send(words)
         assert wire.pdu() == Abort(*answer)
@@ -173,7 +173,7 @@ def test_nonsense_is_answered_with_an_abort_that_says_why(
 def test_what_is_refused_is_refused_with_the_right_reason(
     changes: dict[str, Any], answer: tuple[int, int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with answering() as made, knock(made.address) as wire:
+    with answering() as made, pending(made.address) as wire:
         wire.send(replace(request(), **changes))
         assert wire.pdu() == AssociateRJ(*answer)
         assert is_served(made.address)
@@ -183,7 +183,7 @@ def test_a_thousand_contexts_are_answered_each_id_once_or_aborted_where_it_is_st
     contexts = tuple(ProposedContext(1 + 2 * n % 256, CT_IMAGE, (EXPLICIT,)) for n in range(1000))
     many = replace(request(), presentation_contexts=contexts)
     for strict in (False, True):
-        with answering(config=dulcet.AssociationConfig(strict=strict)) as made, knock(made.address) as wire:
+        with answering(config=dulcet.AssociationConfig(strict=strict)) as made, pending(made.address) as wire:
             wire.send(many)
             answer = wire.pdu()
             if strict:
@@ -199,7 +199,7 @@ def test_resets_at_every_moment_leave_nothing() -> None:
     words = encode(request())
     with answering(config=QUICK) as made:
         for cut in (0, 1, 6, 30, len(words)):
-            with knock(made.address) as wire:
+            with pending(made.address) as wire:
                 wire.send(words[:cut])
                 wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         assert is_served(made.address)
@@ -207,9 +207,9 @@ def test_resets_at_every_moment_leave_nothing() -> None:
 
 
 def test_more_guests_than_fit_push_out_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(greeting, "GREETED_AT_ONCE", 4)
+    monkeypatch.setattr(accepting, "GREETED_AT_ONCE", 4)
     with answering() as made, contextlib.ExitStack() as stack:
-        wires = [stack.enter_context(knock(made.address)) for _ in range(12)]
+        wires = [stack.enter_context(pending(made.address)) for _ in range(12)]
         assert [wire.pdu() for wire in wires[:8]] == [None] * 8
         assert is_served(made.address)
 
@@ -231,14 +231,14 @@ def few_descriptors() -> Iterator[Callable[[int], None]]:
 def test_without_descriptors_the_silent_go_first_and_service_goes_on(
     few_descriptors: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(greeting, "RESERVE", 0.1)
+    monkeypatch.setattr(accepting, "RESERVE", 0.1)
     with answering(host="localhost") as made, contextlib.ExitStack() as stack:
         assert is_served(made.address)
         made.join()
         for _ in range(3):
-            stack.enter_context(knock(made.address))
+            stack.enter_context(pending(made.address))
         few_descriptors(1)  # for our own end of the next one; the listener has to find one for its own
-        fourth = stack.enter_context(knock(made.address))
+        fourth = stack.enter_context(pending(made.address))
         fourth.send(request())
         assert isinstance(fourth.pdu(), AssociateAC)
 
@@ -246,7 +246,7 @@ def test_without_descriptors_the_silent_go_first_and_service_goes_on(
 def test_when_nothing_can_be_accepted_it_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(greeting, "RESERVE", 0.1)
+    monkeypatch.setattr(accepting, "RESERVE", 0.1)
     real = socket.socket.accept
     failures = [2]
 
@@ -266,7 +266,7 @@ def test_when_nothing_can_be_accepted_it_is_tried_again(
 def test_trouble_with_one_guest_is_not_the_listeners(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = greeting.Greeter._hear
+    real = accepting.Acceptor._hear
 
     def fails(self: Any, guest: Any, events: int) -> None:
         if fails_for:
@@ -275,7 +275,7 @@ def test_trouble_with_one_guest_is_not_the_listeners(
         real(self, guest, events)
 
     fails_for = [1]
-    monkeypatch.setattr(greeting.Greeter, "_hear", fails)
+    monkeypatch.setattr(accepting.Acceptor, "_hear", fails)
     with answering() as made:
         with pytest.raises(dulcet.AssociationClosed):
             dulcet.associate(made.address, contexts=ECHO)
@@ -333,13 +333,13 @@ def test_closing_aborts_what_nobody_took_and_leaves_the_rest_alone(monkeypatch: 
     monkeypatch.setattr(channel, "LAST_WORD", 0.5)
     made = dulcet.listen("A@127.0.0.1:0", config=QUICK)
     address = str(made.address)
-    with knock(address) as silent, knock(address) as half:
+    with pending(address) as silent, pending(address) as half:
         half.send(encode(request("A"))[:20])
         taken = dulcet.associate(address, contexts=ECHO)
         association = made.accept(PATIENCE)
         assert association is not None
         with contextlib.ExitStack() as stack:
-            untaken = [stack.enter_context(knock(address)) for _ in range(8)]
+            untaken = [stack.enter_context(pending(address)) for _ in range(8)]
             for wire in untaken:
                 wire.send(request("A"))
                 assert isinstance(wire.pdu(), AssociateAC)
@@ -411,7 +411,7 @@ def test_an_answer_that_the_kernel_does_not_take_at_once_is_sent_on(monkeypatch:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
             super().__init__(sock)
 
-    monkeypatch.setattr(greeting, "Transport", Narrow)
+    monkeypatch.setattr(accepting, "Transport", Narrow)
     contexts = tuple(ProposedContext(1 + 2 * n, "1.2." + "3" * 50, (EXPLICIT, "1.2." + "4" * 58)) for n in range(128))
     long = replace(request(), presentation_contexts=contexts)
     policy = dulcet.AcceptancePolicy(any_class=("1.2." + "4" * 58,))

@@ -17,8 +17,8 @@ from dulcet import Node, Pool, UserIdentity, uids
 from dulcet.errors import AssociationClosed, AssociationError, AssociationRefused, PeerUnreachable, StatusError
 from dulcet.node.threads import NodeThreads
 from dulcet.services.retrying import Backoff
-from dulcet.upper_layer.happenings import AssociationAborted, AssociationReleased, AssociationRequested, Happening
 from dulcet.upper_layer.negotiation import Proposal
+from dulcet.upper_layer.trace_events import AssociationAborted, AssociationReleased, AssociationRequested, TraceEvent
 
 ECHO = [Proposal(uids.VERIFICATION, (EXPLICIT,))]
 STORE = [Proposal(CT, (EXPLICIT,))]
@@ -28,14 +28,15 @@ class Watched:
     """A node that counts what becomes of its associations."""
 
     def __init__(self, **options: Any) -> None:
-        self.happenings: list[Happening] = []
-        config = dulcet.AssociationConfig(observers=(lambda happening, association: self.happenings.append(happening),))
+        self.trace_events: list[TraceEvent] = []
+        observers = (lambda trace_event, association: self.trace_events.append(trace_event),)
+        config = dulcet.AssociationConfig(observers=observers)
         self.node = Node("NODE", config=config, **options)
         self.node.on_store(lambda request: None)
         self.node.on_find(lambda request: [match(number) for number in range(50)])
 
     def count(self, kind: type[Any]) -> int:
-        return sum(isinstance(happening, kind) for happening in self.happenings)
+        return sum(isinstance(trace_event, kind) for trace_event in self.trace_events)
 
     @property
     def made(self) -> int:

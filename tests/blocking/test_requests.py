@@ -250,7 +250,7 @@ def test_deferred_requests_are_answered_from_other_threads_in_any_order(tmp_path
 # ---------------------------------------------------------------------------------------------- peers that misbehave
 
 
-def knocking(script: Callable[[Wire], object]) -> Callable[[str], None]:
+def pending_requests(script: Callable[[Wire], object]) -> Callable[[str], None]:
     """Run a script as requestor against an address."""
 
     def run(address: str) -> None:
@@ -296,7 +296,7 @@ def test_a_data_set_that_stands_still_is_given_up() -> None:
         aborts(wire)
 
     with provider(config=config) as made:
-        knocking(stops)(made.address)
+        pending_requests(stops)(made.address)
         made.join()
         assert [type(error) for error in made.errors] == [dulcet.DimseTimeout]
         assert made.endings == ["timeout"]
@@ -310,7 +310,7 @@ def test_an_association_that_is_idle_for_long_is_given_up() -> None:
         aborts(wire)
 
     with provider(config=config) as made:
-        knocking(idles)(made.address)
+        pending_requests(idles)(made.address)
         made.join()
         assert made.endings == ["timeout"]
 
@@ -325,7 +325,7 @@ def test_a_release_in_the_middle_of_a_data_set_keeps_nothing(tmp_path: Path) -> 
 
     with dulcet.StoreDirectory(tmp_path / "kept") as directory:
         with provider(lambda made, request: request.save(directory)) as made:
-            knocking(leaves)(made.address)
+            pending_requests(leaves)(made.address)
             made.join()
         assert [path.name for path in (tmp_path / "kept").rglob("*") if path.is_file()] == ["lock"]
 
@@ -347,7 +347,7 @@ def test_a_request_without_the_data_set_that_it_needs() -> None:
         wire.pdu()
 
     with provider() as made:
-        knocking(without)(made.address)
+        pending_requests(without)(made.address)
     assert statuses == [0xC000]
 
 
@@ -472,7 +472,7 @@ def test_what_breaks_an_association_is_logged_with_who_it_was(caplog: pytest.Log
         aborts(wire)
 
     with Receiver("RECEIVER@127.0.0.1:0", lambda request: request.respond(0)) as receiver:
-        knocking(nonsense)(str(receiver.address))
+        pending_requests(nonsense)(str(receiver.address))
     assert "'SCRIPT'" in caplog.text
     assert "broke the protocol" in caplog.text
 
@@ -501,4 +501,4 @@ def test_an_unexpected_exception_is_logged_and_aborts(
 def test_the_peer_of_a_script_is_a_peer() -> None:
     """What these tests stand on: the scripted peer speaks to itself."""
     with peer(lambda wire: (wire.accept(), wire.serve())) as made:
-        knocking(lambda wire: (requesting(wire, "PEER"), wire.send(ReleaseRQ()), wire.pdu()))(made.address)
+        pending_requests(lambda wire: (requesting(wire, "PEER"), wire.send(ReleaseRQ()), wire.pdu()))(made.address)

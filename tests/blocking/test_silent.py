@@ -15,7 +15,7 @@ from tests.blocking.scripted import Wire
 
 import dulcet
 from dulcet import uids
-from dulcet.blocking import greeting
+from dulcet.blocking import accepting
 from dulcet.blocking.receiver import Receiver
 from dulcet.blocking.requests import IncomingRequest
 from dulcet.config import Timers
@@ -77,7 +77,7 @@ def test_many_that_say_nothing_are_no_threads_and_one_that_speaks_is_served() ->
         wires = [stack.enter_context(associated(receiver)) for _ in range(50)]
         assert threading.active_count() == before
         assert receiver.listener.count == 50
-        silent = receiver.listener._greeter._silent
+        silent = receiver.listener._acceptor._silent
         eventually(lambda: len(silent) == 50)
         eventually(lambda: all(guest.core.connection._framer._buffer is None for guest in silent.values()))
         wires[20].send(ECHO_RQ)
@@ -181,7 +181,7 @@ def test_who_stays_when_it_is_stopped_has_its_time_and_is_aborted_then() -> None
         stopped: list[bool] = []
         thread = threading.Thread(target=lambda: stopped.append(receiver.stop(0.5)))
         thread.start()
-        eventually(lambda: not receiver.listener._greeter._thread.is_alive())
+        eventually(lambda: not receiver.listener._acceptor._thread.is_alive())
         speaks.send(ECHO_RQ)
         assert isinstance(speaks.pdu(), PDataTF)
         speaks.send(ReleaseRQ())
@@ -211,7 +211,7 @@ def test_an_interrupt_aborts_those_that_are_silent_too(caplog: pytest.LogCapture
 
 
 def test_silent_ones_do_not_push_out_one_another_or_those_who_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(greeting, "GREETED_AT_ONCE", 3)
+    monkeypatch.setattr(accepting, "GREETED_AT_ONCE", 3)
     with receiving() as (receiver, _), contextlib.ExitStack() as stack:
         wires = [stack.enter_context(associated(receiver)) for _ in range(10)]
         for wire in wires:
@@ -233,8 +233,8 @@ def test_silent_ones_count_for_the_limit() -> None:
 def test_observers_are_told_as_it_happens_in_the_thread_that_serves() -> None:
     told: list[tuple[str, str]] = []
 
-    def observe(happening: object, association: object) -> None:
-        told.append((type(happening).__name__, threading.current_thread().name.rsplit("-", 1)[0]))
+    def observe(trace_event: object, association: object) -> None:
+        told.append((type(trace_event).__name__, threading.current_thread().name.rsplit("-", 1)[0]))
 
     config = dulcet.AssociationConfig(observers=(observe,))
     with receiving(config) as (receiver, _), associated(receiver) as wire:

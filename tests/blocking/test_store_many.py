@@ -21,7 +21,7 @@ from dulcet import uids
 from dulcet.blocking import channel, sending
 from dulcet.blocking.sending import StoreMany
 from dulcet.config import Timers
-from dulcet.io import upcoming
+from dulcet.io import store_queue
 from dulcet.io.instances import IN_MEMORY
 from dulcet.services import invocations
 from dulcet.services.proposals import proposals
@@ -103,7 +103,7 @@ def test_the_association_given_is_used_for_what_it_carries(files: list[Path], tm
 
 
 def test_a_slow_source_does_not_hold_up_what_it_gave(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upcoming, "BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(store_queue, "BATCH_SECONDS", 0.0)
     answered: list[Sent] = []
 
     def one_by_one() -> Iterator[Path]:
@@ -120,7 +120,7 @@ def test_a_slow_source_does_not_hold_up_what_it_gave(files: list[Path], monkeypa
 
 
 def test_what_is_in_memory_is_sent_before_it_is_too_much(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upcoming, "BATCH_MEMORY", 2500)
+    monkeypatch.setattr(store_queue, "BATCH_MEMORY", 2500)
     taken = [0]
     answered = [0]
 
@@ -251,7 +251,7 @@ def test_associations_in_parallel_send_each_file_once(tmp_path: Path) -> None:
 
 
 def test_parallel_batches_do_not_pile_up_associations(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upcoming, "BATCH", 3)
+    monkeypatch.setattr(store_queue, "BATCH", 3)
     with provider(maximum_associations=2) as made:
         assert failed(send(made.address, files, associations=2)) == {}
 
@@ -259,7 +259,7 @@ def test_parallel_batches_do_not_pile_up_associations(files: list[Path], monkeyp
 def test_parallel_associations_that_do_not_carry_the_next_batch_are_released(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upcoming, "BATCH", 3)
+    monkeypatch.setattr(store_queue, "BATCH", 3)
     others = [make_instance(tmp_path / f"{number}.dcm", 100, 90 + number, SECONDARY_CAPTURE) for number in range(3)]
     with provider() as made:
         assert failed(send(made.address, [*files[:3], *others, *files[3:6]], associations=2)) == {}
@@ -271,7 +271,7 @@ def test_parallel_associations_that_do_not_carry_the_next_batch_are_released(
 def test_an_idle_parallel_association_that_was_closed_costs_nothing(
     files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upcoming, "BATCH", 6)
+    monkeypatch.setattr(store_queue, "BATCH", 6)
     both = threading.Barrier(2)
 
     def until_closed(wire: Wire) -> None:

@@ -14,7 +14,7 @@ import pytest
 import dulcet
 from dulcet.cli.command import carry_out, exit_code
 from dulcet.cli.output import complain, printable, say, say_json, start_logging
-from dulcet.cli.tally import Tally, _bytes
+from dulcet.cli.transfer_summary import TransferSummary, _bytes
 from dulcet.dimse.status import Status
 from dulcet.services.results import Sent
 
@@ -138,13 +138,13 @@ def test_a_summary_names_the_kinds_of_errors(capsys: pytest.CaptureFixture[str])
         dulcet.AssociationClosed("x"),
         dulcet.StatusError("x", 1),
     ]
-    tally = Tally(20)
+    summary = TransferSummary(20)
     for number, error in enumerate(errors):
-        tally.note(Sent(f"file{number}", None, error))
+        summary.note(Sent(f"file{number}", None, error))
     for number in range(5):
-        tally.note(Sent(f"text{number}", None, dulcet.NotDicom("no")))
-    tally.note(Sent("good", Status.SUCCESS, size=2_000_000))
-    tally.summary(2.0)
+        summary.note(Sent(f"text{number}", None, dulcet.NotDicom("no")))
+    summary.note(Sent("good", Status.SUCCESS, size=2_000_000))
+    summary.summary(2.0)
     said = capsys.readouterr()
     assert said.err.splitlines() == [f"dulcet: file{number}: x" for number in range(7)]
     assert said.out.splitlines() == [

@@ -117,9 +117,9 @@ def test_what_is_refused_is_logged_with_its_status(image: Path, tmp_path: Path) 
     other = meta.replace(instance.sop_instance_uid.encode(), instance.sop_instance_uid[:-1].encode() + b"9")
     with listening(tmp_path / "kept") as (running, address):
         with library.associate(address, contexts=CONTEXTS) as association:
-            from dulcet.dimse.association import Association as Core
+            from dulcet.dimse.association import Association as DimseAssociation
 
-            core: Core = association._core
+            core: DimseAssociation = association._core
             context = core.need_context(CT_IMAGE, uids.EXPLICIT_VR_LITTLE_ENDIAN)
             operation = core.store(context, CT_IMAGE, "1.2.3", body)
             assert association._response_to(operation).command.status == 0xA900

@@ -24,7 +24,7 @@ from tests.interop import peers
 from tests.io.arriving import data_set
 
 import dulcet as library
-from dulcet.io.sharing import SharedPort
+from dulcet.io.shared_port import SharedPort
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes inherit sockets on POSIX systems")
 
@@ -33,7 +33,7 @@ Made = TypeVar("Made")
 
 
 @contextmanager
-def crew(folder: Path, *options: object, workers: int = 2) -> Iterator[tuple[Running, str, list[int]]]:
+def supervisor(folder: Path, *options: object, workers: int = 2) -> Iterator[tuple[Running, str, list[int]]]:
     """`dulcet listen --workers`, its address and the processes of its workers."""
     arguments = ("listen", "--port", 0, "--dir", folder, "--workers", workers, "--json", *options)
     with going_on(*arguments) as running:
@@ -109,7 +109,7 @@ def port_of(address: str) -> int:
 
 def test_each_object_of_many_senders_arrives_once(tmp_path: Path) -> None:
     files = make_folder(tmp_path / "files", 160, 3000, CT_IMAGE)
-    with crew(tmp_path / "kept") as (running, address, pids):
+    with supervisor(tmp_path / "kept") as (running, address, pids):
         threads = []
         for number in range(16):
 
@@ -134,7 +134,7 @@ def test_each_object_of_many_senders_arrives_once(tmp_path: Path) -> None:
 
 
 def test_connections_go_to_who_has_fewer(tmp_path: Path) -> None:
-    with crew(tmp_path / "kept", workers=3) as (_, address, pids):
+    with supervisor(tmp_path / "kept", workers=3) as (_, address, pids):
         standing = [library.associate(address, contexts=CONTEXTS) for _ in range(12)]
         assert min(sockets_of(pid, port_of(address)) for pid in pids) >= 3  # four, where nobody is kept waiting
         for association in standing:
@@ -146,7 +146,7 @@ def test_connections_go_to_who_has_fewer(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("storescu") is None, reason="needs DCMTK")
 def test_senders_of_dcmtk_arrive(tmp_path: Path) -> None:
     files = make_folder(tmp_path / "files", 30, 5000, CT_IMAGE)
-    with crew(tmp_path / "kept") as (_, address, _):
+    with supervisor(tmp_path / "kept") as (_, address, _):
         command = [peers.tool("storescu"), "-aec", "RECEIVER", "+sd", "127.0.0.1", str(port_of(address))]
         started = [
             subprocess.Popen([*command, str(tmp_path / "files")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -160,7 +160,7 @@ def test_the_same_instance_at_all_workers_at_once_is_kept_once(tmp_path: Path) -
     file = make_instance(tmp_path / "one.dcm", 200_000, sop_class_uid=CT_IMAGE)
     start = threading.Barrier(8)
     statuses = []
-    with crew(tmp_path / "kept") as (_, address, _):
+    with supervisor(tmp_path / "kept") as (_, address, _):
 
         def send() -> None:
             with library.associate(address, contexts=CONTEXTS) as association:
@@ -181,7 +181,7 @@ def test_the_same_instance_at_all_workers_at_once_is_kept_once(tmp_path: Path) -
 
 
 def test_limits_hold_for_all_workers_together(tmp_path: Path) -> None:
-    with crew(tmp_path / "kept") as (_, address, pids):
+    with supervisor(tmp_path / "kept") as (_, address, pids):
         standing = [library.associate(address, contexts=CONTEXTS) for _ in range(100)]
         with pytest.raises(library.AssociationRefused) as refused:
             library.associate(address, contexts=CONTEXTS)
@@ -230,7 +230,7 @@ def test_a_shared_port_counts_across_processes() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_drains_all_workers(tmp_path: Path, number: signal.Signals) -> None:
     data = data_set(uid="1.2.3", bulk=2000)
-    with crew(tmp_path / "kept") as (running, address, pids):
+    with supervisor(tmp_path / "kept") as (running, address, pids):
         slow, other = one_at_each(address, pids, lambda: Slow(address, data), lambda slow: slow.wire.sock.close())
         running.send(number)
         running.until("stopping")
@@ -254,7 +254,7 @@ def is_refused(address: str) -> bool:
 
 
 def test_a_second_signal_does_not_wait_and_what_does_not_end_is_aborted(tmp_path: Path) -> None:
-    with crew(tmp_path / "kept", "--drain", 60) as (running, address, _):
+    with supervisor(tmp_path / "kept", "--drain", 60) as (running, address, _):
         slow = Slow(address, data_set(uid="1.2.3", bulk=2000))
         running.send(signal.SIGTERM)
         running.until("stopping")
@@ -267,7 +267,7 @@ def test_a_second_signal_does_not_wait_and_what_does_not_end_is_aborted(tmp_path
 
 def test_a_signal_to_the_whole_group_is_one_signal(tmp_path: Path) -> None:
     data = data_set(uid="1.2.3", bulk=2000)
-    with crew(tmp_path / "kept", "--drain", 60) as (running, address, pids):
+    with supervisor(tmp_path / "kept", "--drain", 60) as (running, address, pids):
         slow = Slow(address, data)
         for pid in (*pids, running.popen.pid):  # as a service manager does
             os.kill(pid, signal.SIGTERM)
@@ -285,7 +285,7 @@ def test_a_killed_worker_harms_nobody_else_and_is_replaced(tmp_path: Path) -> No
     files = make_folder(tmp_path / "files", 80, 3000, CT_IMAGE)
     acknowledged: set[Path] = set()
     aborted: list[type[Exception]] = []
-    with crew(tmp_path / "kept") as (running, address, pids):
+    with supervisor(tmp_path / "kept") as (running, address, pids):
         slow = Slow(address, data)
         [holder] = [pid for pid in pids if sockets_of(pid, port_of(address))]
         begun = threading.Barrier(5)
@@ -332,7 +332,7 @@ def test_a_killed_worker_harms_nobody_else_and_is_replaced(tmp_path: Path) -> No
 
 def test_a_start_does_not_sweep_what_a_living_worker_has_begun(tmp_path: Path) -> None:
     data = data_set(uid="1.2.3", bulk=2000)
-    with crew(tmp_path / "kept") as (running, address, pids):
+    with supervisor(tmp_path / "kept") as (running, address, pids):
         slow = Slow(address, data)
         [idle] = [pid for pid in pids if not sockets_of(pid, port_of(address))]
         os.kill(idle, signal.SIGKILL)
@@ -344,7 +344,7 @@ def test_a_start_does_not_sweep_what_a_living_worker_has_begun(tmp_path: Path) -
 
 def test_workers_end_with_their_parent_once_their_senders_have_finished(tmp_path: Path) -> None:
     data = data_set(uid="1.2.3", bulk=2000)
-    with crew(tmp_path / "kept") as (running, address, pids):
+    with supervisor(tmp_path / "kept") as (running, address, pids):
         slow = Slow(address, data)
         [holder] = [pid for pid in pids if sockets_of(pid, port_of(address))]
         running.popen.kill()
@@ -359,7 +359,7 @@ def test_workers_end_with_their_parent_once_their_senders_have_finished(tmp_path
 
 
 def test_a_worker_that_hangs_takes_nothing_and_the_others_do(tmp_path: Path) -> None:
-    with crew(tmp_path / "kept") as (running, address, pids):
+    with supervisor(tmp_path / "kept") as (running, address, pids):
         os.kill(pids[0], signal.SIGSTOP)
         try:
             until(lambda: state(pids[0]) == "T", "it hangs")
@@ -423,7 +423,7 @@ def test_a_port_in_use_is_2_and_said_once(tmp_path: Path) -> None:
 
 
 def test_nobody_else_can_listen_on_the_port(tmp_path: Path) -> None:
-    with crew(tmp_path / "kept") as (_, address, _), socket.socket() as thief:
+    with supervisor(tmp_path / "kept") as (_, address, _), socket.socket() as thief:
         thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "SO_REUSEPORT"):
             thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -7,7 +7,7 @@ from tests.pairs import CT, Pair, Provider, echo, find, pending, store
 from dulcet.config import AssociationConfig
 from dulcet.dimse.association import Association
 from dulcet.dimse.events import RequestReceived
-from dulcet.upper_layer.happenings import Happening, MessageReceived, MessageSent, OperationFinished
+from dulcet.upper_layer.trace_events import MessageReceived, MessageSent, OperationFinished, TraceEvent
 
 DATA = bytes(5000)
 
@@ -19,7 +19,7 @@ def watched() -> Pair:
     return pair
 
 
-def noted(core: Association, *kinds: type[Happening]) -> list[Happening]:
+def noted(core: Association, *kinds: type[TraceEvent]) -> list[TraceEvent]:
     """What was noted of these kinds, the journal being emptied as a face would."""
     assert core.journal is not None
     happened = [each for each in core.journal if isinstance(each, kinds)] if kinds else []

@@ -75,7 +75,7 @@ def on_threads(directory: dulcet.StoreDirectory, options: dict[str, Any]) -> Ite
         yield Target(
             receiver.address.port,
             directory.path,
-            lambda: len(listener._greeter._guests) + len(receiver._alive) + listener.count,
+            lambda: len(listener._acceptor._guests) + len(receiver._alive) + listener.count,
         )
     finally:
         receiver.stop(0.0)

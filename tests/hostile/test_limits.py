@@ -41,14 +41,14 @@ def limited(timers: Timers = QUICK, limits: Limits | None = None, **options: Any
 
 
 @contextlib.contextmanager
-def knock(port: int, source: str = "127.0.0.1") -> Iterator[Peer]:
+def pending(port: int, source: str = "127.0.0.1") -> Iterator[Peer]:
     with socket.create_connection(("127.0.0.1", port), PATIENCE, (source, 0)) as sock:
         yield Peer(sock)
 
 
 def ask(port: int, words: bytes) -> str:
     """What comes first of it."""
-    with knock(port) as peer:
+    with pending(port) as peer:
         peer.sock.sendall(words)
         peer.read()
         return peer.got[0]
@@ -75,7 +75,7 @@ def slowly(peer: Peer, data: bytes, size: int, pause: float) -> float:
 
 
 def test_the_time_for_a_request_is_absolute(face: str, tmp_path: Path) -> None:
-    with target(face, tmp_path, **limited(Timers(artim=0.6))) as made, knock(made.port) as peer:
+    with target(face, tmp_path, **limited(Timers(artim=0.6))) as made, pending(made.port) as peer:
         seconds = slowly(peer, say("RQ of 1000 contexts"), 10, 0.02)
         peer.read()
         assert peer.got == ["close"]
@@ -86,7 +86,7 @@ def test_the_time_for_a_request_is_absolute(face: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("rate", "lives"), [(600, False), (3000, True)])
 def test_a_data_set_that_comes_too_slowly_is_given_up(face: str, rate: int, lives: bool, tmp_path: Path) -> None:
     timers = Timers(artim=0.2, progress=0.3)
-    with target(face, tmp_path, **limited(timers, Limits(progress=1500))) as made, knock(made.port) as peer:
+    with target(face, tmp_path, **limited(timers, Limits(progress=1500))) as made, pending(made.port) as peer:
         peer.sock.sendall(say("RQ"))
         peer.read()
         slowly(peer, message(STORE, STORE_RQ) + p_data(PDV(STORE, False, False, bytes(3000))), rate // 20, 0.05)
@@ -98,8 +98,8 @@ def test_a_data_set_that_comes_too_slowly_is_given_up(face: str, rate: int, live
 def test_an_idle_association_is_given_up_and_a_busy_one_is_not(face: str, tmp_path: Path) -> None:
     with (
         target(face, tmp_path, **limited(Timers(artim=0.2, idle=0.5))) as made,
-        knock(made.port) as idle,
-        knock(made.port) as busy,
+        pending(made.port) as idle,
+        pending(made.port) as busy,
     ):
         for peer in (idle, busy):
             peer.sock.sendall(say("RQ"))
@@ -117,7 +117,7 @@ def test_an_idle_association_is_given_up_and_a_busy_one_is_not(face: str, tmp_pa
 
 
 def test_who_does_not_close_after_our_last_word_is_closed_upon(face: str, tmp_path: Path) -> None:
-    with target(face, tmp_path, **limited(Timers(artim=0.3))) as made, knock(made.port) as peer:
+    with target(face, tmp_path, **limited(Timers(artim=0.3))) as made, pending(made.port) as peer:
         peer.sock.sendall(say("HTTP"))
         start = time.monotonic()
         peer.read()
@@ -139,7 +139,7 @@ def test_the_size_of_a_request(face: str, tmp_path: Path) -> None:
 def test_the_size_of_a_command_set(face: str, tmp_path: Path) -> None:
     size = len(QUERY_RQ)
     for limit, answer in ((size, "C-FIND-RSP 0000H"), (size - 1, "A-ABORT (0,0)")):
-        with target(face, tmp_path, **limited(limits=Limits(command_set=limit))) as made, knock(made.port) as peer:
+        with target(face, tmp_path, **limited(limits=Limits(command_set=limit))) as made, pending(made.port) as peer:
             peer.sock.sendall(say("RQ"))
             peer.read()
             peer.sock.sendall(message(QUERY, QUERY_RQ, b"identifier"))
@@ -148,7 +148,7 @@ def test_the_size_of_a_command_set(face: str, tmp_path: Path) -> None:
 
 
 def test_the_size_of_an_identifier(face: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with target(face, tmp_path, **limited(limits=Limits(identifier=1000))) as made, knock(made.port) as peer:
+    with target(face, tmp_path, **limited(limits=Limits(identifier=1000))) as made, pending(made.port) as peer:
         peer.sock.sendall(say("RQ"))
         peer.read()
         for size in (1000, 1001, 500_000, 1000):
@@ -182,14 +182,14 @@ OTHERWISE = {
 def test_the_number_of_associations(face: str, limit: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     other = encode(replace(RQ, calling_ae_title="OTHER"))
     with target(face, tmp_path, **limited(Timers(), **{limit: 2})) as made, contextlib.ExitStack() as stack:
-        first, second = (stack.enter_context(knock(made.port)) for _ in range(2))
+        first, second = (stack.enter_context(pending(made.port)) for _ in range(2))
         for peer in (first, second):
             peer.sock.sendall(say("RQ"))
             peer.read()
             assert peer.got == ["A-ASSOCIATE-AC"]
         assert ask(made.port, say("RQ")) == CROWDED
         assert "refused 'HOSTILE', too many associations" in caplog.text
-        with knock(made.port, "127.0.0.2") as peer:
+        with pending(made.port, "127.0.0.2") as peer:
             peer.sock.sendall(say("RQ"))
             peer.read()
             assert peer.got == [ELSEWHERE[limit]]
@@ -264,7 +264,7 @@ def test_memory_follows_what_came_and_not_what_was_declared(face: str, tmp_path:
             with contextlib.ExitStack() as stack:
                 words = lie()
                 for _ in range(PEERS):
-                    peer = stack.enter_context(knock(port))
+                    peer = stack.enter_context(pending(port))
                     with contextlib.suppress(ConnectionError):
                         peer.sock.sendall(words)
                 is_served(f"RECEIVER@127.0.0.1:{port}")
@@ -282,7 +282,7 @@ def test_a_good_sender_beside_holders_keeps_its_rate(face: str, tmp_path: Path) 
         contextlib.ExitStack() as stack,
     ):
         for words in [b"", say("half RQ"), say("RQ")[:7]] * 300:
-            stack.enter_context(knock(held)).sock.sendall(words)
+            stack.enter_context(pending(held)).sock.sendall(words)
         turns = [(seconds(free, files), seconds(held, files)) for _ in range(8)][1:]  # the first one loads code
         alone, beside = zip(*turns, strict=True)
         share = median(alone) / median(beside)

@@ -122,7 +122,7 @@ def spoilt() -> bytes:
 
 
 CONFIG = dulcet.AssociationConfig(
-    observers=(dulcet.log_happenings(),), timers=dulcet.Timers(artim=0.3, response=2.0, progress=0.5)
+    observers=(dulcet.log_trace_events(),), timers=dulcet.Timers(artim=0.3, response=2.0, progress=0.5)
 )
 
 

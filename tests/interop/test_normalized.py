@@ -231,7 +231,7 @@ def test_pynetdicom_asks_us_and_hears_on_another_association(reversed_roles):
                     action_information("9.9", [SAFE]), 1, COMMITMENT, COMMITMENT_INSTANCE
                 )
                 assert status.Status == 0x0000
-            assert commitment.courier.wait(WAIT)
+            assert commitment.event_report_sender.wait(WAIT)
     ((kind, (event, report)),) = recorder.asked
     assert (kind, event, report.TransactionUID) == ("event", 1, "9.9")
 
@@ -285,7 +285,7 @@ def test_pynetdicoms_procedure_step_at_ours(face):
                 assert status.Status == 0x0000
                 status, _ = association.send_n_set(end, MPPS_CLASS, "1.1")
                 assert (status.Status, status.ErrorID) == (0x0110, 0xA710)
-            assert mpps.courier.wait(WAIT)
+            assert mpps.event_report_sender.wait(WAIT)
     assert [event for _, (event, _) in recorder.asked] == [1, 2]
 
 
@@ -321,7 +321,7 @@ def test_pynetdicoms_unified_procedure_step_at_ours(face):
                 status, seen = association.send_n_get([0x00741000], PUSH, "1.1", meta_uid=PULL)
                 assert (status.Status, seen.ProcedureStepState) == (0x0000, "COMPLETED")
                 assert act(None, 2, PUSH, "1.1", meta_uid=WATCH)[0].Status == 0xC311
-            assert steps.courier.wait(WAIT)
+            assert steps.event_report_sender.wait(WAIT)
     states = [report.ProcedureStepState for _, (event, report) in recorder.asked if event == 1]
     assert states == ["SCHEDULED", "IN PROGRESS", "COMPLETED"]
 

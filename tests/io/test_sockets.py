@@ -206,9 +206,9 @@ def test_a_peer_that_swallows_everything_leaves_time_for_the_next_address(monkey
     with listening(backlog=0) as [full], listening() as [server], ExitStack() as stack:
         hole = full.getsockname()[1]
         for _ in range(3):
-            knocking = stack.enter_context(socket.socket())
-            knocking.setblocking(False)
-            knocking.connect_ex(("127.0.0.1", hole))
+            pending_requests = stack.enter_context(socket.socket())
+            pending_requests.setblocking(False)
+            pending_requests.connect_ex(("127.0.0.1", hole))
         port = server.getsockname()[1]
         start = time.monotonic()
         with pytest.raises(PeerUnreachable, match=r"no answer within 0\.[34] s"):

@@ -11,9 +11,9 @@ from dulcet import Answer, Node, Status, uids
 from dulcet.dimse.association import MAY_PEND, PENDING
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
-from dulcet.dimse.operations import Request
+from dulcet.dimse.operations import Request as CoreRequest
 from dulcet.node.actions import END, Action, Call, Close, Forward, Next, Receive, Respond, SendHere
-from dulcet.node.requests import EchoRequest, Requestor
+from dulcet.node.requests import Request, Requestor
 from dulcet.node.scripts import Script, answer
 from dulcet.services.identifiers import build_identifier, decode_dataset, encode_dataset
 from dulcet.services.incoming import Incoming
@@ -32,16 +32,16 @@ NONSENSE = [object(), "success", 3.5, -1, 65536, True, (True, None), ("a", "b"),
 DESTINATION = "DEST@127.0.0.1:104"
 
 
-def asked(field: CommandField, sop_class: str, data: Dataset | bytes | None = None, **elements: Any) -> EchoRequest:
+def asked(field: CommandField, sop_class: str, data: Dataset | bytes | None = None, **elements: Any) -> Request:
     """A request as a face makes it."""
     encoded = encode_dataset(data, IMPLICIT)[0] if isinstance(data, Dataset) else data
     role = "Requested" if field in REQUESTED else "Affected"
     named = {"MessageID": 7, f"{role}SOPClassUID": sop_class, **elements}
     command = Command.make(field, data_set=encoded is not None, validate=False, **named)
     context = PresentationContext(1, sop_class, IMPLICIT, as_user=False, as_provider=True)
-    core = Request(context, command)
+    core = CoreRequest(context, command)
     core.data = encoded
-    return EchoRequest(Requestor("THEM", "US", "10.0.0.1:5000"), context, command, core)
+    return Request(Requestor("THEM", "US", "10.0.0.1:5000"), context, command, core)
 
 
 REQUESTED = frozenset(
@@ -61,7 +61,7 @@ class Driver:
         """The sub-operations of a C-GET or C-MOVE."""
         self.before: Callable[[Action], None] = lambda action: None
 
-    def run(self, script: Script, request: EchoRequest) -> list[Respond]:
+    def run(self, script: Script, request: Request) -> list[Respond]:
         self.request = request
         action = next(script, None)
         while action is not None:
@@ -110,14 +110,14 @@ class Driver:
         return [action for action in self.actions if isinstance(action, kind)]
 
 
-def answers(node: Node, request: EchoRequest, driver: Driver | None = None) -> list[Respond]:
+def answers(node: Node, request: Request, driver: Driver | None = None) -> list[Respond]:
     """What the node answers to a request; at most one final response, and it is the last."""
     responses = (driver or Driver()).run(answer(node, request), request)
     assert request._core.answered, "never answered"
     return responses
 
 
-def only(node: Node, request: EchoRequest, driver: Driver | None = None) -> Respond:
+def only(node: Node, request: Request, driver: Driver | None = None) -> Respond:
     (response,) = answers(node, request, driver)
     return response
 

@@ -159,7 +159,7 @@ def test_a_node_without_handlers_accepts_verification_alone_and_its_own_title() 
     assert set(policy.syntaxes) == {uids.VERIFICATION}
     assert policy.called == {"NODE"}
     assert policy.calling is None
-    assert policy.judge is None
+    assert policy.admission_hook is None
     assert policy.verifier is None
 
 
@@ -218,14 +218,14 @@ def test_a_judge_and_a_verifier_are_registered_and_given_back() -> None:
     node = Node("NODE", config=AssociationConfig(maximum_length=0))
 
     @node.on_associate
-    def judge(request: Any) -> None: ...
+    def admission_hook(request: Any) -> None: ...
 
     @node.verify_identity
     def verifier(identity: Any, request: Any) -> bool:
         return True
 
     policy = node.policy()
-    assert (policy.judge, policy.verifier) == (judge, verifier)
+    assert (policy.admission_hook, policy.verifier) == (admission_hook, verifier)
     assert node.config.maximum_length == 0
 
 

@@ -20,8 +20,8 @@ from dulcet.dimse.messages import CommandField
 from dulcet.dimse.operations import Operation
 from dulcet.services import invocations
 from dulcet.services.results import Response, Retrieved
-from dulcet.upper_layer.happenings import AssociationAborted, AssociationReleased
 from dulcet.upper_layer.negotiation import Proposal
+from dulcet.upper_layer.trace_events import AssociationAborted, AssociationReleased
 
 ON_EVERY_FACE = pytest.mark.parametrize("face", FACES)
 ASSOCIATIONS = pytest.mark.parametrize("associations", [1, 3])
@@ -49,9 +49,9 @@ class Destination:
 
     @contextmanager
     def listening(self) -> Iterator[dulcet.Address]:
-        def watch(happening: Any, association: Any) -> None:
-            if isinstance(happening, AssociationReleased | AssociationAborted):
-                self.endings.append(type(happening).__name__)
+        def watch(trace_event: Any, association: Any) -> None:
+            if isinstance(trace_event, AssociationReleased | AssociationAborted):
+                self.endings.append(type(trace_event).__name__)
 
         node = Node("DEST", config=dulcet.AssociationConfig(observers=(watch,)))
         node.on_store(self)

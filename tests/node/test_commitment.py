@@ -19,7 +19,7 @@ from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationAborted, AssociationClosed, StatusError
 from dulcet.node.commitment import StorageCommitment
-from dulcet.node.courier import Courier, Report
+from dulcet.node.event_report_sender import EventReportSender, Report
 from dulcet.node.transactions import MemoryTransactions, SQLiteTransactions
 from dulcet.services.acceptance import AcceptancePolicy
 from dulcet.services.commitment import (
@@ -147,14 +147,14 @@ def test_the_requestor_that_does_not_wait_gets_it_on_another_association():
 def test_the_provider_role_is_negotiated_on_the_other_association():
     seen = []
     with modality() as (here, commitments), archive(peers={"MODALITY": here}) as (address, commitment):
-        original = commitment.courier._associate
+        original = commitment.event_report_sender._associate
 
         def watched(*arguments):
             association = original(*arguments)
             seen.extend(association.contexts)
             return association
 
-        commitment.courier._associate = watched
+        commitment.event_report_sender._associate = watched
         with associate(address) as association:
             request_commitment(association, [SAFE], results=commitments).wait(WAIT)
     assert [(context.as_user, context.as_provider) for context in seen] == [(False, True)]
@@ -178,7 +178,7 @@ def test_a_transaction_survives_a_restart(face, tmp_path):
         modality(on_result=results.append) as (here, _),
         archive(peers={"MODALITY": here}, store=store, face=face) as (_, again),
     ):
-        assert again.courier.wait(WAIT)
+        assert again.event_report_sender.wait(WAIT)
     assert [result.transaction_uid for result in results] == [pending.transaction_uid]
     assert results[0].ok
     assert list(store.open()) == []
@@ -191,7 +191,7 @@ def test_what_was_decided_before_a_restart_stays_decided():
     store.add(Transaction(uid="9.9", requestor="MODALITY", references=(SAFE,), failures=((SAFE, 0x0213),)))
     results = []
     with modality(on_result=results.append) as (here, _), archive(peers={"MODALITY": here}, store=store) as (_, again):
-        assert again.courier.wait(WAIT)
+        assert again.event_report_sender.wait(WAIT)
     assert results[0].failed == ((SAFE, 0x0213),)
 
 
@@ -208,7 +208,7 @@ def test_a_report_that_is_not_taken_is_sent_again():
     with node.threads() as here, archive(peers={"MODALITY": str(here.address)}) as (address, commitment):
         with associate(address) as association:
             uid = request_commitment(association, [SAFE]).transaction_uid
-        assert commitment.courier.wait(WAIT)
+        assert commitment.event_report_sender.wait(WAIT)
         assert list(commitment.store.open()) == []
     assert taken == [uid] * 3
 
@@ -217,7 +217,7 @@ def test_an_unknown_transaction_is_the_users_last_word():
     with modality() as (here, commitments), archive(peers={"MODALITY": here}) as (address, commitment):
         with associate(address) as association:
             request_commitment(association, [SAFE])  # nobody listens for it
-        assert commitment.courier.wait(WAIT)
+        assert commitment.event_report_sender.wait(WAIT)
         assert list(commitment.store.open()) == []
     assert not commitments._pending
 
@@ -239,16 +239,16 @@ def test_a_store_that_fails_now_may_work_later():
     ):
         with associate(address) as association:
             request_commitment(association, [SAFE])
-        assert commitment.courier.wait(WAIT)
+        assert commitment.event_report_sender.wait(WAIT)
     assert len(results) == 1
 
 
 def test_the_courier_gives_up_in_the_end_and_keeps_its_order():
     node = dulcet.Node("A", peers={"NOBODY": "NOBODY@127.0.0.1:1"})
-    courier = Courier(node, backoff=Backoff(first=0.001, longest=0.001, attempts=3))
+    event_report_sender = EventReportSender(node, backoff=Backoff(first=0.001, longest=0.001, attempts=3))
     ended: list[tuple[int, object]] = []
     for number in range(3):
-        courier.send(
+        event_report_sender.send(
             Report(
                 "NOBODY",
                 SOP_CLASS,
@@ -258,7 +258,7 @@ def test_the_courier_gives_up_in_the_end_and_keeps_its_order():
             )
         )
     with node.threads():
-        assert courier.wait(WAIT)
+        assert event_report_sender.wait(WAIT)
     assert ended == [(0, None), (1, None), (2, None)]
 
 
@@ -421,5 +421,5 @@ def test_serving_the_same_node_twice_sends_nothing_twice():
     with modality(on_result=results.append) as (here, _):
         node.peers["MODALITY"] = dulcet.Address.parse(here)
         with node.threads():
-            assert commitment.courier.wait(WAIT)
+            assert commitment.event_report_sender.wait(WAIT)
     assert len(results) == 1

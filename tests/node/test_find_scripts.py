@@ -34,14 +34,14 @@ from dulcet.errors import (
     StatusError,
 )
 from dulcet.node.actions import END, Action, Call, Close, Next, Respond
-from dulcet.node.requests import EchoRequest, FindRequest
+from dulcet.node.requests import FindRequest, Request
 from dulcet.node.scripts import Script, answer
 from dulcet.services.identifiers import build_identifier, decode_dataset, encode_dataset
 
 # --- C-FIND ----------------------------------------------------------------------------------------------------------
 
 
-def find_request(identifier: Dataset | bytes | None = IDENTIFIER) -> EchoRequest:
+def find_request(identifier: Dataset | bytes | None = IDENTIFIER) -> Request:
     return asked(CommandField.C_FIND_RQ, STUDY_FIND, identifier)
 
 

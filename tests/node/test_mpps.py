@@ -186,7 +186,7 @@ def test_others_are_notified_in_order(face):
             step.update(PerformedProcedureStepDescription="x")
             step.add_series(**SERIES)
         mpps.delete("1.1")
-        assert mpps.courier.wait(WAIT)
+        assert mpps.event_report_sender.wait(WAIT)
     assert events == [("1.1", event, 0) for event in (1, 4, 2, 5)]
 
 

@@ -13,7 +13,7 @@ from tests.node.hosting import CT, EXPLICIT, PATIENCE, STUDY_FIND, STUDY_MOVE, c
 import dulcet
 from dulcet import Identified, IdentityUnconfirmed, Node, QueryOptions, RetrieveOptions, UserIdentity, uids
 from dulcet.errors import AssociationError, AssociationRefused, LocalProtocolError
-from dulcet.node.requests import EchoRequest, StoreRequest
+from dulcet.node.requests import Request, StoreRequest
 from dulcet.services import sop_classes
 from dulcet.services.sop_classes import Service, register_private
 from dulcet.upper_layer.items import CommonExtendedNegotiation, UserIdentityRQ
@@ -108,7 +108,7 @@ def test_common_extended_negotiation_reaches_the_judge() -> None:
 def test_an_identity_is_verified_confirmed_and_known_to_handlers(number: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     seen: list[Any] = []
-    node = Node("NODE", config=dulcet.AssociationConfig(observers=(dulcet.log_happenings(),)))
+    node = Node("NODE", config=dulcet.AssociationConfig(observers=(dulcet.log_trace_events(),)))
 
     @node.verify_identity
     def verify(identity: UserIdentityRQ | None, request: AssociateRQ) -> Identified:
@@ -188,12 +188,12 @@ def test_a_judge_rejects_with_every_triple_there_is() -> None:
 
 
 def test_a_judge_or_verifier_who_fails_refuses_and_the_listener_lives(caplog: pytest.LogCaptureFixture) -> None:
-    judge: list[Any] = [(3, 3, 3), ValueError(SECRET), "nonsense", None]
+    admission_hook: list[Any] = [(3, 3, 3), ValueError(SECRET), "nonsense", None]
     node = Node("NODE")
 
     @node.on_associate
     def decide(request: AssociateRQ) -> Any:
-        verdict = judge.pop(0)
+        verdict = admission_hook.pop(0)
         if isinstance(verdict, Exception):
             raise verdict
         return verdict
@@ -382,7 +382,7 @@ def test_a_private_class_is_stored_once_it_is_registered(monkeypatch: pytest.Mon
 
 
 def test_handlers_see_who_asks_and_from_where() -> None:
-    seen: list[EchoRequest] = []
+    seen: list[Request] = []
     node = Node("NODE", any_called=True)
     node.on_echo(seen.append)
     with serving(node) as server:

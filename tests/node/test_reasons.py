@@ -36,7 +36,7 @@ from dulcet.errors import COMMENT_LENGTH, ReceiveError
 from dulcet.io.durable_file import refused
 from dulcet.io.store_directory import StoreDirectory
 from dulcet.node.commitment import StorageCommitment
-from dulcet.node.requests import EchoRequest
+from dulcet.node.requests import Request
 from dulcet.node.ups import UnifiedProcedureSteps
 from dulcet.services.commitment import SOP_INSTANCE
 from dulcet.services.identifiers import build_identifier, encode_dataset
@@ -47,32 +47,32 @@ NO_ANSWER = "what the application gave is no answer, see its log"
 FAILED = "the application failed, see its log"
 
 
-def find(data: Dataset | bytes = IDENTIFIER) -> EchoRequest:
+def find(data: Dataset | bytes = IDENTIFIER) -> Request:
     return asked(CommandField.C_FIND_RQ, STUDY_FIND, data)
 
 
-def store() -> EchoRequest:
+def store() -> Request:
     return asked(CommandField.C_STORE_RQ, CT, AffectedSOPInstanceUID="1.2.3")
 
 
-def move() -> EchoRequest:
+def move() -> Request:
     return asked(CommandField.C_MOVE_RQ, STUDY_MOVE, IDENTIFIER, MoveDestination="NOBODY")
 
 
-def create(sop_class: str = MPPS, data: Dataset | None = None, **elements: Any) -> EchoRequest:
+def create(sop_class: str = MPPS, data: Dataset | None = None, **elements: Any) -> Request:
     return asked(CommandField.N_CREATE_RQ, sop_class, data or match(), **elements)
 
 
-def change(sop_class: str = MPPS, uid: str = "1.9") -> EchoRequest:
+def change(sop_class: str = MPPS, uid: str = "1.9") -> Request:
     return asked(CommandField.N_SET_RQ, sop_class, match(), RequestedSOPInstanceUID=uid)
 
 
-def act(sop_class: str, action: int, uid: str, **keys: Any) -> EchoRequest:
+def act(sop_class: str, action: int, uid: str, **keys: Any) -> Request:
     data = build_identifier(keys) if keys else None
     return asked(CommandField.N_ACTION_RQ, sop_class, data, RequestedSOPInstanceUID=uid, ActionTypeID=action)
 
 
-SCRIPTS: list[tuple[Callable[[], Node], EchoRequest, int, str]] = [
+SCRIPTS: list[tuple[Callable[[], Node], Request, int, str]] = [
     (lambda: Node("US"), find(), 0x0122, f"C-FIND-RQ of {STUDY_FIND} is not provided here"),
     (lambda: Node("US"), store(), 0x0122, f"C-STORE-RQ of {CT} is not provided here"),
     (lambda: Node("US"), create(), 0x0122, f"N-CREATE-RQ of {MPPS} is not provided here"),
@@ -113,12 +113,12 @@ SCRIPTS: list[tuple[Callable[[], Node], EchoRequest, int, str]] = [
 
 
 @pytest.mark.parametrize(("make", "request_", "status", "comment"), SCRIPTS)
-def test_a_node_says_why(make: Callable[[], Node], request_: EchoRequest, status: int, comment: str) -> None:
+def test_a_node_says_why(make: Callable[[], Node], request_: Request, status: int, comment: str) -> None:
     last = answers(make(), _again(request_))[-1]
     assert (last.status, last.elements["ErrorComment"]) == (status, comment)
 
 
-def _again(request: EchoRequest) -> EchoRequest:
+def _again(request: Request) -> Request:
     """The same request, not answered yet."""
     request._core.answered = False
     return request
@@ -157,7 +157,7 @@ def commitment() -> Node:
     return node
 
 
-SERVICES: list[tuple[Callable[[], Node], EchoRequest, int, str]] = [
+SERVICES: list[tuple[Callable[[], Node], Request, int, str]] = [
     (mpps, change(), 0x0112, "no step of this UID was created here"),
     (
         mpps,
@@ -201,7 +201,7 @@ SERVICES: list[tuple[Callable[[], Node], EchoRequest, int, str]] = [
 
 
 @pytest.mark.parametrize(("make", "request_", "status", "comment"), SERVICES)
-def test_a_service_says_why(make: Callable[[], Node], request_: EchoRequest, status: int, comment: str) -> None:
+def test_a_service_says_why(make: Callable[[], Node], request_: Request, status: int, comment: str) -> None:
     """Where it says nothing of its own, the core says the status in words."""
     response = only(make(), _again(request_))
     assert (response.status, response.elements.get("ErrorComment", "")) == (status, comment)

@@ -39,7 +39,7 @@ from dulcet.errors import (
     StatusError,
 )
 from dulcet.node.actions import Action, Call, Forward, Respond, SendHere
-from dulcet.node.requests import EchoRequest, RetrieveRequest
+from dulcet.node.requests import Request, RetrieveRequest
 from dulcet.node.scripts import answer
 from dulcet.services.results import Sent
 from dulcet.upper_layer.address import Address
@@ -47,11 +47,11 @@ from dulcet.upper_layer.address import Address
 # --- C-GET, C-MOVE ---------------------------------------------------------------------------------------------------
 
 
-def get_request(identifier: Dataset | bytes | None = IDENTIFIER) -> EchoRequest:
+def get_request(identifier: Dataset | bytes | None = IDENTIFIER) -> Request:
     return asked(CommandField.C_GET_RQ, STUDY_GET, identifier, Priority=2)
 
 
-def move_request(destination: str | None = "DEST") -> EchoRequest:
+def move_request(destination: str | None = "DEST") -> Request:
     return asked(CommandField.C_MOVE_RQ, STUDY_MOVE, IDENTIFIER, MoveDestination=destination, Priority=1)
 
 

@@ -306,9 +306,9 @@ def test_a_move_is_cancelled_between_sub_operations(window: int) -> None:
         if so_far.completed == 3:
             raise Enough
 
-    def watch(happening: Any, association: Any) -> None:
-        if type(happening).__name__ == "OperationFinished":
-            statuses.append((happening.name, happening.status))
+    def watch(trace_event: Any, association: Any) -> None:
+        if type(trace_event).__name__ == "OperationFinished":
+            statuses.append((trace_event.name, trace_event.status))
 
     node = archive(handler)
     config = dulcet.AssociationConfig(window_invoked=window, observers=(watch,))

@@ -39,7 +39,7 @@ from dulcet.errors import (
 )
 from dulcet.io.store_directory import StoreDirectory
 from dulcet.node.actions import Call, Receive, ReportHere, Respond
-from dulcet.node.requests import EchoRequest, NormalizedRequest, StoreRequest
+from dulcet.node.requests import NormalizedRequest, Request, StoreRequest
 from dulcet.node.scripts import Script, answer
 from dulcet.services.identifiers import decode_dataset, encode_dataset
 from dulcet.services.refusals import Refused
@@ -130,7 +130,7 @@ def test_what_a_handler_raises_is_no_comment_for_the_peer() -> None:
 # --- C-STORE ---------------------------------------------------------------------------------------------------------
 
 
-def store_request() -> EchoRequest:
+def store_request() -> Request:
     return asked(CommandField.C_STORE_RQ, CT, AffectedSOPInstanceUID="1.2.3")
 
 

@@ -18,7 +18,7 @@ def test_a_handler_of_something_new_is_refused_while_a_node_serves_and_taken_aft
     with serving(node):
         with pytest.raises(LocalProtocolError, match=r"^node NODE serves already, and a handler of C-FIND-RQ"):
             node.on_find(lambda request: ())
-        with pytest.raises(LocalProtocolError, match="a judge of associations would not"):
+        with pytest.raises(LocalProtocolError, match="an admission hook would not"):
             node.on_associate(lambda request: None)
         with pytest.raises(LocalProtocolError, match="a verifier of identities would not"):
             node.verify_identity(lambda identity, request: True)
@@ -56,7 +56,7 @@ def test_associations_of_one_title_are_bounded_with_threads():
 
 
 def test_associations_of_one_title_are_bounded_in_an_event_loop():
-    def knock(address: Address) -> None:
+    def pending(address: Address) -> None:
         with dulcet.associate(address, calling_ae_title="ONE"):
             with pytest.raises(AssociationRefused, match="2,3,2"):
                 dulcet.associate(address, calling_ae_title="ONE")
@@ -64,6 +64,6 @@ def test_associations_of_one_title_are_bounded_in_an_event_loop():
 
     async def run() -> None:
         async with Node("NODE").start(maximum_per_ae=1) as server:
-            await asyncio.to_thread(knock, server.address)
+            await asyncio.to_thread(pending, server.address)
 
     asyncio.run(run())

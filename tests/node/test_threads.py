@@ -35,11 +35,11 @@ from dulcet import Node, Status, uids
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
 from dulcet.errors import AssociationAborted, AssociationError, StatusError
-from dulcet.node.requests import EchoRequest, FindRequest, NormalizedRequest, StoreRequest
+from dulcet.node.requests import FindRequest, NormalizedRequest, Request, StoreRequest
 from dulcet.services.identifiers import encode_dataset
 from dulcet.services.invocations import Invocation
-from dulcet.upper_layer.happenings import MessageReceived
 from dulcet.upper_layer.negotiation import Proposal
+from dulcet.upper_layer.trace_events import MessageReceived
 
 MPPS = uids.MODALITY_PERFORMED_PROCEDURE_STEP
 WINDOWS = pytest.mark.parametrize("window", [1, 8])
@@ -105,9 +105,9 @@ def test_who_leaves_early_cancels_and_the_generator_is_closed(window: int) -> No
         finally:
             closed.set()
 
-    def watch(happening: Any, association: Any) -> None:
-        if isinstance(happening, MessageReceived):
-            statuses.append(happening.command.status)
+    def watch(trace_event: Any, association: Any) -> None:
+        if isinstance(trace_event, MessageReceived):
+            statuses.append(trace_event.command.status)
 
     config = dulcet.AssociationConfig(window_invoked=window, observers=(watch,))
     with serving(finding(handler)) as server, calling(server, STUDY_FIND, config=config) as association:
@@ -209,7 +209,7 @@ def test_a_fault_of_a_handler_is_a_status_and_the_association_lives_on(window: i
 @WINDOWS
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_handler_that_ends_the_thread_ends_its_association_and_no_other(window: int) -> None:
-    def handler(request: EchoRequest) -> None:
+    def handler(request: Request) -> None:
         raise SystemExit
 
     node = Node("NODE")
@@ -369,7 +369,7 @@ def test_an_association_that_ends_while_a_handler_works_is_no_news(caplog: pytes
     node = Node("NODE")
 
     @node.on_echo
-    def slow(request: EchoRequest) -> None:
+    def slow(request: Request) -> None:
         working.set()
         assert release.wait(PATIENCE)
         done.set()
@@ -534,7 +534,7 @@ def test_serve_takes_an_event_loop_for_async_handlers() -> None:
     port, node = free_port(), Node("NODE")
 
     @node.on_echo
-    async def slowly(request: EchoRequest) -> None:
+    async def slowly(request: Request) -> None:
         await asyncio.sleep(0)
 
     def visit() -> None:

@@ -49,7 +49,7 @@ class Ward:
 
     def events(self) -> list[tuple[str, str]]:
         """Everything heard so far, once all that was to be told was told."""
-        assert self.steps.courier.wait(WAIT)
+        assert self.steps.event_report_sender.wait(WAIT)
         return [(event.kind, event.state) for event in self.heard]
 
 

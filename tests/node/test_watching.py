@@ -15,7 +15,7 @@ from tests.node.hosting import CT, STUDY_FIND, calling, instance, match, serving
 import dulcet
 from dulcet import AssociationConfig, Metrics, Node, uids
 from dulcet.errors import AssociationError, AssociationRefused
-from dulcet.upper_layer.happenings import Happening, OperationFinished, PDUReceived, PDUSent
+from dulcet.upper_layer.trace_events import OperationFinished, PDUReceived, PDUSent, TraceEvent
 
 VERIFICATION = uids.VERIFICATION
 REQUEST, ACCEPT, DATA, RELEASE, RELEASED, ABORT = (
@@ -28,24 +28,24 @@ class Diary:
 
     def __init__(self) -> None:
         self.words: list[str] = []
-        self.happenings: list[Happening] = []
+        self.trace_events: list[TraceEvent] = []
         self.peers: set[str] = set()
         self.threads: set[int] = set()
 
-    def __call__(self, happening: Happening, association: Any) -> None:
-        self.happenings.append(happening)
+    def __call__(self, trace_event: TraceEvent, association: Any) -> None:
+        self.trace_events.append(trace_event)
         self.peers.add(association.peer)
         self.threads.add(threading.get_ident())
-        match happening:
+        match trace_event:
             case PDUSent(pdu_type, _):
                 self.words.append(f"-> {pdu_type:02X}")
             case PDUReceived(pdu_type, _):
                 self.words.append(f"<- {pdu_type:02X}")
             case _:
-                self.words.append(type(happening).__name__)
+                self.words.append(type(trace_event).__name__)
 
     def operations(self) -> list[tuple[str, int]]:
-        return [(found.name, found.status) for found in self.happenings if isinstance(found, OperationFinished)]
+        return [(found.name, found.status) for found in self.trace_events if isinstance(found, OperationFinished)]
 
 
 def watched(*observers: Callable[[Any, Any], object], **options: Any) -> AssociationConfig:
@@ -117,14 +117,14 @@ def test_operations_are_timed_and_weighed_on_both_sides() -> None:
 
     session(ours, theirs, work, node)
     for diary in (ours, theirs):
-        store, find = [found for found in diary.happenings if isinstance(found, OperationFinished)]
+        store, find = [found for found in diary.trace_events if isinstance(found, OperationFinished)]
         assert (store.name, store.status, find.name, find.status) == ("C-STORE", 0, "C-FIND", 0)
         assert store.size > 1000
         assert find.size > 50
         assert store.seconds is not None
         assert 0 <= store.seconds < 10
         assert find.seconds is not None
-    assert [found.by_us for found in theirs.happenings if isinstance(found, OperationFinished)] == [True, True]
+    assert [found.by_us for found in theirs.trace_events if isinstance(found, OperationFinished)] == [True, True]
 
 
 def test_a_refused_association_is_told_on_both_sides() -> None:
@@ -156,7 +156,7 @@ def test_an_abort_is_told_on_both_sides() -> None:
 
 
 def test_an_observer_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    def failing(happening: Happening, association: Any) -> None:
+    def failing(trace_event: TraceEvent, association: Any) -> None:
         raise RuntimeError("boom")
 
     node, diary = Node("NODE", config=watched(failing)), Diary()
@@ -200,7 +200,7 @@ def test_the_log_holds_no_patient_data(window: int, caplog: pytest.LogCaptureFix
         return dataset
 
     caplog.set_level(logging.DEBUG)
-    log = dulcet.log_happenings()
+    log = dulcet.log_trace_events()
     node = Node("NODE", config=watched(log), store_to=tmp_path, durability="none")
     node.on_store(lambda request: (request.sop_instance_uid.endswith("2") and 0xA700) or None)
     answers: list[Any] = [planting("1.2.1"), (0xFF01, planting("1.2.2")), object()]
@@ -234,4 +234,4 @@ def test_a_peer_that_goes_away_is_told_as_a_connection_that_was_lost() -> None:
         with pytest.raises((AssociationError, OSError, ValueError)):
             association.echo()
         wait_until(lambda: "ConnectionClosed" in theirs.words, "the node has noticed")
-    assert [found.expected for found in theirs.happenings if type(found).__name__ == "ConnectionClosed"] == [False]  # type: ignore[union-attr]
+    assert [found.expected for found in theirs.trace_events if type(found).__name__ == "ConnectionClosed"] == [False]  # type: ignore[union-attr]

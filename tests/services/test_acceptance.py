@@ -178,11 +178,11 @@ def test_a_peer_may_have_as_many_operations_outstanding_as_it_asks_for_and_we_ta
 def test_the_judge_has_the_last_word() -> None:
     asked: list[str] = []
 
-    def judge(request: AssociateRQ) -> tuple[int, int, int] | None:
+    def admission_hook(request: AssociateRQ) -> tuple[int, int, int] | None:
         asked.append(request.calling)
         return (2, 3, 1) if request.calling == "BUSY" else None
 
-    policy = AcceptancePolicy(called=frozenset(("ARCHIVE",)), judge=judge)
+    policy = AcceptancePolicy(called=frozenset(("ARCHIVE",)), admission_hook=admission_hook)
     assert policy.decide(asking(calling="BUSY"), CONFIG) == (2, 3, 1)
     assert isinstance(policy.decide(asking(calling="FREE"), CONFIG), Offer)
     assert policy.decide(asking(called="X"), CONFIG) == (1, 1, 7)
@@ -190,7 +190,7 @@ def test_the_judge_has_the_last_word() -> None:
 
 
 def test_a_judge_cannot_invent_a_rejection() -> None:
-    policy = AcceptancePolicy(judge=lambda request: (3, 1, 1))
+    policy = AcceptancePolicy(admission_hook=lambda request: (3, 1, 1))
     with pytest.raises(LocalProtocolError):
         policy.decide(asking(), CONFIG)
 

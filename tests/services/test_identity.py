@@ -138,24 +138,24 @@ def decided(request: AssociateRQ | None = None, **policy: Any) -> Any:
 
 @pytest.mark.parametrize("triple", sorted(REJECT_TRIPLES))
 def test_a_judge_rejects_with_every_triple_that_exists(triple: tuple[int, int, int]) -> None:
-    assert decided(judge=lambda request: triple) == triple
+    assert decided(admission_hook=lambda request: triple) == triple
 
 
 @pytest.mark.parametrize("triple", [(0, 1, 1), (3, 1, 1), (1, 1, 4), (1, 2, 3), (1, 3, 3), (2, 0, 0), (-1, 1, 1)])
 def test_a_triple_that_does_not_exist_rejects_for_good_and_is_named(
     triple: tuple[int, int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert decided(judge=lambda request: triple) == REFUSED
+    assert decided(admission_hook=lambda request: triple) == REFUSED
     assert f"reject ({triple[0]},{triple[1]},{triple[2]}) does not exist" in caplog.text
 
 
 @pytest.mark.parametrize("nonsense", [True, False, 5, "no", (1, 1), (1, 1, 1, 1), object()])
 def test_a_judge_who_gives_nonsense_accepts_nobody(nonsense: Any) -> None:
-    assert decided(judge=lambda request: nonsense) in (REFUSED, UNDECIDED)
+    assert decided(admission_hook=lambda request: nonsense) in (REFUSED, UNDECIDED)
 
 
 def test_a_judge_who_says_nothing_accepts() -> None:
-    assert isinstance(decided(judge=lambda request: None), Offer)
+    assert isinstance(decided(admission_hook=lambda request: None), Offer)
 
 
 @pytest.mark.parametrize("which", ["judge", "verifier"])
@@ -174,4 +174,6 @@ def test_one_who_fails_refuses_for_now_and_what_it_says_is_not_logged(
 def test_what_admission_answers_may_be_sent() -> None:
     assert {REFUSED, UNDECIDED} <= REJECT_TRIPLES
     with pytest.raises(LocalProtocolError):
-        AcceptancePolicy(any_class=(), judge=lambda request: (9, 9, 9)).decide(asking(None), AssociationConfig())
+        AcceptancePolicy(any_class=(), admission_hook=lambda request: (9, 9, 9)).decide(
+            asking(None), AssociationConfig()
+        )

@@ -11,8 +11,10 @@ from tests.pairs import FIND, Pair, Provider, echo, find, store
 from dulcet.config import AssociationConfig
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
-from dulcet.services.observing import Metrics, Reporter, log_happenings
-from dulcet.upper_layer.happenings import (
+from dulcet.services.observing import Metrics, Reporter, log_trace_events
+from dulcet.upper_layer.items import ContextResult
+from dulcet.upper_layer.pdu import AssociateAC, AssociateRQ
+from dulcet.upper_layer.trace_events import (
     AssociationAborted,
     AssociationAccepted,
     AssociationRefused,
@@ -21,15 +23,13 @@ from dulcet.upper_layer.happenings import (
     ConnectionClosed,
     ConnectionOpened,
     HandshakeFailed,
-    Happening,
     MessageReceived,
     MessageSent,
     OperationFinished,
     PDUReceived,
     PDUSent,
+    TraceEvent,
 )
-from dulcet.upper_layer.items import ContextResult
-from dulcet.upper_layer.pdu import AssociateAC, AssociateRQ
 
 
 class Peer:
@@ -41,13 +41,13 @@ class Peer:
 class Journal:
     """What stands for a core."""
 
-    def __init__(self, *happened: Happening) -> None:
-        self.journal: list[Happening] | None = list(happened)
+    def __init__(self, *happened: TraceEvent) -> None:
+        self.journal: list[TraceEvent] | None = list(happened)
 
 
-def told(*happened: Happening, now: float = 0.0) -> list[Happening]:
-    seen: list[Happening] = []
-    reporter = Reporter((lambda happening, association: seen.append(happening),))
+def told(*happened: TraceEvent, now: float = 0.0) -> list[TraceEvent]:
+    seen: list[TraceEvent] = []
+    reporter = Reporter((lambda trace_event, association: seen.append(trace_event),))
     reporter.report(Journal(*happened), Peer, now)  # type: ignore[arg-type]
     return seen
 
@@ -59,7 +59,7 @@ ACCEPT = AssociateAC(
     calling_ae_title="B",
     presentation_contexts=(ContextResult(1, 0, "1.2"), ContextResult(3, 3, "")),
 )
-EVERYTHING: list[Happening] = [
+EVERYTHING: list[TraceEvent] = [
     ConnectionOpened(),
     AssociationRequested(AssociateRQ(called_ae_title="A\x1b[31m", calling_ae_title="B"), by_us=True),
     AssociationRequested(AssociateRQ(called_ae_title="A", calling_ae_title="B"), by_us=False),
@@ -81,18 +81,18 @@ EVERYTHING: list[Happening] = [
 
 
 def test_each_observer_is_told_everything_in_order_and_the_journal_is_empty_then() -> None:
-    seen: list[tuple[str, Happening, Any]] = []
+    seen: list[tuple[str, TraceEvent, Any]] = []
     reporter = Reporter(
         (
-            lambda happening, association: seen.append(("one", happening, association)),
-            lambda happening, association: seen.append(("two", happening, association)),
+            lambda trace_event, association: seen.append(("one", trace_event, association)),
+            lambda trace_event, association: seen.append(("two", trace_event, association)),
         )
     )
     core = Journal(*EVERYTHING)
     reporter.report(core, Peer, 0.0)  # type: ignore[arg-type]
     assert core.journal == []
-    assert [(who, happening) for who, happening, _ in seen] == [
-        (who, happening) for happening in EVERYTHING for who in ("one", "two")
+    assert [(who, trace_event) for who, trace_event, _ in seen] == [
+        (who, trace_event) for trace_event in EVERYTHING for who in ("one", "two")
     ]
     assert {association for _, _, association in seen} == {Peer}
 
@@ -106,8 +106,8 @@ def test_without_a_journal_there_is_nothing_to_tell() -> None:
 def test_what_happens_while_it_is_told_is_told_as_well() -> None:
     core, seen = Journal(ConnectionOpened()), []
 
-    def observer(happening: Happening, association: Any) -> None:
-        seen.append(happening)
+    def observer(trace_event: TraceEvent, association: Any) -> None:
+        seen.append(trace_event)
         if len(seen) < 3:
             assert core.journal is not None
             core.journal.append(PDUSent(1, len(seen)))
@@ -119,26 +119,26 @@ def test_what_happens_while_it_is_told_is_told_as_well() -> None:
 @pytest.mark.parametrize(
     ("by_us", "message"), [(False, MessageSent(1, REQUEST, 0)), (True, MessageReceived(1, REQUEST))]
 )
-def test_an_operation_is_timed_from_its_request(by_us: bool, message: Happening) -> None:
-    seen: list[Happening] = []
-    reporter = Reporter((lambda happening, association: seen.append(happening),))
+def test_an_operation_is_timed_from_its_request(by_us: bool, message: TraceEvent) -> None:
+    seen: list[TraceEvent] = []
+    reporter = Reporter((lambda trace_event, association: seen.append(trace_event),))
     reporter.report(Journal(message), Peer, 10.0)  # type: ignore[arg-type]
     end = OperationFinished("C-ECHO", 5, 0, by_us, 0)
     other = OperationFinished("C-ECHO", 5, 0, not by_us, 0)
     reporter.report(Journal(other, end), Peer, 12.5)  # type: ignore[arg-type]
-    assert [happening.seconds for happening in seen[1:]] == [None, 2.5]  # type: ignore[union-attr]
+    assert [trace_event.seconds for trace_event in seen[1:]] == [None, 2.5]  # type: ignore[union-attr]
 
 
 def test_an_observer_that_raises_is_logged_once_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    seen: list[Happening] = []
+    seen: list[TraceEvent] = []
 
     class Failing:
         __hash__ = None  # type: ignore[assignment]  # observers need not be hashable
 
-        def __call__(self, happening: Happening, association: Any) -> None:
+        def __call__(self, trace_event: TraceEvent, association: Any) -> None:
             raise RuntimeError("boom")
 
-    reporter = Reporter((Failing(), lambda happening, association: seen.append(happening)))
+    reporter = Reporter((Failing(), lambda trace_event, association: seen.append(trace_event)))
     reporter.report(Journal(*EVERYTHING), Peer, 0.0)  # type: ignore[arg-type]
     assert seen == EVERYTHING
     assert caplog.text.count("an observer failed") == 1
@@ -146,8 +146,8 @@ def test_an_observer_that_raises_is_logged_once_and_changes_nothing(caplog: pyte
 
 def test_metrics_count_by_name_and_operations_by_status_bytes_and_seconds() -> None:
     metrics = Metrics()
-    for happening in EVERYTHING:
-        metrics(happening, Peer)
+    for trace_event in EVERYTHING:
+        metrics(trace_event, Peer)
     assert metrics.counts["AssociationAborted"] == 2
     assert metrics.counts["OperationFinished"] == 2
     assert metrics.counts["C-ECHO 0000H"] == 1
@@ -158,9 +158,9 @@ def test_metrics_count_by_name_and_operations_by_status_bytes_and_seconds() -> N
 
 def test_every_happening_has_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    tell = log_happenings()
-    for happening in EVERYTHING:
-        tell(happening, Peer)
+    tell = log_trace_events()
+    for trace_event in EVERYTHING:
+        tell(trace_event, Peer)
     assert [(record.levelno, record.getMessage().removeprefix(f"{Peer.peer}: ")) for record in caplog.records] == [
         (logging.DEBUG, "connected"),
         (logging.INFO, r"association requested, 'B' calls 'A\x1b[31m'"),
@@ -186,9 +186,9 @@ def test_what_nobody_reads_is_not_put_into_words(caplog: pytest.LogCaptureFixtur
     logger = logging.getLogger("quiet")
     logger.setLevel(logging.INFO)
     caplog.set_level(logging.INFO, logger="quiet")
-    tell = log_happenings(logger)
-    for happening in EVERYTHING:
-        tell(happening, Peer)
+    tell = log_trace_events(logger)
+    for trace_event in EVERYTHING:
+        tell(trace_event, Peer)
     assert {record.levelno for record in caplog.records} == {logging.INFO}
     assert {record.name for record in caplog.records} == {"quiet"}
 
@@ -214,7 +214,7 @@ def test_operations_of_a_session_are_told_on_both_sides() -> None:
     names = ["C-ECHO", "C-STORE", "C-FIND"]
     for end, by_us in ((pair.requestor, False), (pair.acceptor, True)):
         assert end.core.journal is not None
-        finished = [happening for happening in end.core.journal if isinstance(happening, OperationFinished)]
+        finished = [trace_event for trace_event in end.core.journal if isinstance(trace_event, OperationFinished)]
         assert [(one.name, one.by_us, one.size) for one in finished] == list(
             zip(names, [by_us] * 3, [0, 100, len(b"identifier")], strict=True)
         )

@@ -24,8 +24,8 @@ from dulcet import AssociationConfig, CertificateTable, Node, Timers, TLSConfig,
 from dulcet.blocking.secure import SecureTransport
 from dulcet.errors import AssociationAborted, AssociationRefused, CertificateRefused, PeerNotTrusted, TLSError
 from dulcet.io.secure_stream import SecureStream
-from dulcet.upper_layer.happenings import HandshakeFailed
 from dulcet.upper_layer.negotiation import Proposal
+from dulcet.upper_layer.trace_events import HandshakeFailed
 
 PATIENCE = 20.0
 QUICK = AssociationConfig(timers=Timers(tls=0.4))
@@ -320,9 +320,9 @@ def test_silent_peers_hold_nobody_up_and_leave_nothing_behind(party: Party) -> N
 def test_an_observer_is_told_of_handshakes_that_failed(party: Party) -> None:
     seen: list[tuple[str, str]] = []
 
-    def observe(happening: object, association: Any) -> None:
-        if isinstance(happening, HandshakeFailed):
-            seen.append((association.peer, happening.message))
+    def observe(trace_event: object, association: Any) -> None:
+        if isinstance(trace_event, HandshakeFailed):
+            seen.append((association.peer, trace_event.message))
 
     metrics = dulcet.Metrics()
     config = AssociationConfig(observers=(observe, metrics))

@@ -184,12 +184,12 @@ def test_the_error_of_reading_is_told() -> None:
 def test_the_error_of_writing_is_told() -> None:
     errors: list[OSError | None] = []
     parties = associated()
-    user, link = parties.user, parties.user._link
-    assert link is not None
+    user, connection = parties.user, parties.user._connection
+    assert connection is not None
     user.on_bytes_sent = lambda data, error: errors.append(error)  # type: ignore[method-assign]
 
     def send_into_nothing() -> None:  # on the I/O thread: the peer cannot close before it is sent
-        link._sock.shutdown(socket.SHUT_WR)
+        connection._sock.shutdown(socket.SHUT_WR)
         user.send_c_echo_request(1, None, CLASSES[0])
 
     current().post(send_into_nothing)

@@ -145,8 +145,8 @@ def test_what_nobody_foresaw_aborts_as_provider_and_is_told_once(caplog: pytest.
 def test_a_posted_call_that_raises_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a `send_…` of another thread leads to one."""
     parties = associated()
-    assert parties.client._link is not None
-    monkeypatch.setattr(parties.client._link, "_flush", lambda: 1 / 0)
+    assert parties.client._connection is not None
+    monkeypatch.setattr(parties.client._connection, "_flush", lambda: 1 / 0)
     parties.client.send_abort()
     error, _ = parties.server.heard("on_close")
     assert "ZeroDivisionError" in str(error)

@@ -531,7 +531,7 @@ def test_a_peer_that_leaves_before_it_is_answered_is_no_hang() -> None:
     parties = connected(Recorded(), Recorded(), Recorded(on_receive_associate_request=lambda *_: None))
     parties.user.send_associate_request(asking())
     parties.client.heard("on_receive_associate_request")
-    parties.user._link._sock.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
+    parties.user._connection._sock.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
     error, _ = parties.server.heard("on_close")
     assert isinstance(error, AssociationClosed)
 
@@ -709,7 +709,7 @@ def test_a_file_is_converted_where_the_context_has_another_syntax(tmp_path: Path
 
 
 def test_port_0_is_one_port_in_both_protocols(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dulcet.toolkit import door
+    from dulcet.toolkit import listening_socket
 
     tried: list[int] = []
 
@@ -721,7 +721,7 @@ def test_port_0_is_one_port_in_both_protocols(monkeypatch: pytest.MonkeyPatch) -
             raise OSError(errno.EADDRNOTAVAIL, "no such protocol")
         return listening_sockets(host, port, **options)
 
-    monkeypatch.setattr(door, "listening_sockets", taken_at_first)
+    monkeypatch.setattr(listening_socket, "listening_sockets", taken_at_first)
     server = Net()
     assert server.listen("", 0) == tried[-1] != tried[1]
     assert server.host_info == ("127.0.0.1", tried[-1])
@@ -1008,7 +1008,7 @@ def test_type_checkers_see_the_same_methods(capsys: Any, tmp_path: Path) -> None
 
 def test_observers_are_told_as_in_every_face() -> None:
     seen: list[str] = []
-    config = AssociationConfig(observers=(lambda happening, net: seen.append(type(happening).__name__),))
+    config = AssociationConfig(observers=(lambda trace_event, net: seen.append(type(trace_event).__name__),))
     parties = connected(Recorded(config=config), Recorded(), Recorded(on_receive_associate_request=accept_all))
     parties.user.send_associate_request(asking())
     parties.user.heard("on_receive_associate_accept")

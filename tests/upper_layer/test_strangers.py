@@ -6,8 +6,8 @@ import pytest
 
 from dulcet.upper_layer.connection import Connection
 from dulcet.upper_layer.events import Aborted
+from dulcet.upper_layer.foreign_protocols import STRANGERS, stranger
 from dulcet.upper_layer.pdu import ABORT, ASSOCIATE_RQ
-from dulcet.upper_layer.strangers import STRANGERS, stranger
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from dulcet.aio.connecting import connect
-from dulcet.aio.conversation import Conversation, Matches
 from dulcet.aio.keeping import Keeper
-from dulcet.aio.mailbox import Mailbox
+from dulcet.aio.operation_stream import Matches, OperationStream
 from dulcet.aio.operations import Operations
 from dulcet.aio.protocol import Wire
+from dulcet.aio.response_queue import ResponseQueue
 from dulcet.aio.threads import disk
 from dulcet.config import AssociationConfig
-from dulcet.dimse.association import Association as Core
+from dulcet.dimse.association import Association as DimseAssociation
 from dulcet.dimse.command import MEDIUM
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status
@@ -74,7 +74,7 @@ def associate(
     """
     address = Address.parse(address, tls)
     config = config or AssociationConfig()
-    core = Core(requestor=True, config=config)
+    core = DimseAssociation(requestor=True, config=config)
     core.associate(
         association_request(
             address,
@@ -93,7 +93,7 @@ def associate(
 class _Associating:
     """An association to be: await it, or enter it."""
 
-    def __init__(self, core: Core, address: Address, handler: Callable[[Any], object] | None) -> None:
+    def __init__(self, core: DimseAssociation, address: Address, handler: Callable[[Any], object] | None) -> None:
         self._core = core
         self._address = address
         self._handler = handler
@@ -179,7 +179,7 @@ class Association(Operations):
         when the peer did not accept its class.  A file that changes while it is sent ends the association.
         """
         instance = await self._loop.run_in_executor(disk, examine, what)
-        mailbox = Mailbox(self)
+        response_queue = ResponseQueue(self)
         operation = None
         try:
             self._check_usable()
@@ -192,13 +192,13 @@ class Association(Operations):
                 data,
                 priority=priority,
                 originator=originator,
-                owner=mailbox,
+                owner=response_queue,
             )
             self._wire.pump()
-            event = await mailbox.get()
+            event = await response_queue.get()
         except BaseException:
             if operation is not None:
-                self._leave(operation, mailbox)
+                self._leave(operation, response_queue)
             raise
         finally:
             self._let_go(operation, instance)
@@ -260,7 +260,7 @@ class Association(Operations):
         def invocation() -> Invocation:
             return invocations.find(self._core, identifier, keys, level=level, model=model, priority=priority)
 
-        return Matches(Conversation(self, invocation), Answers(self.peer, limit))
+        return Matches(OperationStream(self, invocation), Answers(self.peer, limit))
 
     async def get(
         self,
@@ -429,15 +429,15 @@ class Association(Operations):
         handler = self.handler
         if keeper is not None:
             self.handler = keeper
-        conversation = Conversation(self, lambda: invocation, origin)
+        operation_stream = OperationStream(self, lambda: invocation, origin)
         try:
-            async for response in conversation:
+            async for response in operation_stream:
                 result.update(response)
                 if response.status.is_pending and progress is not None:
                     progress(result)
         finally:
             self.handler = handler
-            conversation.leave()
+            operation_stream.leave()
             if keeper is not None:
                 await keeper.close()
                 keeper.told(result)

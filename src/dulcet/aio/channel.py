@@ -14,13 +14,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from dulcet.aio.protocol import FULL, UNCLAIMED, Wire
-from dulcet.dimse.association import Association as Core
+from dulcet.dimse.association import Association as DimseAssociation
 from dulcet.dimse.reasons import TOO_LATE
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationAborted, AssociationClosed, AssociationError, DimseTimeout, InstanceError, TLSError
 from dulcet.log_codes import coded
-from dulcet.services.endings import ending, ends_in_order
 from dulcet.services.negotiated import Negotiated
+from dulcet.services.termination import ending, ends_in_order
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import Closed, ReleaseRequested
 
@@ -41,7 +41,7 @@ class Channel(Negotiated):
 
     ending: str | None
 
-    def __init__(self, core: Core, wire: Wire, *, peer: str, address: Address | None = None) -> None:
+    def __init__(self, core: DimseAssociation, wire: Wire, *, peer: str, address: Address | None = None) -> None:
         super().__init__(core, peer=peer, address=address)
         self._wire = wire
         wire.owner = self

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from dulcet.aio.channel import Channel
 from dulcet.aio.disk import Disk
-from dulcet.aio.mailbox import Mailbox
 from dulcet.aio.protocol import FULL, LENT, UNCLAIMED, Wire
 from dulcet.aio.requests import IncomingRequest
+from dulcet.aio.response_queue import ResponseQueue
 from dulcet.aio.threads import RequestInThread, disk, handlers
-from dulcet.dimse.association import Association as Core
+from dulcet.dimse.association import Association as DimseAssociation
 from dulcet.dimse.events import (
     AnsweredElsewhere,
     CancelReceived,
@@ -35,10 +35,10 @@ from dulcet.dimse.status import Status
 from dulcet.errors import AssociationAborted, DimseTimeout, DulcetError, ReceiveError
 from dulcet.io.instances import Instance
 from dulcet.log_codes import coded
-from dulcet.services.endings import ENDINGS
 from dulcet.services.incoming import log_elsewhere, log_refusal, log_stray
 from dulcet.services.invocations import Invocation
 from dulcet.services.results import Response
+from dulcet.services.termination import ENDINGS
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import AssociateAccepted
 from dulcet.upper_layer.negotiation import PresentationContext
@@ -57,7 +57,7 @@ DRAIN: Final = 5.0
 class Operations(Channel):
     """Operations of both sides under way on one association."""
 
-    def __init__(self, core: Core, wire: Wire, *, peer: str, address: Address | None = None) -> None:
+    def __init__(self, core: DimseAssociation, wire: Wire, *, peer: str, address: Address | None = None) -> None:
         super().__init__(core, wire, peer=peer, address=address)
         self.handler: Callable[[Any], object] | None = None
         """Answers requests of the peer, each in a task of its own; a plain function is called in a thread.
@@ -73,7 +73,7 @@ class Operations(Channel):
         self._promised = 0  # places given to those who wait, not yet taken
         self._watchers: list[asyncio.Future[Any]] = []  # those who wait for any operation to end
         self._drains: dict[Operation, asyncio.TimerHandle] = {}  # those that were left early
-        self._full: Mailbox | None = None
+        self._full: ResponseQueue | None = None
         self._lingering: list[tuple[Operation, Instance]] = []  # answered before they had left
         self._retrieving = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -83,18 +83,18 @@ class Operations(Channel):
 
     async def _ask(self, invocation: Invocation) -> Response:
         """The one response of an operation that has no pending ones."""
-        mailbox = Mailbox(self)
-        operation = await self._invoke(invocation, mailbox)
+        response_queue = ResponseQueue(self)
+        operation = await self._invoke(invocation, response_queue)
         try:
-            event = await mailbox.get()
+            event = await response_queue.get()
         except BaseException:
-            self._leave(operation, mailbox)
+            self._leave(operation, response_queue)
             raise
         return self._response(event)
 
-    async def _invoke(self, invocation: Invocation, mailbox: Mailbox) -> Operation:
+    async def _invoke(self, invocation: Invocation, response_queue: ResponseQueue) -> Operation:
         await self._place()
-        operation = self._core.invoke(invocation.context, invocation.command, invocation.data, owner=mailbox)
+        operation = self._core.invoke(invocation.context, invocation.command, invocation.data, owner=response_queue)
         self._wire.pump()
         return operation
 
@@ -161,9 +161,9 @@ class Operations(Channel):
                 self._promised += 1
                 future.set_result(True)
 
-    def _leave(self, operation: Operation, mailbox: Mailbox, *, cancel: bool = False) -> None:
+    def _leave(self, operation: Operation, response_queue: ResponseQueue, *, cancel: bool = False) -> None:
         """Nobody waits for an operation any more; a peer that goes on and on with it is aborted."""
-        mailbox.abandon()
+        response_queue.abandon()
         if self._core.outstanding.get(operation.message_id) is not operation or not self.is_established:
             return
         if cancel:
@@ -216,12 +216,12 @@ class Operations(Channel):
         """True while an operation waits for its turn or its response."""
         return bool(self._slots) or any(operation.owner.is_awaited for operation in self._core.outstanding.values())
 
-    def _hold_for(self, mailbox: Mailbox) -> None:
-        self._full = mailbox
+    def _hold_for(self, response_queue: ResponseQueue) -> None:
+        self._full = response_queue
         self._wire.hold(FULL)
 
-    def _emptied(self, mailbox: Mailbox) -> None:
-        if self._full is mailbox:
+    def _emptied(self, response_queue: ResponseQueue) -> None:
+        if self._full is response_queue:
             self._full = None
             self._wire.go_on(FULL)
 

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from struct import pack
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from dulcet.dimse.association import Association as Core
+from dulcet.dimse.association import Association as DimseAssociation
 from dulcet.errors import InstanceError, TLSError
+from dulcet.io.send_buffer import SendBuffer, SendBufferPool
 from dulcet.io.sockets import format_address, quick_ack
-from dulcet.io.train import Train, TrainPool
 from dulcet.log_codes import coded
 from dulcet.services.observing import Reporter
 from dulcet.upper_layer.events import NEED_DATA, PAUSED
@@ -37,13 +37,13 @@ LAST_WORD: Final = 2.0
 """Seconds for a peer to take our A-ABORT or A-RELEASE-RP and close; after that the connection is closed under it."""
 
 TRAINS_AT_ONCE: Final = 16
-"""Trains written before the loop serves the others: 4 MiB, one or two milliseconds."""
+"""Send buffers written before the loop serves the others: 4 MiB, one or two milliseconds."""
 
 LAST_READS: Final = 16
 """Reads of what a peer said before it went; its last PDU is in the first one."""
 
 JOINED: Final = 32 * 1024
-"""Messages in memory up to this length are copied into one piece; longer ones and files go by train."""
+"""Messages in memory up to this length are copied into one piece; longer ones and files go by send buffer."""
 
 RESET: Final = pack("ii", 1, 0)
 """SO_LINGER: closing resets the connection, which says that what came was not whole."""
@@ -57,7 +57,7 @@ FULL: Final = 4
 WRITING: Final = 8
 """A data set comes faster than its destination takes it."""
 
-trains: Final = TrainPool()
+send_buffers: Final = SendBufferPool()
 
 
 class Owner(Protocol):
@@ -85,7 +85,7 @@ class Owner(Protocol):
 class Wire(asyncio.BufferedProtocol):
     """Drives one core on one transport."""
 
-    def __init__(self, core: Core, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, core: DimseAssociation, loop: asyncio.AbstractEventLoop) -> None:
         self.core = core
         self.owner: Owner
         self.loop = loop
@@ -103,7 +103,7 @@ class Wire(asyncio.BufferedProtocol):
         self._held = 0  # why nothing more is looked at
         self._held_until: float | None = None
         self._pumping = False
-        self._train: Train | None = None
+        self._send_buffer: SendBuffer | None = None
         self._write_paused = False
         self._read_paused = False
         self._going_on = False
@@ -169,9 +169,9 @@ class Wire(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._write_paused = False
-        if self._train is not None:
-            trains.give(self._train)
-            self._train = None
+        if self._send_buffer is not None:
+            send_buffers.give(self._send_buffer)
+            self._send_buffer = None
         self.pump()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -179,7 +179,7 @@ class Wire(asyncio.BufferedProtocol):
         for handle in (self._timer, self._severing):
             if handle is not None:
                 handle.cancel()
-        self._timer = self._severing = self._train = None
+        self._timer = self._severing = self._send_buffer = None
         self._hear_end(exc)
         self._socket = None
         self._wake_room()
@@ -304,18 +304,18 @@ class Wire(asyncio.BufferedProtocol):
             if len(parts) == len(segments):
                 transport.write(b"".join(parts))
                 return
-        train = trains.take()
+        send_buffer = send_buffers.take()
         try:
-            data = train.load(segments)
+            data = send_buffer.load(segments)
         except InstanceError as error:
-            trains.give(train)
+            send_buffers.give(send_buffer)
             self.owner._spoiled(error)
             return
         transport.write(data)
         if transport.get_write_buffer_size():
-            self._train = train  # the transport may keep our view of it until it has sent all
+            self._send_buffer = send_buffer  # the transport may keep our view of it until it has sent all
         else:
-            trains.give(train)
+            send_buffers.give(send_buffer)
 
     def _part(self, transport: asyncio.Transport) -> None:
         transport.close()

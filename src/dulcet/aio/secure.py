@@ -12,8 +12,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from dulcet.aio.protocol import LAST_READS, LENT, Wire, trains
-from dulcet.dimse.association import Association as Core
+from dulcet.aio.protocol import LAST_READS, LENT, Wire, send_buffers
+from dulcet.dimse.association import Association as DimseAssociation
 from dulcet.errors import InstanceError, TLSError
 from dulcet.io.secure_stream import RECEIVE, SecureStream, Session
 from dulcet.io.sockets import quick_ack
@@ -33,7 +33,7 @@ class SecureWire(Wire):
 
     def __init__(
         self,
-        core: Core,
+        core: DimseAssociation,
         loop: asyncio.AbstractEventLoop,
         begin: Callable[[], SecureStream],
         limit: tuple[float, TLSError] | None = None,
@@ -192,13 +192,13 @@ class SecureWire(Wire):
 
     def _write(self, transport: asyncio.Transport, segments: Sequence[Segment]) -> None:
         assert self._stream is not None
-        train = None
+        send_buffer = None
         try:
             if len(segments) == 1 and isinstance(segments[0], bytes):
                 data = self._stream.encrypt(segments[0])
             else:
-                train = trains.take()
-                data = self._stream.encrypt(train.load(segments))
+                send_buffer = send_buffers.take()
+                data = self._stream.encrypt(send_buffer.load(segments))
         except InstanceError as error:
             self.owner._spoiled(error)  # nothing of it was encrypted
             return
@@ -206,8 +206,8 @@ class SecureWire(Wire):
             transport.abort()
             return
         finally:
-            if train is not None:
-                trains.give(train)
+            if send_buffer is not None:
+                send_buffers.give(send_buffer)
         transport.write(data)
 
     def _put(self, data: bytes) -> None:

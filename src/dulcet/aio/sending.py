@@ -18,8 +18,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
 from dulcet.aio.association import Association, associate
-from dulcet.aio.lanes import LOST, Lane, Results, Todo, failed_by
-from dulcet.aio.upcoming import Upcoming
+from dulcet.aio.store_channel import LOST, Results, StoreChannel, WorkQueue, failed_by
+from dulcet.aio.store_queue import StoreQueue
 from dulcet.config import AssociationConfig
 from dulcet.dimse.command import MEDIUM
 from dulcet.errors import (
@@ -32,7 +32,7 @@ from dulcet.errors import (
 )
 from dulcet.io.instances import Instance, InstanceSource
 from dulcet.io.pixels import decompressible
-from dulcet.io.train import FileFailed
+from dulcet.io.send_buffer import FileFailed
 from dulcet.io.walking import NEVER_SENT, each
 from dulcet.services.proposals import StoragePlan
 from dulcet.services.results import Sent
@@ -85,14 +85,14 @@ class StoreMany:
         self.priority = priority
         self.originator = originator
         self._plan = StoragePlan(decompressible())
-        self._given = Lane(given, self._plan, originator) if given is not None else None
-        self._lanes: list[Lane] = []
+        self._given = StoreChannel(given, self._plan, originator) if given is not None else None
+        self._channels: list[StoreChannel] = []
         self._opened = False
         self._failure: DulcetError | None = None
         """Why the last association was given up, and with it what is still to be sent."""
         self._results = Results()
-        self._upcoming = Upcoming((), self._results)
-        self._todo: Todo | None = None
+        self._store_queue = StoreQueue((), self._results)
+        self._work_queue: WorkQueue | None = None
         self._stopping = asyncio.Event()
         self.begun: list[str] = []
         """SOP Instance UIDs of the C-STORE-RQs that were made, each as often as it was sent."""
@@ -103,11 +103,11 @@ class StoreMany:
 
     async def work(self, what: Iterable[InstanceSource] | AsyncIterable[InstanceSource]) -> None:
         """The task that does it."""
-        upcoming = self._upcoming = Upcoming(what, self._results, ahead=self.associations == 1)
+        store_queue = self._store_queue = StoreQueue(what, self._results, ahead=self.associations == 1)
         try:
             if self._given is not None:
                 self._given.association._check_usable()
-            while not self._stopping.is_set() and (batch := await upcoming.batch()):
+            while not self._stopping.is_set() and (batch := await store_queue.batch()):
                 await self._send(batch)
         except asyncio.CancelledError:
             await self._close(abort=False)
@@ -118,29 +118,29 @@ class StoreMany:
         else:
             await self._close(abort=False)
         finally:
-            await upcoming.close()
+            await store_queue.close()
             self._results.wake()
 
     def stop(self) -> None:
         """Begin nothing more; the task ends once what is under way was answered, and the associations are released."""
         self._stopping.set()
-        if self._todo is not None:
-            self._todo.stopped = True
+        if self._work_queue is not None:
+            self._work_queue.stopped = True
 
-    def _planned(self, instances: Iterable[Instance]) -> Todo:
+    def _planned(self, instances: Iterable[Instance]) -> WorkQueue:
         """A list to send from, which `stop` knows."""
-        self._todo = Todo(instances, self.begun)
-        self._todo.stopped = self._stopping.is_set()
-        return self._todo
+        self._work_queue = WorkQueue(instances, self.begun)
+        self._work_queue.stopped = self._stopping.is_set()
+        return self._work_queue
 
-    async def _run(self, lane: Lane, todo: Todo) -> None:
+    async def _run(self, channel: StoreChannel, work_queue: WorkQueue) -> None:
         """Send these, and over an only association what follows them as well."""
-        if self.associations == 1 and todo:
-            todo.more = functools.partial(self._upcoming.follow, lane.carries)
+        if self.associations == 1 and work_queue:
+            work_queue.more = functools.partial(self._store_queue.follow, channel.carries)
         try:
-            await lane.run(todo, self.priority, self._results)
+            await channel.run(work_queue, self.priority, self._results)
         finally:
-            todo.more = None
+            work_queue.more = None
 
     async def _send(self, instances: Sequence[Instance]) -> None:
         waiting: dict[tuple[str, str], list[Instance]] = {}
@@ -148,11 +148,11 @@ class StoreMany:
         if self.associations == 1:
             await self._use_standing(waiting)
         while waiting and not self._stopping.is_set():
-            lanes = self._standing(waiting)
-            if lanes:
-                pairs = [pair for pair in waiting if all(lane.carries(pair) for lane in lanes)]
-                todo = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
-                await self._drive_all(lanes, todo)
+            channels = self._standing(waiting)
+            if channels:
+                pairs = [pair for pair in waiting if all(channel.carries(pair) for channel in channels)]
+                work_queue = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
+                await self._drive_all(channels, work_queue)
             elif self._plan.contexts(waiting):
                 await self._ask(waiting)
             else:
@@ -163,17 +163,18 @@ class StoreMany:
     async def _ask(self, waiting: dict[tuple[str, str], list[Instance]]) -> None:
         """Send what one more association carries, or several that are alike; take it out of `waiting`."""
         # An only association takes over the contexts of the one before: more of their kind may come.
-        before = [each for lane in self._lanes for each in lane.association.contexts] if self.associations == 1 else []
+        alone = self.associations == 1
+        before = [each for channel in self._channels for each in channel.association.contexts] if alone else []
         wanted = self._plan.contexts(waiting)
         proposals = self._plan.contexts(waiting, before)
         # There are peers that serve one at a time, and what these carry was sent already.
-        for lane in list(self._lanes):
-            await self._release(lane)
+        for channel in list(self._channels):
+            await self._release(channel)
         classes = {proposal.abstract_syntax for proposal in proposals}
         pairs = [pair for pair in waiting if pair[0] in classes]
-        todo = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
+        work_queue = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
         try:
-            lane = await self._open(proposals)
+            channel = await self._open(proposals)
         except LOST as error:
             if self._stopping.is_set():
                 return
@@ -181,26 +182,26 @@ class StoreMany:
                 if not self._opened and self._given is None:
                     raise
                 self._failure = error
-                await self._give_up(todo)
-            _put_back(todo, waiting)
+                await self._give_up(work_queue)
+            _put_back(work_queue, waiting)
             return
-        self._plan.learn(proposals, lane.association.contexts)
-        _put_back(todo.take_out(lambda instance: lane.settles(_pair(instance))), waiting)
-        await self._drive_all([lane], todo)
+        self._plan.learn(proposals, channel.association.contexts)
+        _put_back(work_queue.take_out(lambda instance: channel.settles(_pair(instance))), waiting)
+        await self._drive_all([channel], work_queue)
 
-    async def _drive_all(self, lanes: Sequence[Lane], todo: Todo) -> None:
+    async def _drive_all(self, channels: Sequence[StoreChannel], work_queue: WorkQueue) -> None:
         """Send over these, and as many more like them as were wished for."""
-        count = min(self.associations, len(todo))
+        count = min(self.associations, len(work_queue))
         if count > 1:
-            await self._drive_parallel(lanes[:count], lanes[0].proposals, todo, count)
+            await self._drive_parallel(channels[:count], channels[0].proposals, work_queue, count)
         elif count:
-            await self._drive(lanes[0], lanes[0].proposals, todo)
-        await self._give_up(todo)
+            await self._drive(channels[0], channels[0].proposals, work_queue)
+        await self._give_up(work_queue)
 
-    def _standing(self, waiting: Iterable[tuple[str, str]]) -> list[Lane]:
+    def _standing(self, waiting: Iterable[tuple[str, str]]) -> list[StoreChannel]:
         """The parallel associations that stand, where something waits that all of them carry."""
-        lanes = list(self._lanes) if self.associations > 1 else []
-        return lanes if any(all(lane.carries(pair) for lane in lanes) for pair in waiting) else []
+        channels = list(self._channels) if self.associations > 1 else []
+        return channels if any(all(channel.carries(pair) for channel in channels) for pair in waiting) else []
 
     def _asks_otherwise(self, error: DulcetError, proposals: Iterable[Proposal]) -> bool:
         """True when the association was rejected without a reason, and something else can be asked for instead."""
@@ -209,61 +210,61 @@ class StoreMany:
 
     async def _use_standing(self, waiting: dict[tuple[str, str], list[Instance]]) -> None:
         """Send what the associations that stand can carry; take it out of `waiting`."""
-        for lane in [*([self._given] if self._given is not None else []), *self._lanes]:
+        for channel in [*([self._given] if self._given is not None else []), *self._channels]:
             # Where no other association can be made, this one may have to convert, or say why not.
-            pairs = [pair for pair in waiting if self.address is None or lane.carries(pair)]
-            todo = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
+            pairs = [pair for pair in waiting if self.address is None or channel.carries(pair)]
+            work_queue = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
             try:
-                await self._run(lane, todo)
+                await self._run(channel, work_queue)
             except LOST as error:
-                await self._lost(lane, todo, error)
+                await self._lost(channel, work_queue, error)
                 if self.address is None:
-                    await self._give_up(todo)
-                _put_back(todo, waiting)
+                    await self._give_up(work_queue)
+                _put_back(work_queue, waiting)
 
-    async def _drive(self, lane: Lane, proposals: Sequence[Proposal], todo: Todo) -> None:
-        """Send over one association, made anew when it is lost; something is left in `todo` when it was given up."""
+    async def _drive(self, channel: StoreChannel, proposals: Sequence[Proposal], work_queue: WorkQueue) -> None:
+        """Send over one association, made anew when it is lost; some are left when it was given up."""
         fruitless = 0
         while True:
             try:
-                await self._run(lane, todo)
+                await self._run(channel, work_queue)
                 return
             except LOST as error:
                 failure = error
-            await self._lost(lane, todo, failure)
-            if not todo:
+            await self._lost(channel, work_queue, failure)
+            if not work_queue:
                 return
-            progress = lane.delivered or isinstance(failure.__cause__, FileFailed)
+            progress = channel.delivered or isinstance(failure.__cause__, FileFailed)
             fruitless = 0 if progress else fruitless + 1
             if fruitless >= (1 if isinstance(failure, DimseTimeout) else FRUITLESS):
                 return
             try:
-                lane = await self._open(proposals)
+                channel = await self._open(proposals)
             except LOST as error:
                 self._failure = error
                 return
 
     async def _drive_parallel(
-        self, standing: Sequence[Lane], proposals: Sequence[Proposal], todo: Todo, count: int
+        self, standing: Sequence[StoreChannel], proposals: Sequence[Proposal], work_queue: WorkQueue, count: int
     ) -> None:
         """The same with several associations, a task for each; they take from one list."""
         opening: set[asyncio.Task[None] | None] = set()
 
-        async def work(lane: Lane | None) -> None:
+        async def work(channel: StoreChannel | None) -> None:
             with contextlib.suppress(*LOST):  # fewer associations than wished for; the others do the work
-                if lane is None:
+                if channel is None:
                     opening.add(task := asyncio.current_task())
                     try:
-                        lane = await self._open(proposals)
+                        channel = await self._open(proposals)
                     finally:
                         opening.discard(task)
-                await self._drive(lane, proposals, todo)
+                await self._drive(channel, proposals, work_queue)
 
-        tasks = [asyncio.ensure_future(work(lane)) for lane in [*standing, *[None] * (count - len(standing))]]
+        tasks = [asyncio.ensure_future(work(channel)) for channel in [*standing, *[None] * (count - len(standing))]]
         pending = set(tasks)
         try:
             # A peer that serves one association at a time answers the others once the first is released: too late.
-            while pending and (todo or not pending <= opening):
+            while pending and (work_queue or not pending <= opening):
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
@@ -274,7 +275,7 @@ class StoreMany:
 
     # ------------------------------------------------------------------ associations
 
-    async def _open(self, proposals: Sequence[Proposal]) -> Lane:
+    async def _open(self, proposals: Sequence[Proposal]) -> StoreChannel:
         assert self.address is not None
         if self._stopping.is_set():
             raise AssociationError("nothing more is to be sent")
@@ -282,10 +283,10 @@ class StoreMany:
         if self._stopping.is_set():
             await association.release()
             raise AssociationError("nothing more is to be sent")
-        lane = Lane(association, self._plan, self.originator, proposals)
+        channel = StoreChannel(association, self._plan, self.originator, proposals)
         self._opened = True
-        self._lanes.append(lane)
-        return lane
+        self._channels.append(channel)
+        return channel
 
     async def _associate(self, proposals: Sequence[Proposal]) -> Association:
         assert self.address is not None
@@ -302,25 +303,25 @@ class StoreMany:
                 await asyncio.wait_for(self._stopping.wait(), pause)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _lost(self, lane: Lane, todo: Todo, error: DulcetError) -> None:
+    async def _lost(self, channel: StoreChannel, work_queue: WorkQueue, error: DulcetError) -> None:
         """What the loss of an association means for what was on its way there."""
         self._failure = error
-        failed, again = lane.abandon(error)
-        todo.give_back(again)
-        if lane in self._lanes:
-            self._lanes.remove(lane)
+        failed, again = channel.abandon(error)
+        work_queue.give_back(again)
+        if channel in self._channels:
+            self._channels.remove(channel)
         for sent in failed:
             await self._results.put(sent)
 
-    async def _give_up(self, todo: Todo) -> None:
-        for instance in todo:
+    async def _give_up(self, work_queue: WorkQueue) -> None:
+        for instance in work_queue:
             assert self._failure is not None
             await self._results.put(failed_by(instance, self._failure))
 
-    async def _release(self, lane: Lane) -> None:
-        self._lanes.remove(lane)
+    async def _release(self, channel: StoreChannel) -> None:
+        self._channels.remove(channel)
         with contextlib.suppress(DulcetError):
-            await lane.association.release()
+            await channel.association.release()
 
     def leave(self) -> None:
         """Whoever asked has gone: what is unanswered on the association that was given is not waited for."""
@@ -334,22 +335,22 @@ class StoreMany:
 
     async def _close(self, abort: bool) -> None:
         """Release our own associations; those with something unanswered, after an early end, are aborted."""
-        lanes, self._lanes = self._lanes, []
+        channels, self._channels = self._channels, []
         given = self._given
         if given is not None and given.is_busy:
             if abort:
-                lanes.append(given)
+                channels.append(given)
             else:
                 given.leave()
-        await asyncio.gather(*(self._end(lane, abort or lane.is_busy) for lane in lanes))
+        await asyncio.gather(*(self._end(channel, abort or channel.is_busy) for channel in channels))
 
-    async def _end(self, lane: Lane, abort: bool) -> None:
+    async def _end(self, channel: StoreChannel, abort: bool) -> None:
         with contextlib.suppress(DulcetError):
             if abort:
-                await lane.association.abort()
+                await channel.association.abort()
             else:
-                await lane.association.release()
-        lane.abandon(AssociationError("the rest was not waited for"))
+                await channel.association.release()
+        channel.abandon(AssociationError("the rest was not waited for"))
 
 
 class Sending(AsyncIterator[Sent]):

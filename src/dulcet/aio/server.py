@@ -15,20 +15,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from dulcet.aio.association import Association
-from dulcet.aio.guest import Guest
+from dulcet.aio.pending_connection import PendingConnection
 from dulcet.config import AssociationConfig
 from dulcet.io.deciding import Deciders
 from dulcet.io.sockets import HELD_BACK, listening_sockets
 from dulcet.log_codes import coded
 from dulcet.services.acceptance import AcceptancePolicy
 from dulcet.services.admission import Admission, log_parting
-from dulcet.services.endings import without
+from dulcet.services.termination import without
 from dulcet.upper_layer.address import Address
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from dulcet.io.sharing import SharedPort
+    from dulcet.io.shared_port import SharedPort
     from dulcet.io.tls import TLSConfig
 
 __all__ = ["Server", "serve"]
@@ -131,7 +131,7 @@ class Server:
         self._held_until = 0.0  # a connection was left to those who have less in hand; then it is ours
         self._sockets: list[socket.socket] = []
         self._closing = False
-        self._guests: dict[Guest, None] = {}  # in the order of their coming
+        self._pending_connections: dict[PendingConnection, None] = {}  # in the order of their coming
         self._alive: set[Association] = set()
         self._untaken: set[Association] = set()
         self._established: asyncio.Queue[Association | None] = asyncio.Queue()
@@ -267,10 +267,10 @@ class Server:
             if not self._acceptors:
                 self._loop.remove_reader(sock)
             sock.close()
-        for guest in list(self._guests):
-            guest.wire.core.abort(2, 0)
-            guest.wire.pump()
-            guest.wire.finish()
+        for pending in list(self._pending_connections):
+            pending.wire.core.abort(2, 0)
+            pending.wire.pump()
+            pending.wire.finish()
 
     def _accept(self, listening: socket.socket) -> None:
         accepted = False
@@ -284,7 +284,7 @@ class Server:
             except OSError as error:
                 if accepted:
                     return  # out of descriptors, with which the kernel does not even look whether anybody is there
-                if self._guests:  # who came first and has not said yet what it wants, goes
+                if self._pending_connections:  # who came first and has not said yet what it wants, goes
                     self._dismiss_oldest()
                     return
                 log.error(
@@ -314,7 +314,7 @@ class Server:
     def _tell_load(self) -> None:
         """Those who accept from the same port take the next connection according to this."""
         if self._shared is not None and not self._closing:
-            self._shared.set_load(len(self._guests) + self._admission.count)
+            self._shared.set_load(len(self._pending_connections) + self._admission.count)
 
     async def _accept_one_by_one(self, listening: socket.socket) -> None:
         while True:
@@ -330,34 +330,34 @@ class Server:
                 self._greet(sock)
 
     def _greet(self, sock: socket.socket) -> None:
-        if len(self._guests) >= GREETED_AT_ONCE:
+        if len(self._pending_connections) >= GREETED_AT_ONCE:
             self._dismiss_oldest()
         sock.setblocking(False)
         try:
-            guest = Guest(self, sock)
+            pending = PendingConnection(self, sock)
         except OSError:  # gone already
             sock.close()
             return
-        self._guests[guest] = None
+        self._pending_connections[pending] = None
         self._tell_load()
-        self._run(guest.connect(sock))
+        self._run(pending.connect(sock))
 
     def _dismiss_oldest(self) -> None:
-        guest = next(iter(self._guests))
-        del self._guests[guest]
-        guest.wire.sever()
+        pending = next(iter(self._pending_connections))
+        del self._pending_connections[pending]
+        pending.wire.sever()
 
     def _run(self, work: Any) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _hand_out(self, guest: Guest) -> None:
-        self._guests.pop(guest, None)
-        association = Association(guest.wire.core, guest.wire, peer=guest.peer)
+    def _hand_out(self, pending: PendingConnection) -> None:
+        self._pending_connections.pop(pending, None)
+        association = Association(pending.wire.core, pending.wire, peer=pending.peer)
         association._tasks = self._tasks
         start = self._loop.time()
-        association._on_lost = lambda: self._gone(association, guest, self._loop.time() - start)
+        association._on_lost = lambda: self._gone(association, pending, self._loop.time() - start)
         self._alive.add(association)
         if self.handler is not None:
             association.handler = self.handler
@@ -365,11 +365,11 @@ class Server:
             self._untaken.add(association)
             self._established.put_nowait(association)
 
-    def _gone(self, association: Association, guest: Guest, seconds: float) -> None:
+    def _gone(self, association: Association, pending: PendingConnection, seconds: float) -> None:
         self._alive.discard(association)
-        self._admission.gone(guest.host, guest.calling)
+        self._admission.gone(pending.host, pending.calling)
         self._tell_load()
-        log_parting(guest.wire.core, guest.peer)
+        log_parting(pending.wire.core, pending.peer)
         if self.handler is not None:
             who = f"{association.peer} {association.calling_ae_title!a}"
             if association.ending != "released":

@@ -24,7 +24,7 @@ from dulcet.archive.index import INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE, C
 from dulcet.archive.ingest import Ingest
 from dulcet.archive.matching import Query, read_query, read_retrieve
 from dulcet.archive.objects import FILE, FOLDER, FileObjects
-from dulcet.archive.retrieve import Shipment
+from dulcet.archive.retrieve import RetrieveSet
 from dulcet.archive.sqlite import SqliteIndex
 from dulcet.archive.sweep import Swept, adopt_all, sweep
 from dulcet.config import AssociationConfig
@@ -33,7 +33,7 @@ from dulcet.dimse.status import Status
 from dulcet.log_codes import coded
 from dulcet.node.application import Node
 from dulcet.node.commitment import StorageCommitment
-from dulcet.node.requests import EchoRequest, FindRequest, NormalizedRequest, RetrieveRequest
+from dulcet.node.requests import FindRequest, NormalizedRequest, Request, RetrieveRequest
 from dulcet.node.transactions import SQLiteTransactions
 from dulcet.services.commitment import SOP_CLASS as COMMITMENT
 from dulcet.services.commitment import Reference
@@ -43,14 +43,14 @@ from dulcet.services.refusals import Refused
 from dulcet.upper_layer.address import Address
 
 if TYPE_CHECKING:
-    from dulcet.archive.turns import Turns
+    from dulcet.archive.instance_locks import InstanceLocks
 
 try:
     import fcntl
 except ImportError:  # Windows: nobody is kept out
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["OPERATIONS", "Archive", "FolderInUse", "Member", "Peer", "rebuild"]
+__all__ = ["OPERATIONS", "Archive", "ArchiveWorker", "FolderInUse", "Peer", "rebuild"]
 
 log: Final = logging.getLogger("dulcet.archive")
 
@@ -76,10 +76,10 @@ class FolderInUse(IndexTrouble):
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ArchiveWorker:
     """One of several processes that serve a data folder, which their parent opened and lent them (`Archive.lend`)."""
 
-    seat: int
+    number: int
     """From 0; one living process has it at a time."""
     lock: int
     """The inherited descriptor of the folder's lock, which keeps others out until the last member has ended."""
@@ -107,7 +107,7 @@ class Archive:
         strict_queries: bool = False,
         handlers: Iterable[Handler] = (),
         watch: Watch | None = None,
-        member: Member | None = None,
+        worker: ArchiveWorker | None = None,
         strict: bool = False,
         private: bool = False,
     ) -> None:
@@ -116,7 +116,7 @@ class Archive:
         `peers` are known by their AE titles; others may call if `allow_any`, and do everything.  `handlers` are told of
         events of the kinds that `watch` names, of all kinds without one.  FolderInUse, IndexDamaged, OSError.
         `strict_queries` holds peers to the hierarchy of PS3.4 section C.4.1.2.1, but those of relational queries.
-        Of several `member`s that of seat 0 tells of events and reports results of commitment, for all of them.
+        Of several `worker`s that of number 0 tells of events and reports results of commitment, for all of them.
         `strict` refuses UIDs that PS3.5 section 9.1 does not allow; `private` takes storage classes no table knows.
         """
         self.folder: Path = Path(folder)
@@ -128,18 +128,18 @@ class Archive:
         handlers = list(handlers)
         if watch is None:
             watch = Watch(frozenset((INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE)) if handlers else frozenset())
-        self._member = member
+        self._worker = worker
         self._lent = False
-        self._turns: Turns | None = None
-        self._lock = _Lock(self.folder / LOCK) if member is None else _LentLock(member.lock)
+        self._turns: InstanceLocks | None = None
+        self._lock = _Lock(self.folder / LOCK) if worker is None else _LentLock(worker.lock)
         try:
-            if member is not None:
-                from dulcet.archive.turns import Turns
+            if worker is not None:
+                from dulcet.archive.instance_locks import InstanceLocks
 
-                self._turns = Turns(self.folder / TURNS)
-            anew = Swept() if member is not None else self._lost_index(durable)
-            seat = None if member is None else member.seat
-            self.objects: FileObjects = FileObjects(self.folder, durable=durable, seat=seat)
+                self._turns = InstanceLocks(self.folder / TURNS)
+            anew = Swept() if worker is not None else self._lost_index(durable)
+            number = None if worker is None else worker.number
+            self.objects: FileObjects = FileObjects(self.folder, durable=durable, number=number)
             self.index: SqliteIndex = SqliteIndex(
                 self.folder / INDEX, durable=durable, watch=watch, check=self._lock.interrupted,
                 turn=nullcontext if self._turns is None else self._turns.writing,
@@ -151,12 +151,12 @@ class Archive:
             self._lock.release(clean=False)
             raise
         self.ingest: Ingest = Ingest(
-            self.objects, self.index, allows=lambda title: self.may(title, "store"), turn=self._instance_turn,
+            self.objects, self.index, allows=lambda title: self.is_allowed(title, "store"), turn=self._instance_turn,
             strict=strict,
         )  # fmt: skip
-        self._leads = member is None or member.seat == 0
+        self._leads = worker is None or worker.number == 0
         self.events: Events = Events(
-            self.index, handlers if self._leads else [], idle=IDLE if member is None else IDLE_AMONG_MEMBERS
+            self.index, handlers if self._leads else [], idle=IDLE if worker is None else IDLE_AMONG_MEMBERS
         )
         self.ingest.after = self.events.wake if handlers else None
         self._transactions: list[SQLiteTransactions] = []
@@ -175,7 +175,7 @@ class Archive:
             log.warning("the index is new; %d objects were indexed", found.adopted, extra=coded("DUL406"))
         return found
 
-    def may(self, title: str, operation: str) -> bool:
+    def is_allowed(self, title: str, operation: str) -> bool:
         """May this AE title do that?"""
         peer = self.peers.get(title)
         return self.allow_any if peer is None else operation in peer.operations
@@ -206,7 +206,7 @@ class Archive:
         transactions = self._commitments()
         self._transactions.append(transactions)
         among: Literal["reporting", "leaving"] | None = None
-        if self._member is not None:
+        if self._worker is not None:
             among = "reporting" if self._leads else "leaving"
         StorageCommitment(node, self.committed, store=transactions, retrieve_ae_title=ae_title, among=among)
         self._guard_commitment(node)
@@ -243,7 +243,7 @@ class Archive:
             else:
                 yield from answers.encode(page)
 
-    def _retrieve(self, request: RetrieveRequest) -> Shipment:
+    def _retrieve(self, request: RetrieveRequest) -> RetrieveSet:
         self._check(request, "get" if request.destination is None else "move")
         model = request.model
         assert model is not None
@@ -260,18 +260,19 @@ class Archive:
         title = request.requestor.called_ae_title
         return of_no_patient.find_objects(request.identifier, model, self.index, self.objects, title)
 
-    def _retrieve_objects(self, request: RetrieveRequest) -> Shipment:
+    def _retrieve_objects(self, request: RetrieveRequest) -> RetrieveSet:
         self._check(request, "get" if request.destination is None else "move")
         model = request.model
         assert model is not None
         return self._shipment(request, of_no_patient.select_objects(request.identifier, model, self.index))
 
-    def _shipment(self, request: RetrieveRequest, selection: Selection) -> Shipment:
-        shipment = Shipment(selection, self.objects)
+    def _shipment(self, request: RetrieveRequest, selection: Selection) -> RetrieveSet:
+        retrieve_set = RetrieveSet(selection, self.objects)
         log.info(
-            "%s: %s of %d instances", request.requestor.who, request.command.name, len(shipment), extra=coded("DUL412")
+            "%s: %s of %d instances", request.requestor.who, request.command.name, len(retrieve_set),
+            extra=coded("DUL412"),
         )
-        return shipment
+        return retrieve_set
 
     def _guard_commitment(self, node: Node) -> None:
         """Commitment is for those who may."""
@@ -285,9 +286,9 @@ class Archive:
 
         node.on_n_action(guarded, classes=(COMMITMENT,))
 
-    def _check(self, request: EchoRequest, operation: str) -> None:
+    def _check(self, request: Request, operation: str) -> None:
         title = request.requestor.calling_ae_title
-        if not self.may(title, operation):
+        if not self.is_allowed(title, operation):
             raise Refused(Status.NOT_AUTHORIZED, f"this AE title may not {operation} here")
 
     # ------------------------------------------------------------------ the folder
@@ -302,7 +303,7 @@ class Archive:
         OSError where the system or the file system cannot keep the promises of several processes.
         """
         try:
-            from dulcet.archive.turns import can_take_turns
+            from dulcet.archive.instance_locks import can_take_turns
         except ImportError:  # Windows
             able = False
         else:

@@ -15,7 +15,7 @@ from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from dulcet.archive.application import OPERATIONS, Archive, Member, Peer
+from dulcet.archive.application import OPERATIONS, Archive, ArchiveWorker, Peer
 from dulcet.archive.events import Hook
 from dulcet.archive.index import INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE, Watch
 from dulcet.config import AssociationConfig, Timers
@@ -273,7 +273,7 @@ def tls_config(configuration: Configuration, given: TLSConfig | None = None) -> 
 
 
 def open_archive(
-    configuration: Configuration, tls: TLSConfig | None = None, member: Member | None = None
+    configuration: Configuration, tls: TLSConfig | None = None, worker: ArchiveWorker | None = None
 ) -> Archive:
     """The archive that a configuration describes, its peers called with `tls` where they want it; FolderInUse,
     IndexDamaged, OSError; HookFailed for a hook that cannot be run.
@@ -296,7 +296,7 @@ def open_archive(
         strict_queries=configuration.query.strict,
         handlers=hooks,
         watch=Watch(frozenset(events.kinds if events.hook else ()), events.series_quiet, events.study_quiet),
-        member=member,
+        worker=worker,
     )
 
 

@@ -91,10 +91,10 @@ class Objects(Protocol):
 class FileObjects:
     """`Objects` in a file system."""
 
-    def __init__(self, root: str | os.PathLike[str], *, durable: bool = True, seat: int | None = None) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, durable: bool = True, number: int | None = None) -> None:
         """Make the folders; OSError when they cannot be written to.
 
-        One process at a time, as the archive sees to; or one for each `seat`, whose unfinished names tell it.
+        One process at a time, as the archive sees to; or one for each `number`, whose unfinished names tell it.
         """
         self.root: Path = Path(root)
         self.durable = durable
@@ -114,8 +114,8 @@ class FileObjects:
         if durable:
             for folder in (self._objects, self._partial, self.root, *self.root.resolve().parents[:1]):
                 sync_folder(str(folder))
-        self._seat = "" if seat is None else f"worker{seat}-"
-        self._prefix = f"{self._seat}{os.getpid()}-{os.urandom(4).hex()}"
+        self._number = "" if number is None else f"worker{number}-"
+        self._prefix = f"{self._number}{os.getpid()}-{os.urandom(4).hex()}"
         self.traceable: bool = self._links()
 
     def _links(self) -> bool:
@@ -242,7 +242,7 @@ class FileObjects:
         Where several processes place objects they stay, up to `tidy_all`: what another one remembers of them would no
         longer be so.
         """
-        if self._seat:
+        if self._number:
             return
         parent = os.path.dirname(key)
         with self._shaping, contextlib.suppress(OSError):
@@ -266,9 +266,9 @@ class FileObjects:
                 yield os.path.relpath(os.path.join(folder, name), self._objects)
 
     def interrupted(self) -> Iterator[Path]:
-        """What a crash left unfinished; each may have its key already.  Of our seat alone where we have one."""
+        """What a crash left unfinished; each may have its key already.  Each of several workers finds its own."""
         for path in sorted(self._partial.iterdir()):
-            if path.name.startswith(self._seat) and not path.name.startswith(self._prefix):
+            if path.name.startswith(self._number) and not path.name.startswith(self._prefix):
                 yield path
 
 

@@ -9,10 +9,10 @@ from dulcet.archive.objects import Objects
 from dulcet.io.instances import Instance
 from dulcet.part10.location import Location
 
-__all__ = ["Shipment"]
+__all__ = ["RetrieveSet"]
 
 
-class Shipment:
+class RetrieveSet:
     """The instances of a selection, ready to be sent; it knows how many they are."""
 
     def __init__(self, selection: Selection, objects: Objects) -> None:

@@ -99,7 +99,7 @@ class Writer:
                 continue
             if record.identity.model is not None:
                 self._new_instance(record, NO_SERIES)
-                self._note(INSTANCE_STORED, record.received, self._told(record))
+                self._note(INSTANCE_STORED, record.received, self._event_body(record))
                 continue
             study = self._studies.get(record.identity.study_instance_uid) or self._find_study(record)
             if study is None:
@@ -113,7 +113,7 @@ class Writer:
             change.instances += 1
             series.setdefault(series_id, _Change()).instances += 1
             patients.setdefault(study.patient, _Change()).instances += 1
-            self._note(INSTANCE_STORED, record.received, self._told(record))
+            self._note(INSTANCE_STORED, record.received, self._event_body(record))
         self._count(studies, patients, series, now)
 
     # ------------------------------------------------------------------ rows
@@ -255,7 +255,7 @@ class Writer:
                 self._note(kind, now, {**body, "instances": instances})
         self._connection.execute(f"UPDATE {table} SET stable = 1 WHERE stable = 0 AND changed <= ?", (changed,))
 
-    def _told(self, record: Record) -> dict[str, object]:
+    def _event_body(self, record: Record) -> dict[str, object]:
         """What the event of an arrival says: where it is, nothing of the patient."""
         return {
             "sop_class_uid": record.identity.sop_class_uid,

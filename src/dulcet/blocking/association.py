@@ -14,7 +14,7 @@ from dulcet.blocking.keeping import Keeper
 from dulcet.blocking.requests import IncomingRequest
 from dulcet.blocking.transport import Transport
 from dulcet.config import AssociationConfig, Timers
-from dulcet.dimse.association import Association as Core
+from dulcet.dimse.association import Association as DimseAssociation
 from dulcet.dimse.command import MEDIUM
 from dulcet.dimse.events import (
     AnsweredElsewhere,
@@ -36,7 +36,6 @@ from dulcet.io.answers import Answers
 from dulcet.io.sockets import connect
 from dulcet.log_codes import coded
 from dulcet.services import invocations
-from dulcet.services.endings import ENDINGS
 from dulcet.services.extended import Extended
 from dulcet.services.identity import check_confirmed
 from dulcet.services.incoming import log_elsewhere, log_refusal, log_stray
@@ -44,6 +43,7 @@ from dulcet.services.invocations import KEPT_BYTES, RESPONSE_COST, Invocation
 from dulcet.services.origin import Origin, receiving_policy
 from dulcet.services.proposals import association_request
 from dulcet.services.results import Response, Retrieved, Sent
+from dulcet.services.termination import ENDINGS
 from dulcet.uids import VERIFICATION
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import NEED_DATA, PAUSED, AssociateAccepted
@@ -107,7 +107,7 @@ def associate(
         common_extended=common_extended,
         user_items=user_items,
     )
-    core = Core(requestor=True, config=config)
+    core = DimseAssociation(requestor=True, config=config)
     core.associate(request)
     transport = _connected(address, config.timers)
     association = Association(core, transport, peer=str(address), address=address)
@@ -140,7 +140,9 @@ class Association(Channel):
     A status is no error: it is in the result, whose `check()` raises StatusError.
     """
 
-    def __init__(self, core: Core, transport: Transport, *, peer: str, address: Address | None = None) -> None:
+    def __init__(
+        self, core: DimseAssociation, transport: Transport, *, peer: str, address: Address | None = None
+    ) -> None:
         """For listeners and `associate()`: `core` and `transport` of it; `peer` is what messages call the other side,
         `address` where a requestor reaches it (`store_many` makes further associations there), None for an acceptor.
         """

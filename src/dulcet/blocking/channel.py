@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from dulcet.blocking.fair_lock import FairLock
 from dulcet.blocking.transport import Transport
-from dulcet.blocking.turns import Turns
-from dulcet.dimse.association import Association as Core
+from dulcet.dimse.association import Association as DimseAssociation
 from dulcet.dimse.events import AssociationEvent
 from dulcet.dimse.reasons import TOO_LATE
 from dulcet.dimse.status import Status
@@ -30,9 +30,9 @@ from dulcet.errors import (
     InstanceError,
 )
 from dulcet.log_codes import coded
-from dulcet.services.endings import ENDINGS, ending, ends_in_order
 from dulcet.services.negotiated import Negotiated
 from dulcet.services.observing import Reporter
+from dulcet.services.termination import ENDINGS, ending, ends_in_order
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import NEED_DATA, PAUSED, Closed, ReleaseRequested
 
@@ -60,7 +60,9 @@ class Channel(Negotiated):
 
     ending: str | None
 
-    def __init__(self, core: Core, transport: Transport, *, peer: str, address: Address | None = None) -> None:
+    def __init__(
+        self, core: DimseAssociation, transport: Transport, *, peer: str, address: Address | None = None
+    ) -> None:
         super().__init__(core, peer=peer, address=address)
         self._transport = transport
         self._error: AssociationError | DimseTimeout | None = None
@@ -71,7 +73,7 @@ class Channel(Negotiated):
         self._waiting_for_room = 0
         self._flushed = 0.0
         self._reporter = Reporter(core.config.observers) if core.config.observers else None
-        self._turns: Turns | None = None
+        self._fair_lock: FairLock | None = None
         self._has_turn = False
 
     @property
@@ -277,26 +279,26 @@ class Channel(Negotiated):
 
     def _wait(self, read: bool, deadline: float | None) -> tuple[bool, bool, bool]:
         """For bytes, room or a wake-up; what came is dealt with when it is our turn, where there are turns."""
-        turns = self._turns
-        if turns is None:
+        fair_lock = self._fair_lock
+        if fair_lock is None:
             return self._transport.wait(read=read, deadline=deadline)
         self._end_turn()
         found = self._transport.wait(read=read, deadline=deadline)
-        turns.take()
+        fair_lock.take()
         self._has_turn = True
         return found
 
-    def _take_turns(self, turns: Turns | None) -> None:
+    def _take_turns(self, fair_lock: FairLock | None) -> None:
         """From now on; None while something else than bytes may be waited for."""
         self._end_turn()
         if self._reporter is None:  # observers are an application's, and may take their time
-            self._turns = turns
+            self._fair_lock = fair_lock
 
     def _end_turn(self) -> None:
         if self._has_turn:
-            assert self._turns is not None
+            assert self._fair_lock is not None
             self._has_turn = False
-            self._turns.give()
+            self._fair_lock.give()
 
     def _read(self) -> bool:
         """Take what the kernel has; False where that is nothing."""

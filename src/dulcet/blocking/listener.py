@@ -16,9 +16,9 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from dulcet.blocking.accepting import Acceptor, Parted
 from dulcet.blocking.association import Association
 from dulcet.blocking.channel import abort_all
-from dulcet.blocking.greeting import Greeter, Parted
 from dulcet.config import AssociationConfig
 from dulcet.io.sockets import listening_sockets
 from dulcet.services.acceptance import AcceptancePolicy
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import socket
     from ssl import SSLContext
 
-    from dulcet.io.sharing import SharedPort
+    from dulcet.io.shared_port import SharedPort
     from dulcet.io.tls import TLSConfig
 
 __all__ = ["Listener", "listen"]
@@ -113,16 +113,16 @@ class Listener:
         self.address: Address = replace(address, port=sockets[0].getsockname()[1])
         """Where it listens, the port that was taken included."""
         self._established: queue.SimpleQueue[Association | None] = queue.SimpleQueue()
-        self._greeter = self._greeter_for(sockets, shared, parted)
-        self._greeter.handshake_failed = partial(_count_failure, weakref.ref(self))
-        self._greeter.start()
-        self._dropped = weakref.finalize(self, _end_soon, self._greeter, self._established)
+        self._acceptor = self._greeter_for(sockets, shared, parted)
+        self._acceptor.handshake_failed = partial(_count_failure, weakref.ref(self))
+        self._acceptor.start()
+        self._dropped = weakref.finalize(self, _end_soon, self._acceptor, self._established)
         self._dropped.atexit = False
 
     def _greeter_for(
         self, sockets: Sequence[socket.socket], shared: SharedPort | None, parted: Parted | None
-    ) -> Greeter:
-        return Greeter(sockets, self._admission, self._established.put, tls=self.tls, shared=shared, parted=parted)
+    ) -> Acceptor:
+        return Acceptor(sockets, self._admission, self._established.put, tls=self.tls, shared=shared, parted=parted)
 
     # ------------------------------------------------------------------ for those who serve
 
@@ -149,12 +149,12 @@ class Listener:
     def stop(self) -> None:
         """Accept nothing more; those that are established already can still be taken, and then comes the end."""
         self._dropped.detach()
-        if self._greeter.stop():
+        if self._acceptor.stop():
             self._established.put(None)
 
     def _abort_those_silent(self) -> None:
         """Have the associations on which nothing was said so far aborted; callable from any thread."""
-        self._greeter.abort_silent()
+        self._acceptor.abort_silent()
 
     @property
     def maximum_associations(self) -> int:
@@ -191,11 +191,11 @@ def _count_failure(listener: weakref.ref[Listener]) -> None:
         found.handshake_failures += 1
 
 
-def _end_soon(greeter: Greeter, established: queue.SimpleQueue[Association | None]) -> None:
-    """A listener was dropped: end what it had, in a thread, for this one may be any, the greeter's own as well."""
+def _end_soon(acceptor: Acceptor, established: queue.SimpleQueue[Association | None]) -> None:
+    """A listener was dropped: end what it had, in a thread, for this one may be any, the acceptor's own as well."""
 
     def end() -> None:
-        if greeter.stop():
+        if acceptor.stop():
             _abort_untaken(established)
 
     with contextlib.suppress(RuntimeError):  # the process ends, and with it everything

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from dulcet.blocking.fair_lock import FairLock
 from dulcet.blocking.listener import Listener
-from dulcet.blocking.turns import Turns
 from dulcet.config import AssociationConfig
 from dulcet.errors import DulcetError
 from dulcet.log_codes import coded
 from dulcet.services.acceptance import AcceptancePolicy
-from dulcet.services.endings import without
+from dulcet.services.termination import without
 from dulcet.upper_layer.address import Address
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from dulcet.blocking.association import Association
     from dulcet.blocking.requests import IncomingRequest
-    from dulcet.dimse.association import Association as Core
-    from dulcet.io.sharing import SharedPort
+    from dulcet.dimse.association import Association as DimseAssociation
+    from dulcet.io.shared_port import SharedPort
     from dulcet.io.tls import TLSConfig
 
 __all__ = ["Receiver"]
@@ -76,7 +76,7 @@ class Receiver:
         self.address: Address = self.listener.address
         """Where it listens, the port that was taken included."""
         self._handler = handler
-        self._turns = Turns()
+        self._fair_lock = FairLock()
         self._alive: dict[threading.Thread, Association] = {}
         self._changed = threading.Condition()
         self._waiting = 0  # threads that wait for an association
@@ -159,7 +159,7 @@ class Receiver:
             association.interrupt()
         return True
 
-    def _parted(self, peer: str, core: Core, word: str, error: DulcetError, seconds: float) -> None:
+    def _parted(self, peer: str, core: DimseAssociation, word: str, error: DulcetError, seconds: float) -> None:
         """The same for an association that had no request: no thread took it."""
         who = f"{peer} {core.request.calling if core.request is not None else ''!a}"
         if word != "released":
@@ -171,13 +171,13 @@ class Receiver:
         who = f"{association.peer} {association.calling_ae_title!a}"
         count, start = 0, time.monotonic()
         try:
-            association._take_turns(self._turns)
+            association._take_turns(self._fair_lock)
             with association:
                 for request in association.requests():
                     count += 1
                     association._take_turns(None)
                     association._serve(request)
-                    association._take_turns(self._turns)
+                    association._take_turns(self._fair_lock)
         except DulcetError as error:
             log.warning("%s: %s", who, without(association.peer, error), extra=coded("DUL115"))
         except Exception:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from dulcet.blocking.transport import LINGER, Transport, trains
+from dulcet.blocking.transport import LINGER, Transport, send_buffers
 from dulcet.config import Timers
 from dulcet.errors import InstanceError, TLSError
 from dulcet.io.secure_stream import RECEIVE, SecureStream, Session, dial
@@ -93,13 +93,13 @@ class SecureTransport(Transport):
     def write(self, segments: Sequence[Segment]) -> bool:
         assert self._stream is not None
         plain: bytes | memoryview
-        train = None
+        send_buffer = None
         try:
             if len(segments) == 1 and isinstance(segments[0], bytes):
                 plain = segments[0]
             else:
-                train = trains.take()
-                plain = train.load(segments)
+                send_buffer = send_buffers.take()
+                plain = send_buffer.load(segments)
             self._counts.clear()
             self._unsent = memoryview(self._stream.encrypt(plain))
         except InstanceError:
@@ -112,8 +112,8 @@ class SecureTransport(Transport):
             self._spoilt = self._broken = True
             raise
         finally:
-            if train is not None:
-                trains.give(train)
+            if send_buffer is not None:
+                send_buffers.give(send_buffer)
         return self.flush()
 
     def read_into(self, buffer: memoryview) -> int | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from dulcet.blocking.association import Association, associate
 from dulcet.blocking.channel import LAST_WORD, abort_all
-from dulcet.blocking.lanes import LOST, Lane, Todo, failed_by
+from dulcet.blocking.store_channel import LOST, StoreChannel, WorkQueue, failed_by
 from dulcet.config import AssociationConfig
 from dulcet.dimse.command import MEDIUM
 from dulcet.errors import (
@@ -32,8 +32,8 @@ from dulcet.errors import (
 )
 from dulcet.io.instances import Instance, InstanceSource
 from dulcet.io.pixels import decompressible
-from dulcet.io.train import FileFailed
-from dulcet.io.upcoming import Upcoming
+from dulcet.io.send_buffer import FileFailed
+from dulcet.io.store_queue import StoreQueue
 from dulcet.io.walking import NEVER_SENT, each
 from dulcet.services.proposals import StoragePlan
 from dulcet.services.results import Sent
@@ -89,18 +89,18 @@ class StoreMany:
         self.priority = priority
         self.originator = originator
         self._plan = StoragePlan(decompressible())
-        self._given = Lane(given, self._plan, originator, until=until) if given is not None else None
-        self._lanes: list[Lane] = []
+        self._given = StoreChannel(given, self._plan, originator, until=until) if given is not None else None
+        self._channels: list[StoreChannel] = []
         self._lock = threading.Lock()
         self._opened = False
         self._late: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._interrupted = False
-        self._todo: Todo | None = None
+        self._work_queue: WorkQueue | None = None
         self._before: list[str] = []
         self._failure: DulcetError | None = None
         """Why the last association was given up, and with it what is still to be sent."""
-        self._upcoming = Upcoming(())
+        self._store_queue = StoreQueue(())
 
     def run(self, what: InstanceSource | Iterable[InstanceSource]) -> Sending:
         """One `Sent` for each; raises what `associate` raises when the very first association cannot be made."""
@@ -109,18 +109,18 @@ class StoreMany:
     def _results(self, what: Iterable[InstanceSource]) -> Generator[Sent]:
         if self._given is not None:
             self._given.association._check_usable()
-        upcoming = self._upcoming = Upcoming(what, ahead=self.associations == 1)
+        store_queue = self._store_queue = StoreQueue(what, ahead=self.associations == 1)
         abort = True
         try:
             while not self._stopping.is_set():
-                batch = upcoming.batch()
-                yield from upcoming.unsendable()
+                batch = store_queue.batch()
+                yield from store_queue.unsendable()
                 if batch:
                     yield from self._send(batch)
-                elif upcoming.ended:
+                elif store_queue.ended:
                     break
             if not self._stopping.is_set():
-                upcoming.check()
+                store_queue.check()
             abort = False
         except GeneratorExit:
             self._stopping.set()
@@ -134,45 +134,45 @@ class StoreMany:
     @property
     def begun(self) -> list[str]:
         """SOP Instance UIDs of the C-STORE-RQs that were made, each as often as it was sent."""
-        todo = self._todo
-        return [*self._before, *(todo.begun if todo is not None else ())]
+        work_queue = self._work_queue
+        return [*self._before, *(work_queue.begun if work_queue is not None else ())]
 
     def stop(self) -> None:
         """Begin nothing more; `run` ends once what is under way was answered, and the associations are released."""
         self._stopping.set()
-        if self._todo is not None:
-            self._todo.stopped = True
+        if self._work_queue is not None:
+            self._work_queue.stopped = True
 
     def interrupt(self) -> None:
         """End at once: abort the associations, and fail what is under way."""
         self._interrupted = True
         self.stop()
         with self._lock:
-            lanes = list(self._lanes)
-        for lane in lanes:
-            lane.association.interrupt()
+            channels = list(self._channels)
+        for channel in channels:
+            channel.association.interrupt()
 
-    def _planned(self, instances: Iterable[Instance]) -> Todo:
+    def _planned(self, instances: Iterable[Instance]) -> WorkQueue:
         """A list to send from, which `stop` knows."""
-        before, todo = self._todo, Todo(instances)
+        before, work_queue = self._work_queue, WorkQueue(instances)
         if before is not None:
             self._before += before.begun
-        self._todo = todo
-        todo.stopped = self._stopping.is_set()
-        return todo
+        self._work_queue = work_queue
+        work_queue.stopped = self._stopping.is_set()
+        return work_queue
 
     # ------------------------------------------------------------------ sending
 
-    def _running(self, lane: Lane, todo: Todo) -> Iterator[Sent]:
+    def _running(self, channel: StoreChannel, work_queue: WorkQueue) -> Iterator[Sent]:
         """Send these, and over an only association what follows them as well."""
-        if self.associations == 1 and todo:
-            todo.more = functools.partial(self._upcoming.following, lane.carries)
+        if self.associations == 1 and work_queue:
+            work_queue.more = functools.partial(self._store_queue.following, channel.carries)
         try:
-            for sent in lane.run(todo, self.priority):
+            for sent in channel.run(work_queue, self.priority):
                 yield sent
-                yield from self._upcoming.unsendable()
+                yield from self._store_queue.unsendable()
         finally:
-            todo.more = None
+            work_queue.more = None
 
     def _send(self, instances: Sequence[Instance]) -> Iterator[Sent]:
         waiting: dict[tuple[str, str], list[Instance]] = {}
@@ -180,11 +180,11 @@ class StoreMany:
         if self.associations == 1:
             yield from self._use_standing(waiting)
         while waiting and not self._stopping.is_set():
-            lanes = self._standing(waiting)
-            if lanes:
-                pairs = [pair for pair in waiting if all(lane.carries(pair) for lane in lanes)]
-                todo = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
-                yield from self._drive_all(lanes, todo)
+            channels = self._standing(waiting)
+            if channels:
+                pairs = [pair for pair in waiting if all(channel.carries(pair) for channel in channels)]
+                work_queue = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
+                yield from self._drive_all(channels, work_queue)
             elif self._plan.contexts(waiting):
                 yield from self._ask(waiting)
             else:
@@ -195,17 +195,18 @@ class StoreMany:
     def _ask(self, waiting: dict[tuple[str, str], list[Instance]]) -> Iterator[Sent]:
         """Send what one more association carries, or several that are alike; take it out of `waiting`."""
         # An only association takes over the contexts of the one before: more of their kind may come.
-        before = [each for lane in self._lanes for each in lane.association.contexts] if self.associations == 1 else []
+        alone = self.associations == 1
+        before = [each for channel in self._channels for each in channel.association.contexts] if alone else []
         wanted = self._plan.contexts(waiting)
         proposals = self._plan.contexts(waiting, before)
         # There are peers that serve one at a time, and what these carry was sent already.
-        for lane in list(self._lanes):
-            self._release(lane)
+        for channel in list(self._channels):
+            self._release(channel)
         classes = {proposal.abstract_syntax for proposal in proposals}
         pairs = [pair for pair in waiting if pair[0] in classes]
-        todo = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
+        work_queue = self._planned([instance for pair in pairs for instance in waiting.pop(pair)])
         try:
-            lane = self._open(proposals, todo)
+            channel = self._open(proposals, work_queue)
         except LOST as error:
             if self._stopping.is_set():
                 return
@@ -213,26 +214,26 @@ class StoreMany:
                 if not self._opened and self._given is None:
                     raise
                 self._failure = error
-                yield from self._give_up(todo)
-            _put_back(todo, waiting)
+                yield from self._give_up(work_queue)
+            _put_back(work_queue, waiting)
             return
-        self._plan.learn(proposals, lane.association.contexts)
-        _put_back(todo.take_out(lambda instance: lane.settles(_pair(instance))), waiting)
-        yield from self._drive_all([lane], todo)
+        self._plan.learn(proposals, channel.association.contexts)
+        _put_back(work_queue.take_out(lambda instance: channel.settles(_pair(instance))), waiting)
+        yield from self._drive_all([channel], work_queue)
 
-    def _drive_all(self, lanes: Sequence[Lane], todo: Todo) -> Iterator[Sent]:
+    def _drive_all(self, channels: Sequence[StoreChannel], work_queue: WorkQueue) -> Iterator[Sent]:
         """Send over these, and as many more like them as were wished for."""
-        count = min(self.associations, len(todo))
+        count = min(self.associations, len(work_queue))
         if count > 1:
-            yield from self._drive_parallel(lanes[:count], lanes[0].proposals, todo, count)
+            yield from self._drive_parallel(channels[:count], channels[0].proposals, work_queue, count)
         elif count:
-            yield from self._drive(lanes[0], lanes[0].proposals, todo)
-        yield from self._give_up(todo)
+            yield from self._drive(channels[0], channels[0].proposals, work_queue)
+        yield from self._give_up(work_queue)
 
-    def _standing(self, waiting: Iterable[tuple[str, str]]) -> list[Lane]:
+    def _standing(self, waiting: Iterable[tuple[str, str]]) -> list[StoreChannel]:
         """The parallel associations that stand, where something waits that all of them carry."""
-        lanes = list(self._lanes) if self.associations > 1 else []
-        return lanes if any(all(lane.carries(pair) for lane in lanes) for pair in waiting) else []
+        channels = list(self._channels) if self.associations > 1 else []
+        return channels if any(all(channel.carries(pair) for channel in channels) for pair in waiting) else []
 
     def _asks_otherwise(self, error: DulcetError, proposals: Iterable[Proposal]) -> bool:
         """True when the association was rejected without a reason, and something else can be asked for instead."""
@@ -241,51 +242,51 @@ class StoreMany:
 
     def _use_standing(self, waiting: dict[tuple[str, str], list[Instance]]) -> Iterator[Sent]:
         """Send what the associations that stand can carry; take it out of `waiting`."""
-        for lane in [*([self._given] if self._given is not None else []), *self._lanes]:
+        for channel in [*([self._given] if self._given is not None else []), *self._channels]:
             # Where no other association can be made, this one may have to convert, or say why not.
-            pairs = [pair for pair in waiting if self.address is None or lane.carries(pair)]
-            todo = self._planned(instance for pair in pairs for instance in waiting.pop(pair))
+            pairs = [pair for pair in waiting if self.address is None or channel.carries(pair)]
+            work_queue = self._planned(instance for pair in pairs for instance in waiting.pop(pair))
             try:
-                lane.association._catch_up()  # what was idle for long may be gone
-                yield from self._running(lane, todo)
+                channel.association._catch_up()  # what was idle for long may be gone
+                yield from self._running(channel, work_queue)
             except LOST as error:
-                yield from self._lost(lane, todo, error)
+                yield from self._lost(channel, work_queue, error)
                 if self.address is None:
-                    yield from self._give_up(todo)
-                _put_back(todo, waiting)
+                    yield from self._give_up(work_queue)
+                _put_back(work_queue, waiting)
 
-    def _drive(self, lane: Lane, proposals: Sequence[Proposal], todo: Todo) -> Iterator[Sent]:
-        """Send over one association, made anew when it is lost; something is left in `todo` when it was given up."""
+    def _drive(self, channel: StoreChannel, proposals: Sequence[Proposal], work_queue: WorkQueue) -> Iterator[Sent]:
+        """Send over one association, made anew when it is lost; some are left when it was given up."""
         fruitless = 0
         while True:
             try:
-                lane.association._catch_up()
-                yield from self._running(lane, todo)
+                channel.association._catch_up()
+                yield from self._running(channel, work_queue)
                 return
             except LOST as error:
                 failure = error
-            yield from self._lost(lane, todo, failure)
-            if self._stopping.is_set() or not todo:
+            yield from self._lost(channel, work_queue, failure)
+            if self._stopping.is_set() or not work_queue:
                 return
-            progress = lane.delivered or isinstance(failure.__cause__, FileFailed)
+            progress = channel.delivered or isinstance(failure.__cause__, FileFailed)
             fruitless = 0 if progress else fruitless + 1
             if fruitless >= (1 if isinstance(failure, DimseTimeout) else FRUITLESS):
                 return
             try:
-                lane = self._open(proposals, todo)
+                channel = self._open(proposals, work_queue)
             except LOST as error:
                 self._failure = error
                 return
 
     def _drive_parallel(
-        self, standing: Sequence[Lane], proposals: Sequence[Proposal], todo: Todo, count: int
+        self, standing: Sequence[StoreChannel], proposals: Sequence[Proposal], work_queue: WorkQueue, count: int
     ) -> Iterator[Sent]:
         """The same with several associations, a thread for each; they take from one list."""
         results: queue.SimpleQueue[Sent | BaseException | None] = queue.SimpleQueue()
 
-        def work(lane: Lane | None) -> None:
+        def work(channel: StoreChannel | None) -> None:
             try:
-                for sent in self._drive(lane or self._open(proposals, todo), proposals, todo):
+                for sent in self._drive(channel or self._open(proposals, work_queue), proposals, work_queue):
                     results.put(sent)
             except LOST:
                 pass  # fewer associations than wished for; the others do the work
@@ -295,15 +296,15 @@ class StoreMany:
                 results.put(None)
 
         threads = [
-            threading.Thread(target=work, args=(lane,), name=f"dulcet-store-{index}", daemon=True)
-            for index, lane in enumerate([*standing, *[None] * (count - len(standing) - self._count_late())])
+            threading.Thread(target=work, args=(channel,), name=f"dulcet-store-{index}", daemon=True)
+            for index, channel in enumerate([*standing, *[None] * (count - len(standing) - self._count_late())])
         ]
-        running, unanswered = len(threads), len(todo)
+        running, unanswered = len(threads), len(work_queue)
         try:
             for thread in threads:
                 thread.start()
             while running:
-                if (not unanswered or self._stopping.is_set()) and self._is_over(todo, running):
+                if (not unanswered or self._stopping.is_set()) and self._is_over(work_queue, running):
                     # A peer that serves one association at a time answers the others once the first is released.
                     self._late += threads
                     threads, running = [], 0
@@ -329,33 +330,33 @@ class StoreMany:
         self._late = [thread for thread in self._late if thread.is_alive()]
         return len(self._late)
 
-    def _is_over(self, todo: Todo, running: int) -> bool:
+    def _is_over(self, work_queue: WorkQueue, running: int) -> bool:
         """True when everything is answered and those who still run only wait for an association."""
         with self._lock:
-            todo.over = running == todo.opening
-            return todo.over
+            work_queue.over = running == work_queue.opening
+            return work_queue.over
 
     # ------------------------------------------------------------------ associations
 
-    def _open(self, proposals: Sequence[Proposal], todo: Todo) -> Lane:
+    def _open(self, proposals: Sequence[Proposal], work_queue: WorkQueue) -> StoreChannel:
         assert self.address is not None
         with self._lock:
-            if not todo or todo.stopped:
+            if not work_queue or work_queue.stopped:
                 raise AssociationError("nothing is left to be sent")
-            todo.opening += 1
+            work_queue.opening += 1
         try:
             association = self._associate(proposals)
         except BaseException:
             with self._lock:
-                todo.opening -= 1
+                work_queue.opening -= 1
             raise
-        lane = Lane(association, self._plan, self.originator, proposals)
+        channel = StoreChannel(association, self._plan, self.originator, proposals)
         with self._lock:
-            todo.opening -= 1
-            if not (self._stopping.is_set() or todo.over):
+            work_queue.opening -= 1
+            if not (self._stopping.is_set() or work_queue.over):
                 self._opened = True
-                self._lanes.append(lane)
-                return lane
+                self._channels.append(channel)
+                return channel
         if not self._interrupted:
             association.release()
         else:
@@ -375,46 +376,46 @@ class StoreMany:
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _lost(self, lane: Lane, todo: Todo, error: DulcetError) -> Iterator[Sent]:
+    def _lost(self, channel: StoreChannel, work_queue: WorkQueue, error: DulcetError) -> Iterator[Sent]:
         """What the loss of an association means for what was on its way there."""
         self._failure = error
-        failed, again = lane.abandon(error)
-        todo.give_back(again)
+        failed, again = channel.abandon(error)
+        work_queue.give_back(again)
         with self._lock:
-            if lane in self._lanes:
-                self._lanes.remove(lane)
+            if channel in self._channels:
+                self._channels.remove(channel)
         yield from failed
 
-    def _give_up(self, todo: Todo) -> Iterator[Sent]:
-        for instance in todo:
+    def _give_up(self, work_queue: WorkQueue) -> Iterator[Sent]:
+        for instance in work_queue:
             assert self._failure is not None
             yield failed_by(instance, self._failure)
 
-    def _release(self, lane: Lane) -> None:
+    def _release(self, channel: StoreChannel) -> None:
         with self._lock:
-            self._lanes.remove(lane)
+            self._channels.remove(channel)
         with contextlib.suppress(DulcetError):
-            lane.association.release()
+            channel.association.release()
 
     def _close(self, abort: bool) -> None:
         """Release our own associations; those with something unanswered, after an early end, are aborted."""
         with self._lock:
-            lanes, self._lanes = self._lanes, []
+            channels, self._channels = self._channels, []
         given = self._given
         if given is not None and given.is_busy:
             if abort:
-                lanes.append(given)
+                channels.append(given)
             else:
                 with contextlib.suppress(DulcetError):
                     while given.is_busy:
                         given._collect()
-        abort_all(lane.association for lane in lanes if abort or lane.is_busy)
-        for lane in [*lanes, *([given] if given is not None else [])]:
-            if lane.association.ending is not None:
-                lane.abandon(AssociationError("the rest was not waited for"))
-            elif lane is not given:
+        abort_all(channel.association for channel in channels if abort or channel.is_busy)
+        for channel in [*channels, *([given] if given is not None else [])]:
+            if channel.association.ending is not None:
+                channel.abandon(AssociationError("the rest was not waited for"))
+            elif channel is not given:
                 with contextlib.suppress(DulcetError):
-                    lane.association.release()
+                    channel.association.release()
         deadline = time.monotonic() + LATE
         for thread in self._late:
             thread.join(max(deadline - time.monotonic(), 0.0))

@@ -12,8 +12,8 @@ from dulcet.dimse.messages import CommandField
 from dulcet.dimse.reasons import not_provided
 from dulcet.dimse.status import Status
 from dulcet.errors import LocalProtocolError, ReceiveError
-from dulcet.services.endings import ENDINGS
 from dulcet.services.refusals import Refused
+from dulcet.services.termination import ENDINGS
 from dulcet.upper_layer.events import NEED_DATA, PAUSED
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
+from dulcet.io.send_buffer import SendBuffer, SendBufferPool
 from dulcet.io.sockets import format_address, prepare, quick_ack
-from dulcet.io.train import Train, TrainPool
 from dulcet.upper_layer.fragments import Segment
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ PIECES: Final = 16
 LINGER: Final = Struct("ii").pack(1, 0)
 """SO_LINGER of 0 seconds: `close` drops what is unsent and resets."""
 
-trains: Final = TrainPool()
+send_buffers: Final = SendBufferPool()
 
 
 class Transport:
@@ -43,7 +43,7 @@ class Transport:
         prepare(sock)
         self.socket: socket.socket | None = sock
         self._sock = sock
-        self._train: Train | None = None
+        self._send_buffer: SendBuffer | None = None
         self._unsent: memoryview | None = None
         self._counts: list[int] = []  # what each `send` took of it
         self._poll = select.poll() if hasattr(select, "poll") else None
@@ -97,9 +97,9 @@ class Transport:
         if len(segments) == 1 and isinstance(segments[0], bytes):
             self._unsent = memoryview(segments[0])
         else:
-            if self._train is None:
-                self._train = trains.take()
-            self._unsent = self._train.load(segments)
+            if self._send_buffer is None:
+                self._send_buffer = send_buffers.take()
+            self._unsent = self._send_buffer.load(segments)
         return self.flush()
 
     def flush(self) -> bool:
@@ -120,9 +120,9 @@ class Transport:
             done = sum(counts)
         self._unacknowledged = False
         self._unsent = None
-        if self._train is not None:
-            trains.give(self._train)
-            self._train = None
+        if self._send_buffer is not None:
+            send_buffers.give(self._send_buffer)
+            self._send_buffer = None
         return True
 
     def read_into(self, buffer: memoryview) -> int | None:

@@ -78,7 +78,7 @@ def who_answers(host: str, port: int) -> str:
     """Who it is that answers HTTP, or complains about it; empty where nobody is known by that."""
     import socket
 
-    from dulcet.upper_layer.strangers import stranger
+    from dulcet.upper_layer.foreign_protocols import stranger
 
     head = b""
     try:

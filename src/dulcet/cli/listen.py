@@ -85,7 +85,7 @@ def listen(
     """
     from dulcet.blocking.receiver import Receiver
     from dulcet.cli.taking import Taker
-    from dulcet.cli.workers import Seat
+    from dulcet.cli.workers import Worker
     from dulcet.errors import LocalProtocolError
     from dulcet.io.signals import Signals, named, stopping
     from dulcet.io.store_directory import StoreDirectory
@@ -105,39 +105,39 @@ def listen(
         complain(f"cannot receive into {dir}: {error.strerror}; name a folder that can be written to")
         return USAGE
     address = Address(title, bind, port if port is not None else PORT if tls is None else TLS_PORT, tls)
-    seat = Seat.inherited()
-    if seat is None and workers is not None and workers > 1:
+    worker = Worker.inherited()
+    if worker is None and workers is not None and workers > 1:
         with directory:
             return _run_workers(workers, address, directory, drain, json)
     with directory:
         taker = Taker(directory, json)
         policy = AcceptancePolicy.storage(None if any_aet else title, promiscuous=promiscuous)
         # From before anybody is told that we listen.
-        with Signals(*stopping()) if seat is None else seat.orders() as signals:
+        with Signals(*stopping()) if worker is None else worker.orders() as signals:
             try:
-                receiver = Receiver(address, taker, policy=policy, shared=None if seat is None else seat.port)
+                receiver = Receiver(address, taker, policy=policy, shared=None if worker is None else worker.port)
             except OSError as error:
                 complain(error.strerror or str(error))
                 return USAGE
-            if seat is None:
+            if worker is None:
                 _announce(receiver.address, directory, json)
             else:
-                seat.ready()
+                worker.ready()
             number = signals.wait()
-            if seat is None:  # else the parent has said so
+            if worker is None:  # else the parent has said so
                 log.info("%s: stopping; associations that stand have %g s", named(number), drain, extra=coded("DUL118"))
             _finish(receiver, drain, signals)
-        if seat is None:
+        if worker is None:
             _summarize(taker.counts, json)
         else:
-            seat.finish(taker.counts)
+            worker.finish(taker.counts)
         return 0
 
 
 def _run_workers(workers: int, address: Address, directory: StoreDirectory, drain: float, json: bool) -> int:
     """The parent of the processes that receive; it has made sure of all that is the same for them."""
-    from dulcet.cli.workers import Crew, can_share
-    from dulcet.io.sharing import SharedPort
+    from dulcet.cli.workers import Supervisor, can_share
+    from dulcet.io.shared_port import SharedPort
     from dulcet.io.signals import Signals, stopping
 
     if not can_share():
@@ -154,10 +154,10 @@ def _run_workers(workers: int, address: Address, directory: StoreDirectory, drai
             complain(error.strerror or str(error))
             return USAGE
         taken = replace(address, port=port.port)
-        crew = Crew(port, signals, lambda pids: _announce(taken, directory, json, workers=pids), json)
-        code = crew.run(drain)
-    if crew.served:
-        _summarize(crew.counts, json, crew.lost)
+        supervisor = Supervisor(port, signals, lambda pids: _announce(taken, directory, json, workers=pids), json)
+        code = supervisor.run(drain)
+    if supervisor.served:
+        _summarize(supervisor.counts, json, supervisor.lost)
     return code
 
 

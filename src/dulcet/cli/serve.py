@@ -18,7 +18,7 @@ from dulcet.log_codes import coded
 if TYPE_CHECKING:
     from dulcet.archive.application import Archive
     from dulcet.archive.configuration import Configuration
-    from dulcet.cli.workers import Seat
+    from dulcet.cli.workers import Worker
     from dulcet.io.signals import Signals
     from dulcet.io.tls import TLSConfig
     from dulcet.node.threads import NodeThreads
@@ -81,7 +81,7 @@ def serve(
     dulcet serve --data ./dulcet-data --allow-any
     dulcet serve --print-config > dulcet.toml;  dulcet serve --config dulcet.toml
     """
-    from dulcet.archive.application import Member
+    from dulcet.archive.application import ArchiveWorker
     from dulcet.archive.configuration import (
         Configuration,
         ConfigurationError,
@@ -119,9 +119,10 @@ def serve(
     start_logging(min(logging.getLogger().level, logging.INFO), times=True)
     _hush_pydicom()
     server = configuration.server
-    seat = _seat()
+    worker = _seat()
     try:
-        archive = open_archive(configuration, tls, None if seat is None else Member(seat.number, seat.given["lock"]))
+        place = None if worker is None else ArchiveWorker(worker.number, worker.given["lock"])
+        archive = open_archive(configuration, tls, place)
     except HookFailed as error:
         complain(f"[events] {error}")
         return USAGE
@@ -129,41 +130,41 @@ def serve(
         complain(f"cannot keep data in {server.data}: {error.strerror or error}; name a folder that can be written to")
         return USAGE
     with archive:
-        if seat is None and server.workers > 1:
+        if worker is None and server.workers > 1:
             return _run_workers(archive, configuration, tls, json)
         # From before anybody is told that we listen.
-        with Signals(*stopping()) if seat is None else seat.orders() as signals:
+        with Signals(*stopping()) if worker is None else worker.orders() as signals:
             try:
-                running = _begin(archive, configuration, tls, seat)
+                running = _begin(archive, configuration, tls, worker)
             except OSError as error:
                 complain(error.strerror or str(error))
                 return USAGE
-            if seat is None:
+            if worker is None:
                 _announce(archive, running.address.port, configuration, json)
             else:
-                seat.ready()
+                worker.ready()
             number = signals.wait()
-            if seat is None:  # else the parent has said so
+            if worker is None:  # else the parent has said so
                 log.info(
                     "%s: stopping; associations that stand have %g s", named(number), server.drain,
                     extra=coded("DUL118"),
                 )  # fmt: skip
             _finish(running, signals, server.drain)
     counts = archive.ingest.counts
-    if seat is None:
+    if worker is None:
         _tell(json, "stopped", _summary(counts))
     else:
-        seat.finish(counts)
+        worker.finish(counts)
     return 0
 
 
-def _seat() -> Seat | None:
-    from dulcet.cli.workers import Seat
+def _seat() -> Worker | None:
+    from dulcet.cli.workers import Worker
 
-    return Seat.inherited()
+    return Worker.inherited()
 
 
-def _begin(archive: Archive, configuration: Configuration, tls: TLSConfig | None, seat: Seat | None) -> NodeThreads:
+def _begin(archive: Archive, configuration: Configuration, tls: TLSConfig | None, worker: Worker | None) -> NodeThreads:
     """The node, serving; OSError when it cannot listen."""
     server, limits = configuration.server, configuration.limits
     node = archive.node(
@@ -176,14 +177,14 @@ def _begin(archive: Archive, configuration: Configuration, tls: TLSConfig | None
         maximum_per_host=limits.associations_per_address,
         maximum_per_ae=limits.associations_per_title or None,
         tls=tls,
-        shared=None if seat is None else seat.port,
+        shared=None if worker is None else worker.port,
     )
 
 
 def _run_workers(archive: Archive, configuration: Configuration, tls: TLSConfig | None, json: bool) -> int:
     """The parent of the processes that serve: it has put right what a crash left, and keeps the folder for them."""
-    from dulcet.cli.workers import Crew, can_share
-    from dulcet.io.sharing import SharedPort
+    from dulcet.cli.workers import Supervisor, can_share
+    from dulcet.io.shared_port import SharedPort
     from dulcet.io.signals import Signals, stopping
 
     server = configuration.server
@@ -206,10 +207,11 @@ def _run_workers(archive: Archive, configuration: Configuration, tls: TLSConfig 
         def announce(pids: list[int]) -> None:
             _announce(archive, port.port, configuration, json, workers=pids)
 
-        crew = Crew(port, signals, announce, json, given={"lock": lock}, inherit=[lock])
-        code = crew.run(server.drain)
-    if crew.served:
-        _tell(json, "stopped", _summary(crew.counts) | ({"workers lost": crew.lost} if crew.lost else {}))
+        supervisor = Supervisor(port, signals, announce, json, given={"lock": lock}, inherit=[lock])
+        code = supervisor.run(server.drain)
+    if supervisor.served:
+        lost = {"workers lost": supervisor.lost} if supervisor.lost else {}
+        _tell(json, "stopped", _summary(supervisor.counts) | lost)
     return code
 
 

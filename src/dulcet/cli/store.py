@@ -17,7 +17,7 @@ from dulcet.cli.tls_options import calls_with_tls
 
 if TYPE_CHECKING:
     from dulcet.cli.resuming import Seen, StoredBefore
-    from dulcet.cli.tally import Tally
+    from dulcet.cli.transfer_summary import TransferSummary
     from dulcet.io.tls import TLSConfig
     from dulcet.services.results import Sent
     from dulcet.upper_layer.address import Address
@@ -60,7 +60,7 @@ def store(
     """
     from dulcet.cli.progress import Bar, can_show
     from dulcet.cli.resuming import StoredBefore, look_at
-    from dulcet.cli.tally import Tally
+    from dulcet.cli.transfer_summary import TransferSummary
     from dulcet.io.files import walk
     from dulcet.upper_layer.address import Address
 
@@ -88,25 +88,25 @@ def store(
             complain(f"there is no report {resume} yet: everything is sent")
         unreadable: list[OSError] = []
         files = list(walk(paths, unreadable.append))
-        tally = Tally(len(files) + len(unreadable), dry_run, json, log, str(address), stored is not None)
+        summary = TransferSummary(len(files) + len(unreadable), dry_run, json, log, str(address), stored is not None)
         start = time.perf_counter()
         try:
             for sent in _unreadable(unreadable):
-                tally.note(sent)
+                summary.note(sent)
             with Bar(len(files), shown=can_show() and not json and len(files) > 1).drawn() as bar:
-                rest = files if stored is None else list(_without(stored, files, tally, bar.advance))
+                rest = files if stored is None else list(_without(stored, files, summary, bar.advance))
                 seen = map(look_at, rest)  # just before each is read
                 results = _examined(seen) if dry_run else _send(address, seen, aet, jobs, timeout)
                 with contextlib.closing(results):
                     for sent in results:
-                        tally.note(sent)
+                        summary.note(sent)
                         bar.advance()
         finally:
-            tally.summary(time.perf_counter() - start)
-    if not (tally.sent or tally.before or tally.failed):
+            summary.summary(time.perf_counter() - start)
+    if not (summary.sent or summary.before or summary.failed):
         complain("nothing to send: no DICOM files found")
         return FAILED
-    return FAILED if tally.failed else 0
+    return FAILED if summary.failed else 0
 
 
 def _opened(report: Path | None, stored: StoredBefore | None) -> TextIO | None:
@@ -116,11 +116,13 @@ def _opened(report: Path | None, stored: StoredBefore | None) -> TextIO | None:
     return None if report is None else report.open("w", encoding="utf-8")
 
 
-def _without(stored: StoredBefore, files: list[str], tally: Tally, advance: Callable[[], object]) -> Iterator[str]:
+def _without(
+    stored: StoredBefore, files: list[str], summary: TransferSummary, advance: Callable[[], object]
+) -> Iterator[str]:
     """The files that are not stored yet."""
     for path in files:
         if path in stored:
-            tally.note_before(path)
+            summary.note_before(path)
             advance()
         else:
             yield path

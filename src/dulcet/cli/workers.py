@@ -23,16 +23,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from dulcet.cli.output import FAILED, say_json
-from dulcet.io.sharing import SharedPort
+from dulcet.io.shared_port import SharedPort
 from dulcet.io.signals import Signals, named, stopping
 from dulcet.log_codes import coded
 from dulcet.services.retrying import Backoff
 
-__all__ = ["Crew", "Seat", "can_share"]
+__all__ = ["Supervisor", "Worker", "can_share"]
 
 log: Final = logging.getLogger("dulcet.workers")
 
-SEAT: Final = "DULCET_WORKER"
+WORKER: Final = "DULCET_WORKER"
 """The variable that tells a process that it is a worker, and what it inherits."""
 PAUSES: Final = Backoff(first=0.1, longest=30.0, spread=0.0)
 """Before a worker that died is replaced; doubled each time, for one that dies at its start may do so again."""
@@ -51,7 +51,7 @@ def can_share() -> bool:
 
 
 @dataclass(slots=True)
-class Seat:
+class Worker:
     """What a worker has of its parent."""
 
     number: int
@@ -62,8 +62,8 @@ class Seat:
 
     @classmethod
     def inherited(cls) -> Self | None:
-        """This process's seat, None for one that is no worker; asked once."""
-        text = os.environ.pop(SEAT, None)
+        """This process as a worker, None for one that is no worker; asked once."""
+        text = os.environ.pop(WORKER, None)
         if text is None:
             return None
         found = json.loads(text)
@@ -107,8 +107,8 @@ class Seat:
 
 
 @dataclass(slots=True, eq=False)
-class _Worker:
-    """A process at a seat."""
+class _Process:
+    """The process of a worker."""
 
     number: int
     popen: subprocess.Popen[bytes]
@@ -121,7 +121,7 @@ class _Worker:
 
 
 @dataclass(slots=True, eq=False)
-class Crew:
+class Supervisor:
     """The workers of one port."""
 
     port: SharedPort
@@ -136,14 +136,14 @@ class Crew:
     lost: int = 0
     """Workers that did not, whose counts nobody knows."""
     served: bool = False
-    _workers: dict[int, _Worker] = field(default_factory=dict)
+    _workers: dict[int, _Process] = field(default_factory=dict)
     _failures: Counter[int] = field(default_factory=Counter)
-    _news: queue.SimpleQueue[tuple[_Worker | int, Any]] = field(default_factory=queue.SimpleQueue)
+    _news: queue.SimpleQueue[tuple[_Process | int, Any]] = field(default_factory=queue.SimpleQueue)
     _stopping: bool = False
     _code: int = 0
 
     def run(self, drain: float) -> int:
-        """Start them, keep their seats taken, and stop them when a signal says so; the exit code."""
+        """Start them, replace those that die, and stop them when a signal says so; the exit code."""
         for number in range(self.port.members):
             self._start(number)
         while self._workers or not self._stopping:
@@ -157,19 +157,19 @@ class Crew:
     def _start(self, number: int) -> None:
         ours, theirs = socket.socketpair()
         inherited = [*self.port.descriptors, theirs.fileno(), *self.inherit]
-        seat = {
+        described = {
             "number": number, "members": self.port.members, "slots": self.port.slots, "port": self.port.descriptors,
             "control": theirs.fileno(), "given": dict(self.given),
         }  # fmt: skip
         with theirs:
             popen = subprocess.Popen(
                 [sys.executable, "-m", "dulcet", *sys.argv[1:]], stdin=subprocess.DEVNULL, pass_fds=inherited,
-                env={**os.environ, SEAT: json.dumps(seat)}, start_new_session=True,  # Ctrl-C is for the parent
+                env={**os.environ, WORKER: json.dumps(described)}, start_new_session=True,  # Ctrl-C is for the parent
             )  # fmt: skip
-        worker = self._workers[number] = _Worker(number, popen, ours)
+        worker = self._workers[number] = _Process(number, popen, ours)
         threading.Thread(target=self._follow, args=(worker,), name=f"dulcet-worker-{number + 1}", daemon=True).start()
 
-    def _follow(self, worker: _Worker) -> None:
+    def _follow(self, worker: _Process) -> None:
         """Pass on what a worker says, and that it ended; in a thread of its own."""
         with suppress(OSError, ValueError), worker.control.makefile("rb") as lines:
             for line in lines:
@@ -182,12 +182,12 @@ class Crew:
         worker.control.close()
         self._tell(worker, code)
 
-    def _tell(self, who: _Worker | int, what: Any) -> None:
+    def _tell(self, who: _Process | int, what: Any) -> None:
         self._news.put((who, what))
         self.signals.wake()
 
-    def _hear(self, who: _Worker | int, what: Any, drain: float) -> None:
-        """In the main thread: a worker is ready, or ended, or a seat is to be taken again."""
+    def _hear(self, who: _Process | int, what: Any, drain: float) -> None:
+        """In the main thread: a worker is ready, or ended, or one is to be started again."""
         if isinstance(who, int):
             if not self._stopping:
                 self._start(who)
@@ -205,7 +205,7 @@ class Crew:
                 self.served = True
                 self.announce([worker.popen.pid for worker in self._workers.values()])
 
-    def _ended(self, worker: _Worker, code: int) -> None:
+    def _ended(self, worker: _Process, code: int) -> None:
         del self._workers[worker.number]
         self.port.clear(worker.number)
         if self._stopping:

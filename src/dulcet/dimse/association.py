@@ -33,14 +33,14 @@ from dulcet.dimse.operations import Operation, Request
 from dulcet.dimse.speaking import CANCEL_RQ, MAY_PEND, PENDING, RESPONSE, STORE_RQ, Speaking, Waiting
 from dulcet.dimse.status import Status
 from dulcet.errors import LocalProtocolError, RemoteProtocolError, as_comment
-from dulcet.upper_layer import happenings
+from dulcet.upper_layer import trace_events
 from dulcet.upper_layer.connection import DATA_STATES, Connection
 from dulcet.upper_layer.events import NEED_DATA, PAUSED, Aborted, Fragment, Signal
 from dulcet.upper_layer.fragments import Segment
 from dulcet.upper_layer.framing import BufferPool
-from dulcet.upper_layer.happenings import Happening
 from dulcet.upper_layer.negotiation import Offer, PresentationContext, Window, accept
 from dulcet.upper_layer.pdu import AssociateAC, AssociateRJ, AssociateRQ
+from dulcet.upper_layer.trace_events import TraceEvent
 
 __all__ = ["MAY_PEND", "PENDING", "Association"]
 
@@ -127,7 +127,7 @@ class Association(Speaking):
         return self.connection.has_output
 
     @property
-    def journal(self) -> list[Happening] | None:
+    def journal(self) -> list[TraceEvent] | None:
         """What happened since the face last emptied it; None when nobody watches (`AssociationConfig.observers`)."""
         return self.connection.journal
 
@@ -314,7 +314,7 @@ class Association(Speaking):
     def _command(self, command: Command) -> AssociationEvent | None:
         """A command set is whole."""
         if self.connection.journal is not None:
-            self.connection.journal.append(happenings.MessageReceived(self._context_id, command))
+            self.connection.journal.append(trace_events.MessageReceived(self._context_id, command))
         field, has_data_set = command.field, command.has_data_set
         if field == CANCEL_RQ:
             return self._cancel_received(command)

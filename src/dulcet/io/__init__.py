@@ -1,1 +1,1 @@
-"""What every face needs of the operating system: sockets, send trains, files to send, folders to keep files in."""
+"""What every face needs of the operating system: sockets, send buffers, files to send, folders to keep files in."""

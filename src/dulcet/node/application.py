@@ -38,7 +38,7 @@ from dulcet.upper_layer.pdu import AssociateRQ
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from dulcet.io.sharing import SharedPort
+    from dulcet.io.shared_port import SharedPort
     from dulcet.io.tls import TLSConfig
     from dulcet.node.loop import NodeServer
     from dulcet.node.threads import NodeThreads
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["Companion", "Node"]
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-Judge = TypeVar("Judge", bound=Callable[[AssociateRQ], tuple[int, int, int] | None])
+AdmissionHook = TypeVar("AdmissionHook", bound=Callable[[AssociateRQ], tuple[int, int, int] | None])
 VerifierFunction = TypeVar("VerifierFunction", bound=Verifier)
 
 MEMORY_LIMIT: Final = 64 * 1024 * 1024
@@ -133,14 +133,15 @@ class Node:
 
     # ------------------------------------------------------------------ handlers
 
-    def on_associate(self, judge: Judge) -> Judge:
-        """`judge(request: AssociateRQ)` has the last word on an association: a (result, source, reason) of PS3.8
-        Table 9-21 rejects it, None accepts it.  A plain function.  Where it raises, the association is rejected as
-        transient, (2,1,1).
+    def on_associate(self, admission_hook: AdmissionHook) -> AdmissionHook:
+        """`admission_hook(request: AssociateRQ)` has the last word on an association.
+
+        A (result, source, reason) of PS3.8 Table 9-21 rejects it, None accepts it.  A plain function.  Where it
+        raises, the association is rejected as transient, (2,1,1).
         """
-        self._check_open("a judge of associations")
-        self._judge = judge
-        return judge
+        self._check_open("an admission hook")
+        self._judge = admission_hook
+        return admission_hook
 
     def verify_identity(self, verifier: VerifierFunction) -> VerifierFunction:
         """`verifier(identity: UserIdentityRQ | None, request: AssociateRQ)` gives `Identified`, or True or False.
@@ -153,7 +154,7 @@ class Node:
         return verifier
 
     def on_echo(self, handler: Handler) -> Handler:
-        """C-ECHO: `handler(request: EchoRequest)` gives a status, None for success; without it, success is answered."""
+        """C-ECHO: `handler(request: Request)` gives a status, None for success; without it, success is answered."""
         return self._register(CommandField.C_ECHO_RQ, handler, (uids.VERIFICATION,))
 
     def on_store(
@@ -298,7 +299,7 @@ class Node:
             unknown_class=STORED_SYNTAXES if (CommandField.C_STORE_RQ, UNKNOWN) in self._handlers else None,
             unknown_provided=STORED_SYNTAXES if gets else None,
             extended=self.extended,
-            judge=self._judge,
+            admission_hook=self._judge,
             verifier=self._verifier,
         )
 

@@ -17,7 +17,7 @@ from dulcet.dimse.status import Status
 from dulcet.errors import DulcetError
 from dulcet.log_codes import coded
 from dulcet.node.actions import Call, ReportHere
-from dulcet.node.courier import TRY_AGAIN, Courier, Report
+from dulcet.node.event_report_sender import TRY_AGAIN, EventReportSender, Report
 from dulcet.node.scripts import Answer, Script
 from dulcet.node.transactions import MemoryTransactions, TransactionStore
 from dulcet.services.commitment import (
@@ -81,7 +81,7 @@ class StorageCommitment:
         self.store: TransactionStore = MemoryTransactions() if store is None else store
         self.report = report
         self.retrieve_ae_title = retrieve_ae_title
-        self.courier: Courier = Courier(node, backoff=backoff)
+        self.event_report_sender: EventReportSender = EventReportSender(node, backoff=backoff)
         self._lock = threading.Lock()
         self._underway: set[str] = set()
         self._among = among
@@ -136,7 +136,7 @@ class StorageCommitment:
     _requested.reports_here = True  # type: ignore[attr-defined]
 
     def _after(self, transaction: Transaction) -> Script:
-        """After the response: report here, or leave it to the courier."""
+        """After the response: report here, or leave it to the sender of reports."""
         if self._reports_elsewhere(transaction):
             if self._among is None:  # else it is found in the store
                 yield Call(self._send, transaction, here=True)
@@ -185,7 +185,7 @@ class StorageCommitment:
         def done(report: Report, status: Status | None) -> None:
             self._reported((current, status))
 
-        self.courier.send(
+        self.event_report_sender.send(
             Report(
                 transaction.requestor,
                 SOP_CLASS,

@@ -36,7 +36,7 @@ from dulcet.node.actions import (
     Respond,
     SendHere,
 )
-from dulcet.node.requests import EchoRequest, Requestor
+from dulcet.node.requests import Request, Requestor
 from dulcet.node.scripts import answer
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ async def run(node: Node, incoming: IncomingRequest) -> None:
     """Answer one request."""
     association = incoming.association
     core = incoming._request
-    request = EchoRequest(
+    request = Request(
         Requestor(
             association.calling_ae_title,
             association.called_ae_title,

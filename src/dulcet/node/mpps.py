@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dulcet.dimse.status import Status
 from dulcet.io.identity import new_uid
-from dulcet.node.courier import Courier, Report
+from dulcet.node.event_report_sender import EventReportSender, Report
 from dulcet.node.scripts import Answer
 from dulcet.services.attributes import select
 from dulcet.services.mpps import (
@@ -65,7 +65,7 @@ class MPPS:
         self.notify: tuple[str, ...] = tuple(notify)
         self.strict = strict
         self.strict_end = strict_end
-        self.courier: Courier = Courier(node, backoff=backoff)
+        self.event_report_sender: EventReportSender = EventReportSender(node, backoff=backoff)
         self._on_begin = on_begin
         self._on_change = on_change
         self._on_end = on_end
@@ -120,7 +120,7 @@ class MPPS:
 
     def _announce(self, uid: str, event: int) -> None:
         for receiver in self.notify:
-            self.courier.send(Report(receiver, NOTIFICATION, uid, prepare=lambda: (event, None)))
+            self.event_report_sender.send(Report(receiver, NOTIFICATION, uid, prepare=lambda: (event, None)))
 
 
 def _plain(dataset: Dataset) -> Dataset:

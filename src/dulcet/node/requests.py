@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 __all__ = [
-    "EchoRequest",
     "FindRequest",
     "NormalizedRequest",
+    "Request",
     "Requestor",
     "RetrieveRequest",
     "StoreRequest",
@@ -47,7 +47,7 @@ class Requestor:
 
 
 @dataclass(slots=True)
-class EchoRequest:
+class Request:
     """C-ECHO-RQ; and what every request has."""
 
     requestor: Requestor
@@ -79,7 +79,7 @@ class EchoRequest:
 
 
 @dataclass(slots=True)
-class StoreRequest(EchoRequest):
+class StoreRequest(Request):
     """C-STORE-RQ, its data set received: in memory, or kept where `path` says when the node has a place for it."""
 
     data: bytes | None = None
@@ -99,7 +99,7 @@ class StoreRequest(EchoRequest):
 
 
 @dataclass(slots=True)
-class FindRequest(EchoRequest):
+class FindRequest(Request):
     """C-FIND-RQ with its identifier decoded."""
 
     identifier: Dataset = field(kw_only=True)
@@ -123,7 +123,7 @@ class RetrieveRequest(FindRequest):
 
 
 @dataclass(slots=True)
-class NormalizedRequest(EchoRequest):
+class NormalizedRequest(Request):
     """An N-service request, its data set decoded (an empty Dataset where there is none)."""
 
     dataset: Dataset = field(kw_only=True)

@@ -30,7 +30,7 @@ from dulcet.io.receiving import Destination, IncomingInstance
 from dulcet.log_codes import coded
 from dulcet.node.actions import END, Action, Call, Close, Forward, Next, Receive, Respond, SendHere
 from dulcet.node.decoding import decode_strictly
-from dulcet.node.requests import EchoRequest, FindRequest, NormalizedRequest, RetrieveRequest, StoreRequest
+from dulcet.node.requests import FindRequest, NormalizedRequest, Request, RetrieveRequest, StoreRequest
 from dulcet.node.sources import AsyncSource, Source
 from dulcet.services.identifiers import encode_dataset
 from dulcet.services.refusals import Refused
@@ -74,7 +74,7 @@ class Answer:
         """By keyword, as in `AffectedSOPInstanceUID=…`, `EventTypeID=…`."""
 
 
-def answer(node: Node, request: EchoRequest) -> Script:
+def answer(node: Node, request: Request) -> Script:
     """The script for a request, whoever provides it; 0122H or 0211H where nobody does.
 
     A class is found under the one that was negotiated too (print meta classes, PS3.4 H.3.2.2), but not one to be
@@ -107,7 +107,7 @@ def answer(node: Node, request: EchoRequest) -> Script:
         yield Respond(_unable(request), None, {"ErrorComment": NO_ANSWER})
 
 
-def _unable(request: EchoRequest) -> Status:
+def _unable(request: Request) -> Status:
     """The failure of an application: "unable to process" where the service has it (PS3.4 B.2.3, C.4), else 0110H."""
     return Status.CANNOT_UNDERSTAND if request.command.field in UNABLE_TO_PROCESS else Status.PROCESSING_FAILURE
 
@@ -122,7 +122,7 @@ class _Failed(Exception):
         self.data: bytes | None = None
 
     @classmethod
-    def of(cls, request: EchoRequest, error: StatusError) -> _Failed:
+    def of(cls, request: Request, error: StatusError) -> _Failed:
         """With all that the application's own words for it hold; it cannot be pending and over at once."""
         if not _ends(error.status):
             log.error(
@@ -137,7 +137,7 @@ class _Failed(Exception):
         return failure
 
 
-def _guarded(request: EchoRequest, action: Action) -> Generator[Action, Any, Any]:
+def _guarded(request: Request, action: Action) -> Generator[Action, Any, Any]:
     """The result of an action that runs the application's code; what it raises ends the operation."""
     try:
         return (yield action)
@@ -162,12 +162,12 @@ def _guarded(request: EchoRequest, action: Action) -> Generator[Action, Any, Any
 # ---------------------------------------------------------------------- C-ECHO, C-STORE
 
 
-def _echo(node: Node, request: EchoRequest, handler: Any) -> Script:
+def _echo(node: Node, request: Request, handler: Any) -> Script:
     status, elements = _status(request, (yield from _guarded(request, Call(handler, request))))
     yield Respond(status, None, elements)
 
 
-def _store(node: Node, request: EchoRequest, handler: Any) -> Script:
+def _store(node: Node, request: Request, handler: Any) -> Script:
     place = None if node.store_directory is None else _Place(node.store_directory)
     received = yield from _guarded(request, Receive(place, node.memory_limit))
     stored = StoreRequest(request.requestor, request.context, request.command, request._core)
@@ -215,7 +215,7 @@ def _remove(stored: StoreRequest, place: _Place | None) -> None:
 # ---------------------------------------------------------------------- C-FIND
 
 
-def _find(node: Node, request: EchoRequest, handler: Any) -> Script:
+def _find(node: Node, request: Request, handler: Any) -> Script:
     find = FindRequest(request.requestor, request.context, request.command, request._core, identifier=_decoded(request))
     answers = yield from _guarded(request, Call(handler, find))
     if answers is None or isinstance(answers, int):
@@ -233,7 +233,7 @@ def _find(node: Node, request: EchoRequest, handler: Any) -> Script:
 
 
 def _matches(
-    request: EchoRequest, iterator: Iterator[Any] | AsyncIterator[Any]
+    request: Request, iterator: Iterator[Any] | AsyncIterator[Any]
 ) -> Generator[Action, Any, tuple[Status, dict[str, Any]]]:
     """A pending response for each answer; the status that ends it."""
     while True:
@@ -257,7 +257,7 @@ def _matches(
 # ---------------------------------------------------------------------- C-GET, C-MOVE
 
 
-def _retrieve(node: Node, request: EchoRequest, handler: Any) -> Script:
+def _retrieve(node: Node, request: Request, handler: Any) -> Script:
     destination = request.command.move_destination
     retrieve = RetrieveRequest(
         request.requestor, request.context, request.command, request._core,
@@ -302,7 +302,7 @@ def _retrieve(node: Node, request: EchoRequest, handler: Any) -> Script:
 
 
 def _sub_operations(
-    request: EchoRequest, operations: SubOperations, results: Any
+    request: Request, operations: SubOperations, results: Any
 ) -> Generator[Action, Any, Exception | None]:
     """Count each as it ends and tell the peer; what kept the rest from being sent, if anything.
 
@@ -334,7 +334,7 @@ def _sub_operations(
     return None
 
 
-def _last(request: EchoRequest, operations: SubOperations, failure: Exception | None) -> Respond:
+def _last(request: Request, operations: SubOperations, failure: Exception | None) -> Respond:
     """The final response of a C-GET or C-MOVE (PS3.4 C.4.2.1.5, C.4.3.1.4)."""
     if request.cancelled and (operations.remaining or operations.cut):
         status, elements = operations.final(cancelled=True)
@@ -358,7 +358,7 @@ def _last(request: EchoRequest, operations: SubOperations, failure: Exception | 
     return Respond(status, None if failed_list is None else _encoded(request, failed_list), elements)
 
 
-def _items(request: EchoRequest, given: Any) -> Any:
+def _items(request: Request, given: Any) -> Any:
     """What is to be sent, as something that can be iterated; one instance alone stands for a list of one."""
     if given is None:
         return ()
@@ -376,7 +376,7 @@ def _items(request: EchoRequest, given: Any) -> Any:
 # ---------------------------------------------------------------------- N-services
 
 
-def _normalized(node: Node, request: EchoRequest, handler: Any) -> Script:
+def _normalized(node: Node, request: Request, handler: Any) -> Script:
     asked = NormalizedRequest(
         request.requestor, request.context, request.command, request._core, dataset=_decoded(request)
     )
@@ -410,7 +410,7 @@ def _normalized(node: Node, request: EchoRequest, handler: Any) -> Script:
 # ---------------------------------------------------------------------- reading and writing data sets and results
 
 
-def _decoded(request: EchoRequest) -> Any:
+def _decoded(request: Request) -> Any:
     """The data set of a request; an empty one where there is none."""
     import pydicom
 
@@ -424,7 +424,7 @@ def _decoded(request: EchoRequest) -> Any:
         raise _Failed(_unable(request), "the data set does not decode") from error
 
 
-def _encoded(request: EchoRequest, dataset: Any) -> bytes | None:
+def _encoded(request: Request, dataset: Any) -> bytes | None:
     if dataset is None or isinstance(dataset, bytes):
         return dataset
     try:
@@ -438,7 +438,7 @@ def _encoded(request: EchoRequest, dataset: Any) -> bytes | None:
         raise _Failed(_unable(request), "an answer cannot be encoded") from error
 
 
-def _status(request: EchoRequest, result: Any) -> tuple[Status, dict[str, Any]]:
+def _status(request: Request, result: Any) -> tuple[Status, dict[str, Any]]:
     """What a handler returned, as the status of a final response with what explains it."""
     status, dataset, elements = _final(request, result)
     if dataset is not None:
@@ -450,7 +450,7 @@ def _status(request: EchoRequest, result: Any) -> tuple[Status, dict[str, Any]]:
     return status, elements
 
 
-def _final(request: EchoRequest, result: Any) -> tuple[Status, Any, dict[str, Any]]:
+def _final(request: Request, result: Any) -> tuple[Status, Any, dict[str, Any]]:
     """`_read` of what ends an operation, which no pending status can."""
     status, dataset, elements = _read(request, result, Status.SUCCESS)
     if status.is_pending:
@@ -461,7 +461,7 @@ def _final(request: EchoRequest, result: Any) -> tuple[Status, Any, dict[str, An
     return status, dataset, elements
 
 
-def _read(request: EchoRequest, result: Any, default: Status) -> tuple[Status, Any, dict[str, Any]]:
+def _read(request: Request, result: Any, default: Status) -> tuple[Status, Any, dict[str, Any]]:
     """(status, data set, command elements) of what a handler gave: None, a status, a Dataset, a pair, an Answer.
 
     Bytes are a data set that is encoded already, in the transfer syntax of the request.

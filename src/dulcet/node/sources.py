@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 from dulcet.log_codes import coded
-from dulcet.node.requests import EchoRequest
+from dulcet.node.requests import Request
 
 __all__ = ["AsyncSource", "Source"]
 
@@ -21,7 +21,7 @@ log: Final = logging.getLogger("dulcet.node")
 class Source:
     """From a plain handler."""
 
-    def __init__(self, request: EchoRequest, items: Iterable[Any]) -> None:
+    def __init__(self, request: Request, items: Iterable[Any]) -> None:
         self.failure: Exception | None = None
         self._items = iter(items)
         self._request = request
@@ -67,7 +67,7 @@ class Source:
 class AsyncSource:
     """From an async handler."""
 
-    def __init__(self, request: EchoRequest, items: AsyncIterator[Any]) -> None:
+    def __init__(self, request: Request, items: AsyncIterator[Any]) -> None:
         self.failure: Exception | None = None
         self._items = items
         self._request = request

@@ -25,7 +25,7 @@ from dulcet.io.signals import Signals, stopping
 from dulcet.log_codes import coded
 from dulcet.node.actions import END, Action, Call, Close, Forward, Next, Receive, ReportHere, Respond, SendHere
 from dulcet.node.forwarding import Forwarding
-from dulcet.node.requests import EchoRequest, Requestor
+from dulcet.node.requests import Request, Requestor
 from dulcet.node.scripts import Script, answer
 from dulcet.services.suboperations import GRACE
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from dulcet.blocking.association import Association
     from dulcet.blocking.requests import IncomingRequest
-    from dulcet.io.sharing import SharedPort
+    from dulcet.io.shared_port import SharedPort
     from dulcet.io.tls import TLSConfig
     from dulcet.node.application import Node
     from dulcet.upper_layer.address import Address
@@ -127,7 +127,7 @@ def run(node: Node, incoming: IncomingRequest, pool: ThreadPoolExecutor | None =
     """Answer one request: in this thread, or from its handler on in the pool where several may run at once."""
     association = incoming.association
     core = incoming._request
-    request = EchoRequest(
+    request = Request(
         Requestor(
             association.calling_ae_title,
             association.called_ae_title,

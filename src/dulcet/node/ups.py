@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from dulcet.dimse.status import Status
 from dulcet.io.identity import new_uid
-from dulcet.node.courier import Courier, Report
+from dulcet.node.event_report_sender import EventReportSender, Report
 from dulcet.node.scripts import Answer
 from dulcet.services.attributes import select
 from dulcet.services.identifiers import build_identifier
@@ -91,7 +91,7 @@ class UnifiedProcedureSteps:
         self.store: MutableMapping[str, Dataset] = {} if store is None else store
         self.subscriptions: Subscriptions = Subscriptions()
         self.strict = strict
-        self.courier: Courier = Courier(node, backoff=backoff)
+        self.event_report_sender: EventReportSender = EventReportSender(node, backoff=backoff)
         self._on_change = on_change
         self._on_cancel_request = on_cancel_request
         self._lock = threading.RLock()
@@ -300,7 +300,7 @@ class UnifiedProcedureSteps:
                 self._report(receiver, uid, event)
 
     def _report(self, receiver: str, uid: str, event: Event) -> None:
-        self.courier.send(Report(receiver, PUSH, uid, prepare=lambda: event, context=EVENT))
+        self.event_report_sender.send(Report(receiver, PUSH, uid, prepare=lambda: event, context=EVENT))
 
 
 Action = Callable[[UnifiedProcedureSteps, str, "Dataset", str], Status]

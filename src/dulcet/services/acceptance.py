@@ -48,7 +48,7 @@ class AcceptancePolicy:
     """Operations that a peer may have outstanding where it asks for several."""
     extended: Mapping[str, Extended] = field(default_factory=dict)
     """SOP class UID -> what we support of its extended negotiation; answered where the requestor proposes it."""
-    judge: Callable[[AssociateRQ], tuple[int, int, int] | None] | None = None
+    admission_hook: Callable[[AssociateRQ], tuple[int, int, int] | None] | None = None
     """Has the last word: a (result, source, reason) of PS3.8 Table 9-21 rejects, None accepts."""
     verifier: Verifier | None = None
     """Checks the user identity (PS3.7 D.3.3.7); without one, identities are neither asked for nor confirmed."""
@@ -79,8 +79,8 @@ class AcceptancePolicy:
     def decide(self, request: AssociateRQ, config: AssociationConfig) -> Offer | tuple[int, int, int]:
         """What we offer to who sent `request`, or the (result, source, reason) that rejects it (PS3.8 Table 9-21).
 
-        `config` brings the length, window and names that we announce.  LocalProtocolError for a rejection by the judge
-        that does not exist; what judge and verifier raise goes through.
+        `config` brings the length, window and names that we announce.  LocalProtocolError for a rejection
+        that does not exist; what admission hook and verifier raise goes through.
         """
         if self.called is not None and request.called not in self.called:
             return CALLED_NOT_RECOGNIZED
@@ -94,7 +94,7 @@ class AcceptancePolicy:
                 return verdict
             identity, confirmation = verdict
             user_items = () if confirmation is None else (confirmation,)
-        if self.judge is not None and (rejection := self.judge(request)) is not None:
+        if self.admission_hook is not None and (rejection := self.admission_hook(request)) is not None:
             check_reject(*rejection)
             return rejection
         return Offer(

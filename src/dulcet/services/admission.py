@@ -1,7 +1,7 @@
 """Whether an association is taken: by its policy, and by how many stand already, in all, from one host, of one title.
 
-Rules: one table for one server; who calls it from several threads brings the lock; an application whose judge or
-verifier fails refuses, and lives; what these say when they fail is not logged, for it may hold a passcode.
+Rules: one table for one server; who calls it from several threads brings the lock; an application whose
+admission hook or verifier fails refuses, and lives; what these say then is not logged, for it may hold a passcode.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol
 
 from dulcet.config import AssociationConfig
-from dulcet.dimse.association import Association as Core
+from dulcet.dimse.association import Association as DimseAssociation
 from dulcet.errors import LocalProtocolError, RemoteProtocolError
 from dulcet.log_codes import coded
 from dulcet.services.acceptance import CALLING_NOT_RECOGNIZED, AcceptancePolicy
@@ -28,9 +28,9 @@ log: Final = logging.getLogger("dulcet.listener")
 CROWDED: Final = (2, 3, 2)
 """Transient, presentation: local limit exceeded (PS3.8 Table 9-21)."""
 REFUSED: Final = (1, 1, 1)
-"""Permanent, no reason given: for a judge who rejects with what does not exist."""
+"""Permanent, no reason given: for an admission hook that rejects with what does not exist."""
 UNDECIDED: Final = (2, 1, 1)
-"""Transient, no reason given: for a judge or verifier who fails, perhaps because somebody whom it asks is away."""
+"""Transient, no reason given: for an admission hook or verifier that fails, perhaps as whom it asks is away."""
 
 
 class Together(Protocol):
@@ -101,7 +101,7 @@ class Admission:
     def decide(
         self, request: AssociateRQ, peer: str, host: str, objection: Callable[[str], str | None] | None = None
     ) -> Offer | tuple[int, int, int]:
-        """What is offered, or the rejection, which is logged; a verifier or judge may take its time over it.
+        """What is offered, or the rejection, which is logged; a verifier or admission hook may take its time over it.
 
         `objection` says why the peer's certificate does not allow an AE title.  Never raises.
         """
@@ -129,12 +129,12 @@ class Admission:
         try:
             return self.policy.decide(request, self.config)
         except LocalProtocolError as error:
-            log.error("%s: the judge of associations is wrong: %s", peer, error, extra=coded("DUL112"))
+            log.error("%s: the admission hook is wrong: %s", peer, error, extra=coded("DUL112"))
             return REFUSED
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             log.error(
-                "%s: the judge or verifier of associations failed with %s in %s, line %s",
+                "%s: the admission hook or verifier of associations failed with %s in %s, line %s",
                 peer, type(error).__name__, where.filename, where.lineno, extra=coded("DUL113"),
             )  # fmt: skip
             return UNDECIDED
@@ -160,7 +160,7 @@ class Admission:
                 counts.pop(key, None)
 
 
-def log_event(event: object, core: Core, peer: str) -> None:
+def log_event(event: object, core: DimseAssociation, peer: str) -> None:
     """A line about what became of a connection before there was an association; none where nothing was ever said."""
     if isinstance(event, Aborted) and event.by_us:
         log.warning("%s: %s", peer, event.message, extra=coded("DUL101"))
@@ -170,7 +170,7 @@ def log_event(event: object, core: Core, peer: str) -> None:
         log.warning("%s: closed the connection before there was an association", peer, extra=coded("DUL103"))
 
 
-def log_parting(core: Core, peer: str) -> None:
+def log_parting(core: DimseAssociation, peer: str) -> None:
     """A line about a connection that is over, where the protocol itself refused it or its slips were tolerated."""
     oversized = core.connection.oversized_pdus
     if oversized:

@@ -1,4 +1,4 @@
-"""Observers: from a journal of happenings to those who asked to be told, and two observers that most will want.
+"""Observers: from a journal of trace events to those who asked to be told, and two observers that most will want.
 
 Rule: an observer cannot break an association: what it raises is logged once and passed over.
 """
@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from dulcet.log_codes import coded
-from dulcet.upper_layer.happenings import (
+from dulcet.upper_layer.trace_events import (
     AssociationAborted,
     AssociationAccepted,
     AssociationRefused,
@@ -21,22 +21,22 @@ from dulcet.upper_layer.happenings import (
     ConnectionClosed,
     ConnectionOpened,
     HandshakeFailed,
-    Happening,
     MessageReceived,
     MessageSent,
     OperationFinished,
     PDUReceived,
     PDUSent,
+    TraceEvent,
 )
 
 if TYPE_CHECKING:
     from dulcet.dimse.association import Association
 
-__all__ = ["Metrics", "Observer", "Reporter", "log_happenings"]
+__all__ = ["Metrics", "Observer", "Reporter", "log_trace_events"]
 
-log: Final = logging.getLogger("dulcet.happenings")
+log: Final = logging.getLogger("dulcet.trace_events")
 
-Observer = Callable[[Happening, Any], object]
+Observer = Callable[[TraceEvent, Any], object]
 """Called with what happened and the association it happened on (`.peer` …), in its thread or event loop."""
 
 
@@ -54,24 +54,24 @@ class Reporter:
         while journal:
             happened = journal[:]
             del journal[: len(happened)]  # another thread may have added to it in between
-            for happening in happened:
-                happening = self._timed(happening, now)
+            for trace_event in happened:
+                trace_event = self._timed(trace_event, now)
                 for observer in self._observers:
-                    self._tell(observer, happening, association)
+                    self._tell(observer, trace_event, association)
 
-    def _timed(self, happening: Happening, now: float) -> Happening:
-        if isinstance(happening, MessageReceived | MessageSent) and happening.command.is_request:
-            key = (isinstance(happening, MessageReceived), happening.command.message_id or 0)
+    def _timed(self, trace_event: TraceEvent, now: float) -> TraceEvent:
+        if isinstance(trace_event, MessageReceived | MessageSent) and trace_event.command.is_request:
+            key = (isinstance(trace_event, MessageReceived), trace_event.command.message_id or 0)
             self._started[key] = now
-        elif isinstance(happening, OperationFinished):
-            start = self._started.pop((happening.by_us, happening.message_id), None)
+        elif isinstance(trace_event, OperationFinished):
+            start = self._started.pop((trace_event.by_us, trace_event.message_id), None)
             if start is not None:
-                return replace(happening, seconds=now - start)
-        return happening
+                return replace(trace_event, seconds=now - start)
+        return trace_event
 
-    def _tell(self, observer: Observer, happening: Happening, association: Any) -> None:
+    def _tell(self, observer: Observer, trace_event: TraceEvent, association: Any) -> None:
         try:
-            observer(happening, association)
+            observer(trace_event, association)
         except Exception:
             if not any(observer is failed for failed in self._failed):
                 self._failed.append(observer)
@@ -80,18 +80,18 @@ class Reporter:
                 )
 
 
-def log_happenings(logger: logging.Logger | None = None) -> Observer:
+def log_trace_events(logger: logging.Logger | None = None) -> Observer:
     """An observer that logs: associations at INFO, operations and messages at DEBUG; no data set, no patient data.
 
-    `logger` takes the lines, by default that of the name `dulcet.happenings`:
-    `AssociationConfig(observers=(log_happenings(),))`.
+    `logger` takes the lines, by default that of the name `dulcet.trace_events`:
+    `AssociationConfig(observers=(log_trace_events(),))`.
     """
     target = logger or log
 
-    def tell(happening: Happening, association: Any) -> None:
-        level = logging.DEBUG if isinstance(happening, QUIET) else logging.INFO
+    def tell(trace_event: TraceEvent, association: Any) -> None:
+        level = logging.DEBUG if isinstance(trace_event, QUIET) else logging.INFO
         if target.isEnabledFor(level):
-            target.log(level, "%s: %s", association.peer, _sentence(happening))
+            target.log(level, "%s: %s", association.peer, _sentence(trace_event))
 
     return tell
 
@@ -107,8 +107,8 @@ QUIET: Final = (
 )
 
 
-def _sentence(happening: Happening) -> str:
-    match happening:
+def _sentence(trace_event: TraceEvent) -> str:
+    match trace_event:
         case AssociationRequested(request, by_us):
             who = "requested" if by_us else "request"
             return f"association {who}, {request.calling!a} calls {request.called!a}"
@@ -139,7 +139,7 @@ def _sentence(happening: Happening) -> str:
         case HandshakeFailed(message):
             return message
         case _:
-            assert_never(happening)
+            assert_never(trace_event)
 
 
 class Metrics:
@@ -147,13 +147,13 @@ class Metrics:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        """By the name of the happening; operations also by `C-STORE 0000H` and `C-STORE bytes`."""
+        """By the name of the trace event; operations also by `C-STORE 0000H` and `C-STORE bytes`."""
         self.seconds: defaultdict[str, float] = defaultdict(float)
         """Time in operations, by name."""
 
-    def __call__(self, happening: Happening, association: Any) -> None:
-        self.counts[type(happening).__name__] += 1
-        if isinstance(happening, OperationFinished):
-            self.counts[f"{happening.name} {happening.status:04X}H"] += 1
-            self.counts[f"{happening.name} bytes"] += happening.size
-            self.seconds[happening.name] += happening.seconds or 0.0
+    def __call__(self, trace_event: TraceEvent, association: Any) -> None:
+        self.counts[type(trace_event).__name__] += 1
+        if isinstance(trace_event, OperationFinished):
+            self.counts[f"{trace_event.name} {trace_event.status:04X}H"] += 1
+            self.counts[f"{trace_event.name} bytes"] += trace_event.size
+            self.seconds[trace_event.name] += trace_event.seconds or 0.0

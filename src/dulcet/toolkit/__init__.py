@@ -16,10 +16,10 @@ from dulcet.toolkit.codes import (
     RejectSource,
 )
 from dulcet.toolkit.io_thread import shutdown, startup
-from dulcet.toolkit.keeping import StoredObject
 from dulcet.toolkit.messages import DataSet
 from dulcet.toolkit.net import Associates, Net
 from dulcet.toolkit.requester import Delivery, Requester
+from dulcet.toolkit.storage_handler import StoredObject
 from dulcet.toolkit.storage_listener import Outcome, StorageListener
 
 __all__ = [

@@ -25,16 +25,16 @@ from dulcet.io.instances import Instance
 from dulcet.io.sockets import BACKLOG, connect
 from dulcet.log_codes import coded
 from dulcet.toolkit.associate import Associate
+from dulcet.toolkit.callback_counts import CallbackCounts
 from dulcet.toolkit.callbacks import Callbacks
-from dulcet.toolkit.door import Door, listening
+from dulcet.toolkit.connection import Connection
 from dulcet.toolkit.io_thread import IOThread, current
-from dulcet.toolkit.link import Link
+from dulcet.toolkit.listening_socket import ListeningSocket, listening
 from dulcet.toolkit.messages import DataSet
 from dulcet.toolkit.receiving import FAILED, handle
 from dulcet.toolkit.securing import check_tls
 from dulcet.toolkit.speaking import Speaking
 from dulcet.toolkit.storing import Storing
-from dulcet.toolkit.tally import Tally
 from dulcet.upper_layer import events
 from dulcet.upper_layer.pdu import AssociateAC
 
@@ -125,15 +125,15 @@ class Net(Speaking):
         self._lock = threading.RLock()
         self._io: IOThread | None = None
         self._core: Association | None = None
-        self._link: Link | None = None
-        self._door: Door | None = None
+        self._connection: Connection | None = None
+        self._listening_socket: ListeningSocket | None = None
         self._clients: list[Net] = []
         self._admitted = False
         self._files: set[Instance] = set()  # open as long as a message that lies in them may need it
         self._last_id = 0
         self._collision: events.ReleaseRequested | None = None
         self._storing: Storing | None = None
-        self._tally = Tally()
+        self._callback_counts = CallbackCounts()
         self._closed_here = False
         self._ending: Exception | None = None  # how the association ended, unless in order
 
@@ -159,8 +159,8 @@ class Net(Speaking):
         except OSError:
             self._io = None
             raise
-        self._door = Door(self, io, sockets)
-        io.post(self._door.open)
+        self._listening_socket = ListeningSocket(self, io, sockets)
+        io.post(self._listening_socket.open)
         return int(sockets[0].getsockname()[1])
 
     def accept(self, new: Net) -> None:
@@ -169,19 +169,19 @@ class Net(Speaking):
         It is one of `clients` from then on, and its `server` is this object.  Raises LocalProtocolError where no
         connection waits or `new` is in use already; a TLS handshake that fails is told to `on_close`.
         """
-        waiting = self._door.waiting if self._door is not None else None
-        if self._door is None or waiting is None:
+        waiting = self._listening_socket.waiting if self._listening_socket is not None else None
+        if self._listening_socket is None or waiting is None:
             raise LocalProtocolError("no connection waits to be accepted: call accept(new) within on_accept")
         io = new._start()
         try:
-            link = new._attach(io, waiting, self._door.peer, requestor=False)
+            connection = new._attach(io, waiting, self._listening_socket.peer, requestor=False)
         except BaseException:
             new._io = None
             raise
-        self._door.waiting = None
+        self._listening_socket.waiting = None
         new.server, new.tls = self, new.tls or self.tls
         self._clients.append(new)
-        link.begin(new.tls, None, self.config.timers.tls)
+        connection.begin(new.tls, None, self.config.timers.tls)
 
     def connect(
         self,
@@ -223,22 +223,22 @@ class Net(Speaking):
         which is raised here too where this waits.  TimeoutError when a callback keeps the I/O thread busy for a second
         longer than that; it is closed once that returns.  Nothing happens to what is closed already.
         """
-        io, link, door = self._io, self._link, self._door
+        io, connection, listening_socket = self._io, self._connection, self._listening_socket
         self._closed_here = True
         if io is None:
             return
-        if door is not None:
+        if listening_socket is not None:
             done = threading.Event()
-            if io.post(door.drop) and io.post(done.set) and not io.is_here:
+            if io.post(listening_socket.drop) and io.post(done.set) and not io.is_here:
                 done.wait(timeout)
-        elif link is None:
+        elif connection is None:
             self._io = None  # still connecting: what comes of it is closed
-            self._tally.end()
-        elif io.post(partial(link.finish, timeout), link) and not io.is_here:
-            if not link.gone.wait(timeout + 1.0):
+            self._callback_counts.end()
+        elif io.post(partial(connection.finish, timeout), connection) and not io.is_here:
+            if not connection.gone.wait(timeout + 1.0):
                 raise TimeoutError(f"{self.peer}: a callback keeps the I/O thread busy; it is closed after that")
-            if link.lost is not None:
-                raise link.lost
+            if connection.lost is not None:
+                raise connection.lost
 
     # ------------------------------------------------------------------ state
 
@@ -254,7 +254,7 @@ class Net(Speaking):
             raise ValueError(f"{event!r} is no callback of Net")
         if self._io is not None and self._io.is_here:
             raise LocalProtocolError(f"wait({event!r}) within a callback would wait for itself")
-        return self._tally.wait(event, timeout)
+        return self._callback_counts.wait(event, timeout)
 
     @property
     def is_activated(self) -> bool:
@@ -264,7 +264,7 @@ class Net(Speaking):
     @property
     def is_connected(self) -> bool:
         """True while the connection stands, secured where it is to be."""
-        return self._link is not None and self._link.usable and not self._link.is_over()
+        return self._connection is not None and self._connection.usable and not self._connection.is_over()
 
     @property
     def is_associated(self) -> bool:
@@ -274,10 +274,10 @@ class Net(Speaking):
     @property
     def queued_bytes(self) -> int:
         """Bytes that have not left yet, data sets that wait for the operations window included."""
-        if self._core is None or self._link is None:
+        if self._core is None or self._connection is None:
             return 0
         with self._lock:
-            return self._core.queued_bytes + self._link.unsent
+            return self._core.queued_bytes + self._connection.unsent
 
     @property
     def clients(self) -> list[Net]:
@@ -287,19 +287,19 @@ class Net(Speaking):
     @property
     def host_info(self) -> tuple[str, int] | None:
         """Our address and port."""
-        if self._door is not None:
-            return self._door.address
-        return self._link.host if self._link is not None else None
+        if self._listening_socket is not None:
+            return self._listening_socket.address
+        return self._connection.host if self._connection is not None else None
 
     @property
     def peer_info(self) -> tuple[str, int] | None:
         """The peer's address and port."""
-        return self._link.peer if self._link is not None else None
+        return self._connection.peer if self._connection is not None else None
 
     @property
     def peer(self) -> str:
         """The peer's address and port as text."""
-        return self._link.name if self._link is not None else "nobody"
+        return self._connection.name if self._connection is not None else "nobody"
 
     @property
     def associate(self) -> Associates:
@@ -352,7 +352,7 @@ class Net(Speaking):
         if self._io is not None:
             raise LocalProtocolError("this object listens or is connected already; close it, or take another one")
         self._io = current()
-        self._tally.begin()
+        self._callback_counts.begin()
         self._closed_here, self._ending = False, None
         return self._io
 
@@ -373,7 +373,7 @@ class Net(Speaking):
                 sock.close()
             if self._io is io:
                 self._io = None
-                self._tally.end()
+                self._callback_counts.end()
 
     def _connect_done(
         self, io: IOThread, sock: socket.socket | None, peer: tuple[str, int], error: DulcetError | None, host: str
@@ -385,23 +385,23 @@ class Net(Speaking):
         if sock is None:
             self._io = None
             self._call("on_connect", error)
-            self._tally.end()
+            self._callback_counts.end()
             return
         try:
-            link = self._attach(io, sock, peer, requestor=True)
+            connection = self._attach(io, sock, peer, requestor=True)
         except Exception as failure:
             sock.close()
             self._connect_done(io, None, peer, PeerUnreachable(f"{host}: {failure}"), host)
             return
         self._call("on_connect", None)
-        link.begin(self.tls, host, self.config.timers.tls)
+        connection.begin(self.tls, host, self.config.timers.tls)
 
-    def _attach(self, io: IOThread, sock: socket.socket, peer: tuple[str, int], *, requestor: bool) -> Link:
+    def _attach(self, io: IOThread, sock: socket.socket, peer: tuple[str, int], *, requestor: bool) -> Connection:
         config = self.config if self.config.observers else replace(self.config, observers=(_nobody,))
         self._core = Association(requestor=requestor, config=config)
-        self._link = Link(io, sock, self._core, self._lock, self, peer)
+        self._connection = Connection(io, sock, self._core, self._lock, self, peer)
         self._answer_by, self._collision, self._admitted, self._last_id = None, None, False, 0
-        return self._link
+        return self._connection
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """Call back; what is raised there is logged."""
@@ -411,7 +411,7 @@ class Net(Speaking):
             log.exception("%s: %s failed", self.peer, name, extra=coded("DUL203"))
             return FAILED
         finally:
-            self._tally.note(name)
+            self._callback_counts.note(name)
 
     # ------------------------------------------------------------------ what the link tells
 
@@ -449,8 +449,8 @@ class Net(Speaking):
 
     def _over(self) -> None:
         """The connection is gone: tell it once."""
-        link, core, server = self._link, self._core, self.server
-        assert link is not None
+        connection, core, server = self._connection, self._core, self.server
+        assert connection is not None
         assert core is not None
         self._io = None
         self._answer_by = None
@@ -458,16 +458,16 @@ class Net(Speaking):
             self._let_go()
         except Exception:
             log.exception("%s: unexpected", self.peer, extra=coded("DUL901"))
-        error = link.error or self._ending
+        error = connection.error or self._ending
         if error is None and core.requestor and core.request is None and not self._closed_here:
-            error = AssociationClosed(f"{link.name} closed the connection before it was asked for an association")
+            error = AssociationClosed(f"{connection.name} closed the connection before it was asked for an association")
         if server is not None:
             if self in server._clients:
                 server._clients.remove(self)
             server._call("on_close", error, self)
-        elif link.error is not None or not self._closed_here:
+        elif connection.error is not None or not self._closed_here:
             self._call("on_close", error, self)
-        self._tally.end()
+        self._callback_counts.end()
 
     def _let_go(self) -> None:
         """What was half received goes, files that were being sent are closed."""
@@ -482,5 +482,5 @@ class Net(Speaking):
         handle(self, event)
 
 
-def _nobody(happening: Any, association: Any) -> None:
+def _nobody(trace_event: Any, association: Any) -> None:
     """An observer, so that the core keeps the journal that tells of each PDU."""

@@ -32,8 +32,8 @@ from dulcet.io.memory import Memory
 from dulcet.io.one_file import OneFile
 from dulcet.log_codes import coded
 from dulcet.services.acceptance import CALLING_NOT_RECOGNIZED
-from dulcet.services.endings import ENDINGS, ending
 from dulcet.services.incoming import log_elsewhere, log_refusal
+from dulcet.services.termination import ENDINGS, ending
 from dulcet.toolkit.associate import Associate
 from dulcet.toolkit.messages import BY_FIELD, DataSet
 from dulcet.toolkit.storing import Storing
@@ -75,9 +75,9 @@ def _associate_requested(net: Net, event: events.AssociateRequested) -> None:
     if net.server is not None and limit is not None and _admissions(net.server) >= limit:
         net.send_associate_reject(2, 3, 2)
         return
-    assert net._link is not None
+    assert net._connection is not None
     calling = event.request.calling
-    why = net._link.objection(calling)
+    why = net._connection.objection(calling)
     if why is not None:
         log.warning("%s: refused %s, %s", net.peer, ascii(calling), why, extra=coded("DUL105"))
         net.send_associate_reject(*CALLING_NOT_RECOGNIZED)

@@ -20,10 +20,10 @@ from dulcet.dimse.status import Status
 from dulcet.errors import AssociationError, DimseTimeout
 from dulcet.log_codes import coded
 from dulcet.services.commitment import COMMITMENT_PROPOSALS, CommitmentResult
-from dulcet.services.endings import without
 from dulcet.services.proposals import proposals
 from dulcet.services.results import Response, Retrieved, Sent
-from dulcet.toolkit.keeping import Keeper
+from dulcet.services.termination import without
+from dulcet.toolkit.storage_handler import StorageHandler
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.negotiation import Proposal
 
@@ -48,7 +48,7 @@ class Delivery:
     failed: list[Sent] = field(default_factory=list)
 
 
-class Requester(Keeper):
+class Requester(StorageHandler):
     """Asks the peer at `AET@host:port`; instances that come back are kept as a storage listener keeps them.
 
     Each call makes an association and releases it.  It raises what `dulcet.associate` raises where no association can

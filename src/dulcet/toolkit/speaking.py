@@ -19,7 +19,7 @@ from dulcet.errors import LocalProtocolError
 from dulcet.io.instances import Instance
 from dulcet.toolkit.associate import Associate
 from dulcet.toolkit.callbacks import Callbacks
-from dulcet.toolkit.link import Link
+from dulcet.toolkit.connection import Connection
 from dulcet.toolkit.messages import DataSetSource, Message, encoded
 from dulcet.upper_layer.negotiation import check_abort, check_answer
 from dulcet.upper_layer.pdu import AssociateAC, AssociateRQ
@@ -31,7 +31,7 @@ class Speaking(Callbacks):
     """The part of a `Net` that sends."""
 
     _core: Association | None
-    _link: Link | None
+    _connection: Connection | None
     _lock: threading.RLock
     _files: set[Instance]  # open as long as a message that lies in them may need it
     _last_id: int
@@ -44,7 +44,7 @@ class Speaking(Callbacks):
         Raises InvalidAssociate for one that may not be sent (`Associate.check`), LocalProtocolError for an accept, a
         second request, on what the peer connected, or without a connection.
         """
-        core, link = self._connected()
+        core, connection = self._connected()
         if not associate.request:
             raise LocalProtocolError("this is an accept; a request is expected")
         associate.check()
@@ -52,9 +52,9 @@ class Speaking(Callbacks):
         assert isinstance(pdu, AssociateRQ)
         with self._lock:
             core.associate(pdu)
-            if link.usable:
+            if connection.usable:
                 core.connection_made()
-        link.schedule()
+        connection.schedule()
 
     def send_associate_accept(self, associate: Associate) -> None:
         """Queue `associate`, an accept, as A-ASSOCIATE-AC with the titles of the request (PS3.8 section 9.3.3).
@@ -62,7 +62,7 @@ class Speaking(Callbacks):
         Raises InvalidAssociate for one that may not be sent, LocalProtocolError where it says more than was proposed,
         leaves a context unanswered, or no request waits for an answer.
         """
-        core, link = self._connected()
+        core, connection = self._connected()
         if associate.request:
             raise LocalProtocolError("this is a request; an accept is expected")
         associate.check()
@@ -74,7 +74,7 @@ class Speaking(Callbacks):
                 titles = {name: getattr(core.request, name) for name in ("called_ae_title", "calling_ae_title")}
                 pdu = replace(pdu, **titles)
             core.accept(pdu)
-        link.schedule()
+        connection.schedule()
 
     def send_associate_reject(self, result: int, source: int, reason: int) -> None:
         """Queue an A-ASSOCIATE-RJ: `result` 1 permanent, 2 transient; `source` and `reason` of PS3.8 Table 9-21.
@@ -100,7 +100,7 @@ class Speaking(Callbacks):
         peer may have been the first.
         """
         check_abort(source, reason)
-        if self._link is not None and self._link.is_over():
+        if self._connection is not None and self._connection.is_over():
             return
         self._do(lambda core: core.abort(source, reason))
 
@@ -122,7 +122,7 @@ class Speaking(Callbacks):
         return self._deliver(presentation_id, command_set, data_set, fits=False)
 
     def _deliver(self, presentation_id: int, command_set: Command, data_set: DataSetSource, *, fits: bool) -> int:
-        core, link = self._connected()
+        core, connection = self._connected()
         context = core.contexts.get(presentation_id)
         if context is None:
             raise LocalProtocolError(f"presentation context {presentation_id} was not accepted; nothing was sent")
@@ -146,7 +146,7 @@ class Speaking(Callbacks):
             if instance is not None:
                 instance.close()
             raise
-        link.schedule()
+        connection.schedule()
         return command.message_id or command.message_id_being_responded_to or 0
 
     def on_send_command_set(self, presentation_id: int, command_set: Command) -> None:
@@ -173,7 +173,7 @@ class Speaking(Callbacks):
 
     def _answer_unprovided(self, message_id: int) -> None:
         """The answer to a request whose callback nobody has overridden."""
-        core, link = self._connected()
+        core, connection = self._connected()
         with self._lock:
             request = core.performing.get(message_id)
             if request is not None:
@@ -181,20 +181,20 @@ class Speaking(Callbacks):
                 known = request.command.definition is not None
                 why = {} if status.is_success else {"ErrorComment": not_provided(request.command)}
                 core.respond_status(request, status if known else Status.UNRECOGNIZED_OPERATION, **why)
-        link.schedule()
+        connection.schedule()
 
     # ------------------------------------------------------------------ how
 
-    def _connected(self) -> tuple[Association, Link]:
-        if self._core is None or self._link is None or self._link.is_over():
+    def _connected(self) -> tuple[Association, Connection]:
+        if self._core is None or self._connection is None or self._connection.is_over():
             raise LocalProtocolError("not connected: nothing was sent")
-        return self._core, self._link
+        return self._core, self._connection
 
     def _do(self, primitive: Callable[[Association], None]) -> None:
-        core, link = self._connected()
+        core, connection = self._connected()
         with self._lock:
             primitive(core)
-        link.schedule()
+        connection.schedule()
 
     def _next_message_id(self) -> int:
         """One that no request has, and none was promised to: its data set may still be being encoded."""

@@ -35,8 +35,8 @@ from dulcet.services.commitment import CommitmentResult, Reference, check_reques
 from dulcet.services.identifiers import encode_dataset
 from dulcet.services.models import MODELS
 from dulcet.services.refusals import Refused
-from dulcet.toolkit.keeping import Keeper
-from dulcet.toolkit.knocking import Doorman, Knock, Titles
+from dulcet.toolkit.port_listener import PendingRequest, PortListener, Titles
+from dulcet.toolkit.storage_handler import StorageHandler
 from dulcet.upper_layer.address import Address
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Outcome(Enum):
         return self is Outcome.COMMAND
 
 
-class StorageListener(Keeper):
+class StorageListener(StorageHandler):
     """Waits for one association after the other, and answers what is asked on it; a context manager.
 
     In one plain loop, callbacks included:
@@ -123,14 +123,14 @@ class StorageListener(Keeper):
         self._tls = tls
         self._port = port
         self._policy = policy
-        self._doorman: Doorman | None = None
+        self._port_listener: PortListener | None = None
         self._leaves: weakref.finalize[Any, StorageListener] | None = None
         self._closed = False
         self._state = threading.Condition()
         self._user: int | None = None  # the thread that waits, or is in a callback of what it waited for
         self._association: Association | None = None
         self._served = False
-        Doorman.check(self._address)
+        PortListener.check(self._address)
 
     # ------------------------------------------------------------------ the loop
 
@@ -159,10 +159,10 @@ class StorageListener(Keeper):
             hall = self._open().hall
             while True:
                 left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-                knock = hall.get(self._titles, left, lambda: self._closed)
-                if knock is None:
+                pending = hall.get(self._titles, left, lambda: self._closed)
+                if pending is None:
                     return False
-                association = self._greet(knock)
+                association = self._greet(pending)
                 if association is not None:
                     association.handler = self._handle
                     self._association = association
@@ -203,14 +203,14 @@ class StorageListener(Keeper):
             if elsewhere:
                 if self._association is not None:
                     self._association.interrupt()
-                if self._doorman is not None:
-                    self._doorman.hall.wake()
+                if self._port_listener is not None:
+                    self._port_listener.hall.wake()
                 elsewhere = not self._state.wait_for(lambda: self._user is None, LAST_CALLBACK)
         if not elsewhere:
             self._leave()
-        doorman, self._doorman = self._doorman, None
-        if doorman is not None and self._leaves is not None and self._leaves.detach():
-            doorman.leave(self._titles)
+        port_listener, self._port_listener = self._port_listener, None
+        if port_listener is not None and self._leaves is not None and self._leaves.detach():
+            port_listener.leave(self._titles)
         with self._lock:
             self._close_folder()
 
@@ -293,16 +293,16 @@ class StorageListener(Keeper):
             return self._policy.called
         return frozenset((self.ae_title,)) if self.ae_title else None
 
-    def _open(self) -> Doorman:
+    def _open(self) -> PortListener:
         if self._closed:
             raise LocalProtocolError("this storage listener was closed; make another one")
-        if self._doorman is None:
+        if self._port_listener is None:
             titles = self._titles
-            self._doorman = Doorman.at(self._address, self.config, titles)
-            self._port = self._doorman.address.port
-            self._leaves = weakref.finalize(self, self._doorman.leave_soon, titles)
+            self._port_listener = PortListener.at(self._address, self.config, titles)
+            self._port = self._port_listener.address.port
+            self._leaves = weakref.finalize(self, self._port_listener.leave_soon, titles)
             self._leaves.atexit = False
-        return self._doorman
+        return self._port_listener
 
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[bool]:
@@ -325,18 +325,18 @@ class StorageListener(Keeper):
             association.abort()
             self.on_association_end(association.ending or "aborted")
 
-    def _greet(self, knock: Knock) -> Association | None:
-        request = knock.request
+    def _greet(self, pending: PendingRequest) -> Association | None:
+        request = pending.request
         answer = self._accepted().decide(request, self.config)
         if not isinstance(answer, tuple):
             try:
-                welcome = self.on_connection(request.calling, request.called, knock.host)
+                welcome = self.on_connection(request.calling, request.called, pending.host)
             except Exception:
-                log.exception("%s: on_connection failed", knock.host, extra=coded("DUL203"))
+                log.exception("%s: on_connection failed", pending.host, extra=coded("DUL203"))
                 welcome = False
             if not welcome:
                 answer = self.reject
-        return knock.say(answer)
+        return pending.say(answer)
 
     def _accepted(self) -> AcceptancePolicy:
         if self._policy is None:

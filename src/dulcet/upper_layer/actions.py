@@ -23,10 +23,10 @@ from dulcet.upper_layer.events import (
 )
 from dulcet.upper_layer.fragments import OutgoingMessage, fragment_length
 from dulcet.upper_layer.framing import Framer
-from dulcet.upper_layer.happenings import AssociationReleased, ConnectionClosed, Happening, indicated, pdu_queued
 from dulcet.upper_layer.negotiation import PresentationContext, Window, outcome, reject_reason, window
 from dulcet.upper_layer.pdu import PDU, Abort, AssociateAC, AssociateRJ, AssociateRQ, ReleaseRP, ReleaseRQ
 from dulcet.upper_layer.state import State
+from dulcet.upper_layer.trace_events import AssociationReleased, ConnectionClosed, TraceEvent, indicated, pdu_queued
 
 __all__ = ["ACTIONS", "Actions", "TimerName"]
 
@@ -44,7 +44,7 @@ class Actions:
     contexts: dict[int, PresentationContext]
     window: Window
     wants_close: bool
-    journal: list[Happening] | None
+    journal: list[TraceEvent] | None
     _framer: Framer
     _fragment: int
     _events: deque[UpperLayerEvent]
@@ -66,13 +66,13 @@ class Actions:
         self._sent(pdu)
 
     def _sent(self, pdu: PDU) -> None:
-        if self.journal is not None and (happening := pdu_queued(pdu, self._fault)) is not None:
-            self.journal.append(happening)
+        if self.journal is not None and (trace_event := pdu_queued(pdu, self._fault)) is not None:
+            self.journal.append(trace_event)
 
     def _indicate(self, event: UpperLayerEvent) -> None:
         self._events.append(event)
-        if self.journal is not None and (happening := indicated(event)) is not None:
-            self.journal.append(happening)
+        if self.journal is not None and (trace_event := indicated(event)) is not None:
+            self.journal.append(trace_event)
 
     def _start(self, timer: TimerName) -> None:
         self._timers[timer] = None

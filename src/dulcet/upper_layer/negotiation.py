@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal
 
 from dulcet.errors import LocalProtocolError
+from dulcet.upper_layer.intern_cache import Recent, Shared
 from dulcet.upper_layer.items import (
     AsynchronousOperationsWindow,
     CommonExtendedNegotiation,
@@ -28,7 +29,6 @@ from dulcet.upper_layer.items import (
     malformed,
 )
 from dulcet.upper_layer.pdu import DICOM_APPLICATION_CONTEXT, AssociateAC, AssociateRJ, AssociateRQ
-from dulcet.upper_layer.sharing import Recent, Shared
 
 __all__ = [
     "ACCEPTANCE",

@@ -11,6 +11,7 @@ from struct import Struct
 from typing import Final, TypeVar
 
 from dulcet.errors import LocalProtocolError, RemoteProtocolError
+from dulcet.upper_layer.intern_cache import LONGEST, Recent, Shared
 from dulcet.upper_layer.items import (
     APPLICATION_CONTEXT,
     CONTEXT_RESULT,
@@ -37,7 +38,6 @@ from dulcet.upper_layer.items import (
     pack,
     split_items,
 )
-from dulcet.upper_layer.sharing import LONGEST, Recent, Shared
 
 __all__ = [
     "PDU",

@@ -11,8 +11,8 @@ from tests.blocking.providing import eventually
 
 import dulcet
 from dulcet import uids
+from dulcet.blocking.fair_lock import FairLock
 from dulcet.blocking.receiver import Receiver
-from dulcet.blocking.turns import Turns
 from dulcet.config import AssociationConfig
 from dulcet.services.proposals import proposals
 
@@ -20,49 +20,49 @@ PATIENCE = 10.0
 ECHO = proposals([uids.VERIFICATION])
 
 
-def waiting(turns: Turns) -> int:
-    return len(turns._waiting)
+def waiting(fair_lock: FairLock) -> int:
+    return len(fair_lock._waiting)
 
 
 def test_turns_are_given_in_the_order_in_which_they_were_asked_for() -> None:
-    turns, order = Turns(), []
-    turns.take()
+    fair_lock, order = FairLock(), []
+    fair_lock.take()
 
     def once(number: int) -> None:
-        turns.take()
+        fair_lock.take()
         order.append(number)
-        turns.give()
+        fair_lock.give()
 
     threads = []
     for number in range(20):
         threads.append(threading.Thread(target=once, args=(number,)))
         threads[-1].start()
-        eventually(lambda: waiting(turns) == len(threads))
-    turns.give()
+        eventually(lambda: waiting(fair_lock) == len(threads))
+    fair_lock.give()
     for thread in threads:
         thread.join(PATIENCE)
     assert order == list(range(20))
 
 
 def test_one_has_the_turn_at_a_time() -> None:
-    turns, inside, most = Turns(), 0, 0
+    fair_lock, inside, most = FairLock(), 0, 0
 
     def often() -> None:
         nonlocal inside, most
         for _ in range(500):
-            turns.take()
+            fair_lock.take()
             inside += 1
             most = max(most, inside)
             inside -= 1
-            turns.give()
+            fair_lock.give()
 
     threads = [threading.Thread(target=often) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(PATIENCE)
-    assert (most, inside, waiting(turns)) == (1, 0, 0)
-    turns.take()  # it is free
+    assert (most, inside, waiting(fair_lock)) == (1, 0, 0)
+    fair_lock.take()  # it is free
 
 
 class Desk:
@@ -119,7 +119,7 @@ def test_who_ends_leaves_no_turn_behind(desk: Desk, ending: str) -> None:
         else:
             getattr(association, ending)()
     eventually(lambda: desk.receiver.listener.count == 0)
-    assert not desk.receiver._turns._taken
+    assert not desk.receiver._fair_lock._taken
     echo(desk.address, "QUICK", 5)
 
 
@@ -128,9 +128,9 @@ def test_observers_may_take_their_time() -> None:
     held: list[bool] = []
     desk: Desk
 
-    def observe(happening: Any, association: Any) -> None:
+    def observe(trace_event: Any, association: Any) -> None:
         if threading.current_thread().name.startswith("dulcet-serve"):
-            held.append(desk.receiver._turns._taken)
+            held.append(desk.receiver._fair_lock._taken)
 
     desk = Desk(AssociationConfig(observers=(observe,)))
     try:

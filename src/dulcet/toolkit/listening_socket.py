@@ -13,7 +13,7 @@ from dulcet.toolkit.io_thread import READ, IOThread
 if TYPE_CHECKING:
     from dulcet.toolkit.net import Net
 
-__all__ = ["Door", "listening"]
+__all__ = ["ListeningSocket", "listening"]
 
 RESERVE: Final = 0.5
 """Seconds between two tries to accept when the process is out of descriptors."""
@@ -53,7 +53,7 @@ def listening(host: str, port: int, backlog: int, ip: str) -> list[socket.socket
     raise AssertionError("unreachable")
 
 
-class Door:
+class ListeningSocket:
     """Listening sockets, and the connection that waits to be accepted."""
 
     def __init__(self, owner: Net, io: IOThread, sockets: list[socket.socket]) -> None:
@@ -96,8 +96,8 @@ class Door:
             for sock in self._sockets:
                 sock.close()
             self._sockets = []
-            self._owner._io = self._owner._door = None
-            self._owner._tally.end()
+            self._owner._io = self._owner._listening_socket = None
+            self._owner._callback_counts.end()
 
     def fail(self, error: Exception) -> None:
         self._send_away()

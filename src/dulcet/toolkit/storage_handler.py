@@ -23,7 +23,7 @@ from dulcet.toolkit.messages import DataSet
 if TYPE_CHECKING:
     from dulcet.blocking.requests import IncomingRequest
 
-__all__ = ["Keeper", "StoredObject"]
+__all__ = ["StorageHandler", "StoredObject"]
 
 log: Final = logging.getLogger("dulcet.toolkit")
 
@@ -42,7 +42,7 @@ class StoredObject(DataSet):
         self.sop_instance_uid: str = request.sop_instance_uid
 
 
-class Keeper:
+class StorageHandler:
     """Instances go to the file that `on_store_setup` names, else into memory where that is enabled, else a folder."""
 
     def __init__(

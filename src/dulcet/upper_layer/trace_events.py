@@ -26,12 +26,12 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionOpened",
     "HandshakeFailed",
-    "Happening",
     "MessageReceived",
     "MessageSent",
     "OperationFinished",
     "PDUReceived",
     "PDUSent",
+    "TraceEvent",
     "indicated",
     "pdu_queued",
     "pdus_sent",
@@ -149,7 +149,7 @@ class OperationFinished:
     seconds: float | None = None
 
 
-Happening = (
+TraceEvent = (
     ConnectionOpened
     | ConnectionClosed
     | HandshakeFailed
@@ -166,7 +166,7 @@ Happening = (
 )
 
 
-def pdu_queued(pdu: PDU, fault: Exception | None) -> Happening | None:
+def pdu_queued(pdu: PDU, fault: Exception | None) -> TraceEvent | None:
     """What a PDU of ours means for the association; `fault` is what we found wrong before, if anything."""
     match pdu:
         case AssociateRQ():
@@ -180,7 +180,7 @@ def pdu_queued(pdu: PDU, fault: Exception | None) -> Happening | None:
     return None
 
 
-def indicated(event: events.UpperLayerEvent) -> Happening | None:
+def indicated(event: events.UpperLayerEvent) -> TraceEvent | None:
     """What an indication or confirmation means for the association."""
     match event:
         case events.AssociateRequested(request):

@@ -1,7 +1,7 @@
-"""The send train: segments of the core laid end to end in one reusable buffer, so that one `send` carries many PDUs.
+"""The send buffer: segments of the core laid end to end in one reusable buffer, so that one `send` carries many PDUs.
 
 Rules: payload that lies in a file is read straight into its place behind its header; a file that ends early is an error
-before its bytes are missed on the wire; trains are pooled, an idle association holds none.
+before its bytes are missed on the wire; send buffers are pooled, an idle association holds none.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Final
 from dulcet.errors import InstanceError
 from dulcet.upper_layer.fragments import FileSpan, Segment
 
-__all__ = ["TRAIN_LENGTH", "FileFailed", "Train", "TrainPool"]
+__all__ = ["TRAIN_LENGTH", "FileFailed", "SendBuffer", "SendBufferPool"]
 
 TRAIN_LENGTH: Final = 256 * 1024
 """Bytes asked from the core at once: two of our longest PDUs, some of them already in the processor's cache."""
 
 BUFFER_LENGTH: Final = TRAIN_LENGTH + 192 * 1024
-"""The core hands out whole PDUs, so a train may be longer than what was asked for by one PDU and its command set."""
+"""The core hands out whole PDUs, so one may be longer than what was asked for by one PDU and its command set."""
 
 SPARE_TRAINS: Final = 16
 MAX_SLOTS: Final = 512
@@ -34,7 +34,7 @@ class FileFailed(InstanceError):
         self.file = file
 
 
-class Train:
+class SendBuffer:
     """One reusable buffer."""
 
     def __init__(self) -> None:
@@ -72,21 +72,21 @@ class Train:
         return buffer[:total]
 
 
-class TrainPool:
-    """Spare trains; `list` keeps it safe between threads."""
+class SendBufferPool:
+    """Spare send buffers; `list` keeps it safe between threads."""
 
     def __init__(self) -> None:
-        self._spare: list[Train] = []
+        self._spare: list[SendBuffer] = []
 
-    def take(self) -> Train:
+    def take(self) -> SendBuffer:
         try:
             return self._spare.pop()
         except IndexError:
-            return Train()
+            return SendBuffer()
 
-    def give(self, train: Train) -> None:
+    def give(self, send_buffer: SendBuffer) -> None:
         if len(self._spare) < SPARE_TRAINS:
-            self._spare.append(train)
+            self._spare.append(send_buffer)
 
 
 def _fill(source: FileSpan, slots: list[memoryview], expected: int) -> None:

@@ -1,7 +1,7 @@
 """What is to be sent, looked at in time: enough at first to know its contexts, the rest while the peer is busy.
 
-Rules: those of `dulcet.io.upcoming`, whose limits these are; one task reads the source, a few instances ahead at most,
-and threads look at them, so that answers never wait for the next instance.
+Rules: those of `dulcet.io.store_queue`, whose limits these are; one task reads the source, a few instances ahead at
+most, and threads look at them, so that answers never wait for the next instance.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from dulcet.aio.lanes import Results, Todo
+from dulcet.aio.store_channel import Results, WorkQueue
 from dulcet.aio.threads import disk
 from dulcet.errors import InstanceError
-from dulcet.io import upcoming as limits
+from dulcet.io import store_queue as limits
 from dulcet.io.instances import Instance, InstanceSource, examine
 from dulcet.io.walking import is_folder, walk
 from dulcet.services.results import Sent
 
-__all__ = ["Upcoming"]
+__all__ = ["StoreQueue"]
 
 EXAMINED_AT_ONCE: Final = 64
 """Instances that one trip to a thread looks at, and the seconds that the loop waits for their names."""
 NAMING_SECONDS: Final = 0.02
 
 
-class Upcoming:
+class StoreQueue:
     """Instances in batches, and those that follow while a batch is sent."""
 
     def __init__(
@@ -79,8 +79,8 @@ class Upcoming:
             self._wanted.set()
         return batch
 
-    async def follow(self, carries: Callable[[tuple[str, str]], bool], todo: Todo, wait: bool) -> bool:
-        """Add the next ones to `todo` where an association that `carries` their class and syntax can take them; keep
+    async def follow(self, carries: Callable[[tuple[str, str]], bool], work_queue: WorkQueue, wait: bool) -> bool:
+        """Add the next ones where an association that `carries` their class and syntax can take them; keep
         those others for a batch.  False when no more will follow.
         """
         most = min(limits.FIRST, limits.BATCH)
@@ -97,7 +97,7 @@ class Upcoming:
             if isinstance(found, InstanceError):
                 await self._results.put(Sent(source, None, found))
             elif carries((found.sop_class_uid, found.transfer_syntax)):
-                todo.add(found)
+                work_queue.add(found)
             else:
                 self._aside.append(found)
         if self._looks_ahead and not self._found:
@@ -113,7 +113,7 @@ class Upcoming:
     async def _arrival(self) -> bool:
         """Wait until something was found; False at the end of the source."""
         if self._reader is None:
-            self._reader = asyncio.get_running_loop().create_task(self._read(), name="dulcet-upcoming")
+            self._reader = asyncio.get_running_loop().create_task(self._read(), name="dulcet-store-queue")
         while not self._found:
             if self._reader.done():
                 return False

@@ -1,4 +1,4 @@
-"""One port for several storage listeners: who knocks waits in a hall for the listener whose AE title was called.
+"""One port for several storage listeners: who asks waits in a hall for the listener whose AE title was called.
 
 Rules: a call goes to a listener that answers to its title, whichever of those waits; one for a title that nobody has
 goes to any, who refuses it; listeners that share a port share its TLS.
@@ -12,10 +12,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from dulcet.blocking.accepting import Acceptor, Answer, Parted
 from dulcet.blocking.association import Association
-from dulcet.blocking.greeting import Answer, Greeter, Parted
-from dulcet.blocking.guest import Guest
 from dulcet.blocking.listener import Listener
+from dulcet.blocking.pending_connection import PendingConnection
 from dulcet.config import AssociationConfig
 from dulcet.errors import TLSConfigError
 from dulcet.services.acceptance import AcceptancePolicy
@@ -25,9 +25,9 @@ from dulcet.upper_layer.pdu import AssociateRQ
 if TYPE_CHECKING:
     import socket
 
-    from dulcet.io.sharing import SharedPort
+    from dulcet.io.shared_port import SharedPort
 
-__all__ = ["Doorman", "Knock", "Titles"]
+__all__ = ["PendingRequest", "PortListener", "Titles"]
 
 UNANSWERED: Final = (2, 3, 1)
 """Transient, temporary congestion: nobody waited for a connection in time."""
@@ -36,7 +36,7 @@ Titles = frozenset[str] | None
 """The AE titles that a listener answers to; None for any."""
 
 
-class Knock:
+class PendingRequest:
     """Somebody who wants an association, and waits to hear whether it gets one."""
 
     def __init__(self, request: AssociateRQ, host: str, seconds: float) -> None:
@@ -59,11 +59,11 @@ class Knock:
 
 
 class Hall:
-    """Those who knocked, and the listeners that one of them may go to."""
+    """Those who asked, and the listeners that one of them may go to."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._knocks: list[Knock] = []
+        self._pending: list[PendingRequest] = []
         self._listeners: list[Titles] = []
 
     def join(self, titles: Titles) -> None:
@@ -78,9 +78,9 @@ class Hall:
             self._changed.notify_all()  # who called it alone is now anybody's, to be refused
             return not self._listeners
 
-    def put(self, knock: Knock) -> None:
+    def put(self, pending: PendingRequest) -> None:
         with self._changed:
-            self._knocks.append(knock)
+            self._pending.append(pending)
             self._changed.notify_all()
 
     def wake(self) -> None:
@@ -90,37 +90,37 @@ class Hall:
 
     def empty(self) -> bool:
         with self._changed:
-            return not self._knocks
+            return not self._pending
 
-    def get(self, titles: Titles, timeout: float | None, given_up: Callable[[], bool]) -> Knock | None:
+    def get(self, titles: Titles, timeout: float | None, given_up: Callable[[], bool]) -> PendingRequest | None:
         """The first who may go to a listener; None after `timeout` seconds or once that has given up."""
         with self._changed:
             self._changed.wait_for(lambda: given_up() or self._first(titles) is not None, timeout)
-            knock = None if given_up() else self._first(titles)
-            if knock is not None:
-                self._knocks.remove(knock)
-            return knock
+            pending = None if given_up() else self._first(titles)
+            if pending is not None:
+                self._pending.remove(pending)
+            return pending
 
-    def _first(self, titles: Titles) -> Knock | None:
-        for knock in self._knocks:
-            if knock.asks_for(titles) or not any(knock.asks_for(others) for others in self._listeners):
-                return knock
+    def _first(self, titles: Titles) -> PendingRequest | None:
+        for pending in self._pending:
+            if pending.asks_for(titles) or not any(pending.asks_for(others) for others in self._listeners):
+                return pending
         return None
 
 
-class Doorman(Listener):
+class PortListener(Listener):
     """Listens on a port for all storage listeners there, and has whoever waits first decide about who comes."""
 
-    _all: Final[dict[tuple[str, int], Doorman]] = {}
+    _all: Final[dict[tuple[str, int], PortListener]] = {}
     _one_at_a_time: Final = threading.Lock()
 
     def __init__(self, address: Address, config: AssociationConfig) -> None:
         self.hall = Hall()
-        self.knocking: dict[Guest, Knock] = {}
-        super().__init__(address, policy=AcceptancePolicy(judge=lambda request: None), config=config)
+        self.pending_requests: dict[PendingConnection, PendingRequest] = {}
+        super().__init__(address, policy=AcceptancePolicy(admission_hook=lambda request: None), config=config)
 
     @classmethod
-    def at(cls, address: Address, config: AssociationConfig, titles: Titles) -> Doorman:
+    def at(cls, address: Address, config: AssociationConfig, titles: Titles) -> PortListener:
         """The one who listens there, if need be from now on.  TLSConfigError where it does so with other TLS."""
         with cls._one_at_a_time:
             cls._check(address)
@@ -151,8 +151,8 @@ class Doorman(Listener):
             if not self.hall.leave(titles):
                 return
             del self._all[self.address.host, self.address.port]
-        for knock in list(self.knocking.values()):
-            knock.answer.put(UNANSWERED)
+        for pending in list(self.pending_requests.values()):
+            pending.answer.put(UNANSWERED)
         self.close()
 
     def leave_soon(self, titles: Titles) -> None:
@@ -162,36 +162,38 @@ class Doorman(Listener):
 
     def _greeter_for(
         self, sockets: Sequence[socket.socket], shared: SharedPort | None, parted: Parted | None
-    ) -> Greeter:
-        greeter = _Asking(sockets, self._admission, self._established.put, tls=self.tls, shared=shared, parted=parted)
-        greeter.door = self
-        return greeter
+    ) -> Acceptor:
+        acceptor = DeferredAcceptor(
+            sockets, self._admission, self._established.put, tls=self.tls, shared=shared, parted=parted
+        )
+        acceptor.listening_socket = self
+        return acceptor
 
 
-class _Asking(Greeter):
-    """The thread that greets at a door where somebody else decides about each association, and gets it."""
+class DeferredAcceptor(Acceptor):
+    """The thread that greets where somebody else decides about each association, and gets it."""
 
-    door: Doorman
+    listening_socket: PortListener
 
-    def _decide(self, guest: Guest, request: AssociateRQ) -> Answer:
+    def _decide(self, connection: PendingConnection, request: AssociateRQ) -> Answer:
         seconds = self._config.timers.associate
-        knock = self.door.knocking[guest] = Knock(request, guest.host, seconds)
-        self.door.hall.put(knock)
+        pending = self.listening_socket.pending_requests[connection] = PendingRequest(request, connection.host, seconds)
+        self.listening_socket.hall.put(pending)
         with contextlib.suppress(queue.Empty):
-            return knock.answer.get(timeout=seconds)
+            return pending.answer.get(timeout=seconds)
         return UNANSWERED
 
-    def _say(self, guest: Guest, answer: Answer) -> None:
-        super()._say(guest, answer)
-        if not guest.counted:
-            self.door.knocking.pop(guest).association.put(None)
+    def _say(self, connection: PendingConnection, answer: Answer) -> None:
+        super()._say(connection, answer)
+        if not connection.counted:
+            self.listening_socket.pending_requests.pop(connection).association.put(None)
 
-    def _hand_out(self, guest: Guest) -> None:
-        super()._hand_out(guest)
-        self.door.knocking.pop(guest).association.put(self.door._established.get_nowait())
+    def _hand_out(self, connection: PendingConnection) -> None:
+        super()._hand_out(connection)
+        self.listening_socket.pending_requests.pop(connection).association.put(self.listening_socket._established.get_nowait())
 
-    def _dismiss(self, guest: Guest) -> None:
-        super()._dismiss(guest)
-        knock = self.door.knocking.pop(guest, None)
-        if knock is not None:
-            knock.association.put(None)
+    def _dismiss(self, connection: PendingConnection) -> None:
+        super()._dismiss(connection)
+        pending = self.listening_socket.pending_requests.pop(connection, None)
+        if pending is not None:
+            pending.association.put(None)

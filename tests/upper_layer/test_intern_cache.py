@@ -9,7 +9,8 @@ import pytest
 
 from dulcet import uids
 from dulcet.errors import RemoteProtocolError
-from dulcet.upper_layer import sharing
+from dulcet.upper_layer import intern_cache
+from dulcet.upper_layer.intern_cache import Recent, Shared
 from dulcet.upper_layer.items import (
     ExtendedNegotiation,
     RoleSelection,
@@ -28,7 +29,6 @@ from dulcet.upper_layer.negotiation import (
     outcome,
 )
 from dulcet.upper_layer.pdu import AssociateAC, AssociateRQ, decode, encode
-from dulcet.upper_layer.sharing import Recent, Shared
 
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
@@ -133,7 +133,7 @@ def test_secrets_and_what_nobody_knows_are_not_remembered(kind: UserItem) -> Non
 
 
 def test_what_is_long_is_not_remembered() -> None:
-    long = received(request(ExtendedNegotiation(CT, bytes(sharing.LONGEST))))
+    long = received(request(ExtendedNegotiation(CT, bytes(intern_cache.LONGEST))))
     assert type(long.presentation_contexts) is tuple
     many = tuple(context for _ in range(43) for context in request().presentation_contexts)
     assert type(received(replace(request(), presentation_contexts=many)).presentation_contexts) is tuple
@@ -160,12 +160,12 @@ def test_an_answer_is_seen_from_the_side_that_looks() -> None:
 
 def test_no_more_is_remembered_than_has_room() -> None:
     recent = Recent[int, str]()
-    for number in range(3 * sharing.ENTRIES):
+    for number in range(3 * intern_cache.ENTRIES):
         assert recent.put(number, str(number)) == str(number)
     assert recent.get(0) is None
-    assert recent.get(3 * sharing.ENTRIES - 1) is not None
-    assert recent.put(3 * sharing.ENTRIES - 1, "late") == str(3 * sharing.ENTRIES - 1)
-    assert len(recent._results) <= sharing.ENTRIES
+    assert recent.get(3 * intern_cache.ENTRIES - 1) is not None
+    assert recent.put(3 * intern_cache.ENTRIES - 1, "late") == str(3 * intern_cache.ENTRIES - 1)
+    assert len(recent._results) <= intern_cache.ENTRIES
 
 
 def test_room_is_made_though_another_thread_makes_some_too() -> None:
@@ -181,7 +181,7 @@ def test_room_is_made_though_another_thread_makes_some_too() -> None:
                 raise KeyError(key)
 
     recent = Recent[int, str]()
-    recent._results = Raced(dict.fromkeys(range(sharing.ENTRIES), ""))
+    recent._results = Raced(dict.fromkeys(range(intern_cache.ENTRIES), ""))
     assert recent.put(-1, "new") == "new"
     assert recent.get(0) is None
     assert recent.get(1) == ""

@@ -16,7 +16,7 @@ from dulcet.io.instances import Instance, InstanceSource, examine
 from dulcet.io.walking import is_folder, walk
 from dulcet.services.results import Sent
 
-__all__ = ["BATCH", "FIRST", "Upcoming"]
+__all__ = ["BATCH", "FIRST", "StoreQueue"]
 
 FIRST: Final = 256
 """Instances looked at before the first is sent over the only association; the others while the peer works.  Their
@@ -29,7 +29,7 @@ BATCH_SECONDS: Final = 1.0
 """A source that gives its instances slowly does not hold up those that it gave."""
 
 
-class Upcoming:
+class StoreQueue:
     """Instances in batches, and one by one while a batch is sent."""
 
     def __init__(self, sources: Iterable[InstanceSource], *, ahead: bool = False) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
-__all__ = ["Tally"]
+__all__ = ["CallbackCounts"]
 
 
-class Tally:
+class CallbackCounts:
     """Calls of one connection, and how many of them somebody has waited for."""
 
     def __init__(self) -> None:

@@ -15,13 +15,13 @@ from dulcet.services.invocations import KEPT_BYTES, RESPONSE_COST
 if TYPE_CHECKING:
     from dulcet.aio.operations import Operations
 
-__all__ = ["Mailbox"]
+__all__ = ["ResponseQueue"]
 
 KEPT: Final = 64
 """Responses that wait for their consumer before the peer has to: some loop turns' worth of a fast C-FIND."""
 
 
-class Mailbox:
+class ResponseQueue:
     """The responses to one operation, or to all those of one sender, in the order of their coming."""
 
     __slots__ = ("_association", "_bytes", "_future", "_responses", "abandoned")

@@ -10,10 +10,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-__all__ = ["Turns"]
+__all__ = ["FairLock"]
 
 
-class Turns:
+class FairLock:
     """A lock that is handed on in the order in which it was asked for."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Self
 
-from dulcet.aio.mailbox import Mailbox
+from dulcet.aio.response_queue import ResponseQueue
 from dulcet.dimse.operations import Operation
 from dulcet.io.answers import Answers
 from dulcet.services.invocations import Invocation
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from dulcet.aio.operations import Operations
     from dulcet.services.origin import Origin
 
-__all__ = ["Conversation", "Matches"]
+__all__ = ["Matches", "OperationStream"]
 
 
-class Conversation(AsyncIterator[Response]):
+class OperationStream(AsyncIterator[Response]):
     """All responses of an operation; leaving early cancels it and waits for its end."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Conversation(AsyncIterator[Response]):
         self._origin = origin
         self._association = association
         self._invocation = invocation
-        self._mailbox = Mailbox(association)
+        self._response_queue = ResponseQueue(association)
         self._operation: Operation | None = None
         self._over = False
 
@@ -43,10 +43,10 @@ class Conversation(AsyncIterator[Response]):
         association = self._association
         try:
             if self._operation is None:
-                self._operation = await association._invoke(self._invocation(), self._mailbox)
+                self._operation = await association._invoke(self._invocation(), self._response_queue)
                 if self._origin is not None:
                     self._origin.message_id = self._operation.message_id
-            event = await self._mailbox.get()
+            event = await self._response_queue.get()
         except BaseException:
             self.leave()
             raise
@@ -58,7 +58,7 @@ class Conversation(AsyncIterator[Response]):
         if not self._over:
             self._over = True
             if self._operation is not None:
-                self._association._leave(self._operation, self._mailbox, cancel=True)
+                self._association._leave(self._operation, self._response_queue, cancel=True)
 
     async def aclose(self) -> None:
         """Leave, and wait for the end."""
@@ -73,8 +73,8 @@ class Conversation(AsyncIterator[Response]):
 class Matches(AsyncIterator["Dataset"]):
     """The data sets of the pending responses of a C-FIND."""
 
-    def __init__(self, conversation: Conversation, answers: Answers) -> None:
-        self._conversation = conversation
+    def __init__(self, operation_stream: OperationStream, answers: Answers) -> None:
+        self._conversation = operation_stream
         self._answers = answers
 
     def __aiter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Who knocked at a server: a connection that is not yet an association, the owner of its wire until it is one.
+"""A connection at a server that is not yet an association, the owner of its wire until it is one.
 
 Rules: its A-ASSOCIATE-RQ has to come in time, a TLS handshake included; who takes a while to decide about it has a
 thread for that; what goes wrong with it is told to the log and costs nobody else anything.
@@ -13,19 +13,19 @@ import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.aio.protocol import Wire
-from dulcet.dimse.association import Association as Core
+from dulcet.dimse.association import Association as DimseAssociation
 from dulcet.errors import DulcetError, InstanceError, TLSError
 from dulcet.io.sockets import format_address
 from dulcet.log_codes import coded
 from dulcet.services.admission import CROWDED, UNDECIDED, log_event, log_parting
 from dulcet.upper_layer.events import AssociateRequested
-from dulcet.upper_layer.happenings import HandshakeFailed
 from dulcet.upper_layer.pdu import AssociateRQ
+from dulcet.upper_layer.trace_events import HandshakeFailed
 
 if TYPE_CHECKING:
     from dulcet.aio.server import Server
 
-__all__ = ["Guest"]
+__all__ = ["PendingConnection"]
 
 log: Final = logging.getLogger("dulcet.listener")
 
@@ -33,7 +33,7 @@ CONGESTED: Final = (2, 3, 1)
 """Transient, temporary congestion (PS3.8 Table 9-21): a decision did not come in time."""
 
 
-class Guest:
+class PendingConnection:
     """A connection that is not yet an association."""
 
     def __init__(self, server: Server, sock: socket.socket) -> None:
@@ -41,7 +41,7 @@ class Guest:
         self.server = server
         self.peer = format_address(address)
         self.host = str(address[0])
-        self.wire = self._wire(Core(requestor=False, config=server.config))
+        self.wire = self._wire(DimseAssociation(requestor=False, config=server.config))
         self.wire.owner = self
         self._timer: asyncio.TimerHandle | None = None  # while it is being decided about
 
@@ -57,9 +57,9 @@ class Guest:
             await self.server._loop.connect_accepted_socket(lambda: self.wire, sock)
         except OSError:
             sock.close()
-            self.server._guests.pop(self, None)
+            self.server._pending_connections.pop(self, None)
 
-    def _wire(self, core: Core) -> Wire:
+    def _wire(self, core: DimseAssociation) -> Wire:
         server, tls, peer = self.server, self.server.tls, self.peer
         self._limit: asyncio.TimerHandle | None = None
         if tls is None:
@@ -75,7 +75,7 @@ class Guest:
         if isinstance(event, AssociateRequested):
             self._unlimit()
             policy = self.server.policy
-            if policy.verifier is None and policy.judge is None:
+            if policy.verifier is None and policy.admission_hook is None:
                 self._answer(self._decide(event.request))
             else:
                 self._ask(event.request)
@@ -167,6 +167,6 @@ class Guest:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.server._guests.pop(self, None)
+        self.server._pending_connections.pop(self, None)
         self.server._tell_load()
         log_parting(self.wire.core, self.peer)

@@ -19,7 +19,7 @@ from typing import Final
 
 from dulcet.archive.index import IndexTrouble
 
-__all__ = ["Turns", "can_take_turns"]
+__all__ = ["InstanceLocks", "can_take_turns"]
 
 LOCK: Final = struct.Struct("@hhqqi4x")
 """`struct flock` where offsets have 64 bits: type, whence, start, length, process."""
@@ -39,17 +39,17 @@ def can_take_turns(path: Path) -> bool:
     """
     if not hasattr(fcntl, "F_OFD_SETLK"):
         return False
-    turns = Turns(path)
+    instance_locks = InstanceLocks(path)
     try:
-        with turns.writing():
+        with instance_locks.writing():
             return True
     except OSError:
         return False
     finally:
-        turns.close()
+        instance_locks.close()
 
 
-class Turns:
+class InstanceLocks:
     """Turns of this process; within it, callers exclude each other by themselves."""
 
     def __init__(self, path: Path) -> None:

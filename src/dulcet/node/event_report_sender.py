@@ -1,6 +1,6 @@
 """Event reports to other application entities, on associations of their own (PS3.7 section 10.1.1).
 
-Rules: each receiver has a lane and a thread while there is something for it, so a peer that is slow or away delays
+Rules: each receiver has a queue and a thread while there is something for it, so a peer that is slow or away delays
 nobody else; what one receiver gets, it gets in order; nothing is dropped before it was answered or tried often enough.
 The reporting side is the provider: it proposes the role, and tolerates a peer that does not answer role selection.
 """
@@ -27,7 +27,7 @@ from dulcet.upper_layer.negotiation import Proposal
 if TYPE_CHECKING:
     from dulcet.node.application import Node
 
-__all__ = ["Courier", "Report"]
+__all__ = ["EventReportSender", "Report"]
 
 log: Final = logging.getLogger("dulcet.node")
 
@@ -58,14 +58,14 @@ class Report:
     pause: float = 0.0
 
 
-class Courier:
+class EventReportSender:
     """Delivers reports while the node serves; those given before or after wait."""
 
     def __init__(self, node: Node, *, backoff: Backoff | None = None) -> None:
         """`backoff` says when and how often a report is tried again."""
         self.node = node
         self.backoff: Backoff = backoff or Backoff(longest=300.0, attempts=12)
-        self._lanes: dict[str, deque[Report]] = {}
+        self._queues: dict[str, deque[Report]] = {}
         self._running: dict[str, threading.Thread] = {}
         self._open: set[Association] = set()
         self._changed = threading.Condition()
@@ -75,14 +75,14 @@ class Courier:
     def send(self, report: Report) -> None:
         """Queue a report; returns at once."""
         with self._changed:
-            lane = self._lanes.setdefault(report.receiver, deque())
-            if len(lane) >= QUEUED:
+            queue = self._queues.setdefault(report.receiver, deque())
+            if len(queue) >= QUEUED:
                 log.error(
-                    "%s has %d reports waiting; the oldest is dropped", ascii(report.receiver), len(lane),
+                    "%s has %d reports waiting; the oldest is dropped", ascii(report.receiver), len(queue),
                     extra=coded("DUL508"),
                 )  # fmt: skip
-                self._end(lane.popleft(), None)
-            lane.append(report)
+                self._end(queue.popleft(), None)
+            queue.append(report)
             if self._serving:
                 self._drive(report.receiver)
 
@@ -90,7 +90,7 @@ class Courier:
         """The node serves: what waits is sent."""
         with self._changed:
             self._serving = True
-            for receiver in list(self._lanes):
+            for receiver in list(self._queues):
                 self._drive(receiver)
 
     def stop(self, seconds: float) -> None:
@@ -109,15 +109,15 @@ class Courier:
     def wait(self, timeout: float) -> bool:
         """Wait until nothing is left to send; False when `timeout` seconds were too short."""
         with self._changed:
-            return self._changed.wait_for(lambda: not any(self._lanes.values()), timeout)
+            return self._changed.wait_for(lambda: not any(self._queues.values()), timeout)
 
-    # ------------------------------------------------------------------ a lane
+    # ------------------------------------------------------------------ a queue
 
     def _drive(self, receiver: str) -> None:
-        """Start the thread of a lane unless it runs; the lock is held."""
-        if receiver not in self._running and self._lanes.get(receiver):
+        """Start the thread of a queue unless it runs; the lock is held."""
+        if receiver not in self._running and self._queues.get(receiver):
             thread = threading.Thread(
-                target=self._run, args=(receiver,), name=f"dulcet-courier-{receiver}", daemon=True
+                target=self._run, args=(receiver,), name=f"dulcet-reports-{receiver}", daemon=True
             )
             self._running[receiver] = thread
             thread.start()
@@ -125,38 +125,38 @@ class Courier:
     def _run(self, receiver: str) -> None:
         while True:
             with self._changed:
-                lane = self._lanes[receiver]
-                if not lane or not self._serving:
-                    if not lane:
-                        del self._lanes[receiver]
+                queue = self._queues[receiver]
+                if not queue or not self._serving:
+                    if not queue:
+                        del self._queues[receiver]
                     del self._running[receiver]
                     self._changed.notify_all()
                     return
-                report = lane[0]
-            pause = self._deliver(receiver, lane, report)
+                report = queue[0]
+            pause = self._deliver(receiver, queue, report)
             if pause:
                 with self._changed:
                     self._changed.wait_for(lambda: not self._serving, pause)
 
-    def _deliver(self, receiver: str, lane: deque[Report], report: Report) -> float:
+    def _deliver(self, receiver: str, queue: deque[Report], report: Report) -> float:
         """Send what waits over one association, beginning with `report`; seconds to wait after a failure."""
         try:
             event = report.prepare()
             with self._associate(receiver, report) as association:
                 try:
                     self._open.add(association)
-                    return self._send(association, lane, report, event)
+                    return self._send(association, queue, report, event)
                 finally:
                     self._open.discard(association)
         except InstanceError:
             log.exception("%s: an event report cannot be encoded", ascii(receiver), extra=coded("DUL504"))
-            self._remove(lane, lane[0], None)
+            self._remove(queue, queue[0], None)
         except DulcetError as error:
-            if lane:  # those that were answered are gone: it is the first one that failed
-                return self._failure(lane, lane[0], str(error))
+            if queue:  # those that were answered are gone: it is the first one that failed
+                return self._failure(queue, queue[0], str(error))
         except Exception:
             log.exception("%s: an event report cannot be made now", ascii(receiver), extra=coded("DUL505"))
-            return self._failure(lane, lane[0], "it could not be made")
+            return self._failure(queue, queue[0], "it could not be made")
         return 0.0
 
     def _associate(self, receiver: str, report: Report) -> Association:
@@ -171,42 +171,42 @@ class Courier:
             config=self.node.config,
         )
 
-    def _send(self, association: Association, lane: deque[Report], report: Report, event: tuple[int, Any]) -> float:
-        """Reports of one lane until it is empty, one fails, or one needs another context."""
+    def _send(self, association: Association, queue: deque[Report], report: Report, event: tuple[int, Any]) -> float:
+        """Reports of one queue until it is empty, one fails, or one needs another context."""
         while self._serving:
             event_type, information = event
             response = association.n_event_report(
                 report.sop_class_uid, report.sop_instance_uid, event_type, information, context=report.context
             )
             if response.status in TRY_AGAIN:
-                return self._failure(lane, report, f"the answer was {response.status}")
-            self._remove(lane, report, response.status)
+                return self._failure(queue, report, f"the answer was {response.status}")
+            self._remove(queue, report, response.status)
             with self._changed:
-                if not lane or lane[0].context != report.context:
+                if not queue or queue[0].context != report.context:
                     break
-                report = lane[0]
+                report = queue[0]
             event = report.prepare()
         return 0.0
 
-    def _failure(self, lane: deque[Report], report: Report, why: str) -> float:
+    def _failure(self, queue: deque[Report], report: Report, why: str) -> float:
         report.failures += 1
         pause = self.backoff.pause(report.failures, random.random())
         log.warning(
             "%s: an event report failed (%d): %s", ascii(report.receiver), report.failures, why, extra=coded("DUL506")
         )
         if pause is None:
-            self._remove(lane, report, None)
+            self._remove(queue, report, None)
             return 0.0
         report.pause = pause
         if report.failed is not None:
             self._tell(report, report.failed, report)
         return pause
 
-    def _remove(self, lane: deque[Report], report: Report, status: Status | None) -> None:
+    def _remove(self, queue: deque[Report], report: Report, status: Status | None) -> None:
         self._end(report, status)
         with self._changed:
-            if report in lane:
-                lane.remove(report)
+            if report in queue:
+                queue.remove(report)
             self._changed.notify_all()
 
     def _end(self, report: Report, status: Status | None) -> None:

@@ -1,4 +1,4 @@
-"""The send train: whatever the segments are, what comes out is their bytes end to end, or one clear error."""
+"""The send buffer: whatever the segments are, what comes out is their bytes end to end, or one clear error."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dulcet.errors import InstanceError
-from dulcet.io import train
-from dulcet.io.train import BUFFER_LENGTH, MAX_SLOTS, SPARE_TRAINS, FileFailed, Train, TrainPool
+from dulcet.io import send_buffer
+from dulcet.io.send_buffer import BUFFER_LENGTH, MAX_SLOTS, SPARE_TRAINS, FileFailed, SendBuffer, SendBufferPool
 from dulcet.upper_layer.fragments import FileSpan, Segment
 
 CONTENT = bytes(range(256)) * 40
@@ -34,7 +34,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]
 @pytest.fixture(params=["preadv", "read"])
 def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of reading files, whatever this system has."""
-    monkeypatch.setattr(train, "_read", train._read_vector if request.param == "preadv" else train._read_simply)
+    read = send_buffer._read_vector if request.param == "preadv" else send_buffer._read_simply
+    monkeypatch.setattr(send_buffer, "_read", read)
 
 
 def joined(segments: Sequence[Segment]) -> bytes:
@@ -57,7 +58,7 @@ def test_any_segments_come_out_end_to_end(files: tuple[int, int], plan: list[byt
     segments: list[Segment] = [
         FileSpan(files[part[0]], part[1], part[2]) if isinstance(part, tuple) else part for part in plan
     ]
-    assert bytes(Train().load(segments)) == joined(segments)
+    assert bytes(SendBuffer().load(segments)) == joined(segments)
 
 
 @pytest.mark.usefixtures("reading")
@@ -66,13 +67,13 @@ def test_one_file_behind_many_headers_is_read_in_order(files: tuple[int, int]) -
     segments: list[Segment] = []
     for number in range(count):
         segments += [b"head", FileSpan(files[0], number * 7, 7)]
-    assert bytes(Train().load(segments)) == joined(segments)
+    assert bytes(SendBuffer().load(segments)) == joined(segments)
 
 
 @pytest.mark.usefixtures("reading")
 def test_what_is_longer_than_the_buffer_finds_room(files: tuple[int, int]) -> None:
     segments: list[Segment] = [bytes(BUFFER_LENGTH), FileSpan(files[1], 3, 100), b"end"]
-    train_ = Train()
+    train_ = SendBuffer()
     assert bytes(train_.load(segments)) == joined(segments)
     assert bytes(train_.load([b"next"])) == b"next"
 
@@ -81,7 +82,7 @@ def test_what_is_longer_than_the_buffer_finds_room(files: tuple[int, int]) -> No
 def test_a_file_that_is_shorter_than_said_is_an_error_that_says_where(files: tuple[int, int]) -> None:
     segments: list[Segment] = [b"head", FileSpan(files[0], 10_000, 100), b"head", FileSpan(files[0], 10_100, 200)]
     with pytest.raises(FileFailed, match=r"ended at byte 10240, 60 bytes early") as caught:
-        Train().load(segments)
+        SendBuffer().load(segments)
     assert caught.value.file == files[0]
     assert isinstance(caught.value, InstanceError)
 
@@ -91,7 +92,7 @@ def test_a_file_that_cannot_be_read_is_the_same_kind_of_error(tmp_path: Path) ->
     folder = os.open(tmp_path, os.O_RDONLY)
     try:
         with pytest.raises(FileFailed, match="cannot be read any more") as caught:
-            Train().load([FileSpan(folder, 0, 10)])
+            SendBuffer().load([FileSpan(folder, 0, 10)])
         assert caught.value.file == folder
     finally:
         os.close(folder)
@@ -104,13 +105,13 @@ def test_reads_that_are_cut_short_are_continued(files: tuple[int, int], monkeypa
         return real(file, [slots[0][:3]], offset)
 
     monkeypatch.setattr(os, "preadv", three_bytes)
-    monkeypatch.setattr(train, "_read", train._read_vector)
+    monkeypatch.setattr(send_buffer, "_read", send_buffer._read_vector)
     segments: list[Segment] = [FileSpan(files[0], 0, 5), b"x", FileSpan(files[0], 5, 6), FileSpan(files[0], 11, 20)]
-    assert bytes(Train().load(segments)) == joined(segments)
+    assert bytes(SendBuffer().load(segments)) == joined(segments)
 
 
 def test_a_pool_gives_back_what_it_was_given_and_keeps_a_few() -> None:
-    pool = TrainPool()
+    pool = SendBufferPool()
     first = pool.take()
     pool.give(first)
     assert pool.take() is first

@@ -1,4 +1,4 @@
-"""Who knocked: a connection that is not yet, or no longer, an association of whoever serves."""
+"""A connection that is not yet, or no longer, an association of whoever serves."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dulcet.blocking.transport import Transport
-from dulcet.dimse.association import Association as Core
+from dulcet.dimse.association import Association as DimseAssociation
 from dulcet.services.observing import Reporter
 
 if TYPE_CHECKING:
     from dulcet.blocking.secure import SecureTransport
 
-__all__ = ["Guest"]
+__all__ = ["PendingConnection"]
 
 
 @dataclass(slots=True, eq=False)
-class Guest:
+class PendingConnection:
     """A connection that is not yet, or no longer, an association."""
 
-    core: Core
+    core: DimseAssociation
     transport: Transport
     sock: socket.socket
     peer: str

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from dulcet.aio.association import Association
-from dulcet.aio.mailbox import Mailbox
+from dulcet.aio.response_queue import ResponseQueue
 from dulcet.dimse.operations import Operation
 from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceError, PeerUnreachable
 from dulcet.io.instances import Instance
-from dulcet.io.train import FileFailed
+from dulcet.io.send_buffer import FileFailed
 from dulcet.services.proposals import StoragePlan
 from dulcet.services.results import Sent
 
 if TYPE_CHECKING:
     from dulcet.upper_layer.negotiation import Proposal
 
-__all__ = ["LOST", "Lane", "Results", "Todo", "failed_by"]
+__all__ = ["LOST", "Results", "StoreChannel", "WorkQueue", "failed_by"]
 
 TOGETHER_BYTES: Final = 64 * 1024
 """Queued bytes that are sent without waiting for more."""
@@ -32,13 +32,13 @@ LOST: Final = (AssociationError, DimseTimeout, PeerUnreachable)
 
 
 @dataclass(slots=True, eq=False)
-class _InFlight:
+class PendingStore:
     instance: Instance
     transfer_syntax: str
     size: int
 
 
-class Todo:
+class WorkQueue:
     """Instances still to be sent, each taken once, by as many tasks as there are."""
 
     def __init__(self, instances: Iterable[Instance], begun: list[str] | None = None) -> None:
@@ -47,7 +47,7 @@ class Todo:
         """SOP Instance UIDs of the C-STORE-RQs that were made."""
         self.stopped: bool = False
         """True when nothing more is to be begun: it is empty then."""
-        self.more: Callable[[Todo, bool], Awaitable[bool]] | None = None
+        self.more: Callable[[WorkQueue, bool], Awaitable[bool]] | None = None
         """Adds what else can travel with these, once all of them are taken; see `refill`."""
 
     def __iter__(self) -> Iterator[Instance]:
@@ -112,7 +112,7 @@ class Results:
         self._changed.set()
 
 
-class Lane:
+class StoreChannel:
     """One association and what is on its way there."""
 
     def __init__(
@@ -128,13 +128,13 @@ class Lane:
         self.proposals: Sequence[Proposal] = proposals
         self.delivered: int = 0
         self._core = association._core
-        self._mailbox = Mailbox(association)
-        self._flights: dict[Operation, _InFlight] = {}
+        self._response_queue = ResponseQueue(association)
+        self._pending_stores: dict[Operation, PendingStore] = {}
         self._unsent: Instance | None = None  # taken from the list, not yet queued
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._flights)
+        return bool(self._pending_stores)
 
     def carries(self, pair: tuple[str, str]) -> bool:
         """True when instances of this class and syntax can travel here now."""
@@ -146,27 +146,27 @@ class Lane:
             return True
         return self.plan.settles(pair, [found.transfer_syntax for found in self._core.contexts_for(pair[0])])
 
-    async def run(self, todo: Todo, priority: int, results: Results) -> None:
+    async def run(self, work_queue: WorkQueue, priority: int, results: Results) -> None:
         """Send each, as many at once as the window allows; raises when the association is lost."""
         association = self.association
         half = (self._core.window.invoked or self._core.config.limits.unanswered) // 2
         queued = bytes_queued = 0
-        while todo or await todo.refill(wait=not self._flights):
-            if not todo:  # what follows is still looked at
-                if self._flights:
+        while work_queue or await work_queue.refill(wait=not self._pending_stores):
+            if not work_queue:  # what follows is still looked at
+                if self._pending_stores:
                     await results.put(await self._collect())
                 continue
-            instance = self._unsent = todo.take()
+            instance = self._unsent = work_queue.take()
             association._check_usable()
             try:
                 context, data, syntax = await association._prepare(instance)
                 while not association._has_place():
-                    if self._flights:
+                    if self._pending_stores:
                         await results.put(await self._collect())
                     else:  # another operation of the caller's is under way
                         await association._place()
                         break
-                if todo.stopped:  # while this one waited for its place in the window
+                if work_queue.stopped:  # while this one waited for its place in the window
                     instance.close()
                     self._unsent = None
                     break
@@ -177,7 +177,7 @@ class Lane:
                     data,
                     priority=priority,
                     originator=self.originator,
-                    owner=self._mailbox,
+                    owner=self._response_queue,
                 )
             except LOST:
                 raise
@@ -186,45 +186,45 @@ class Lane:
                 self._unsent = None
                 await results.put(failed_by(instance, error))
             else:
-                self._flights[operation] = _InFlight(instance, syntax, len(data))
+                self._pending_stores[operation] = PendingStore(instance, syntax, len(data))
                 self._unsent = None
-                todo.begun.append(instance.sop_instance_uid)
+                work_queue.begun.append(instance.sop_instance_uid)
                 # Small requests leave together, half a window of them at most: the peer has the other half meanwhile.
                 queued, bytes_queued = queued + 1, bytes_queued + len(data)
-                waits = not (self._core.invocable or self._mailbox.has_responses)
+                waits = not (self._core.invocable or self._response_queue.has_responses)
                 if bytes_queued > TOGETHER_BYTES or queued >= half or waits:
                     queued = bytes_queued = 0
                     association._wire.pump()
                 else:
                     association._wire.pump_soon()
-        while self._flights:
+        while self._pending_stores:
             await results.put(await self._collect())
 
     async def _collect(self) -> Sent:
         """The next answer."""
-        event = await self._mailbox.get()
-        flight = self._flights.pop(event.operation)
-        instance = flight.instance
+        event = await self._response_queue.get()
+        pending_store = self._pending_stores.pop(event.operation)
+        instance = pending_store.instance
         self.association._let_go(event.operation, instance)
         self.delivered += 1
         uids = instance.sop_class_uid, instance.sop_instance_uid
-        return Sent.answered(instance.origin, event.command, *uids, flight.transfer_syntax, flight.size)
+        return Sent.answered(instance.origin, event.command, *uids, pending_store.transfer_syntax, pending_store.size)
 
     def leave(self) -> None:
         """Nobody waits for the answers any more."""
-        for operation, flight in self._flights.items():
-            self.association._leave(operation, self._mailbox)
-            self.association._let_go(operation, flight.instance)
-        self._flights.clear()
+        for operation, pending_store in self._pending_stores.items():
+            self.association._leave(operation, self._response_queue)
+            self.association._let_go(operation, pending_store.instance)
+        self._pending_stores.clear()
         if self._unsent is not None:
             self._unsent.close()
 
     def forget(self) -> None:
         """The same where the association goes on, and answers may never come: they are taken quietly."""
-        for operation, flight in self._flights.items():
+        for operation, pending_store in self._pending_stores.items():
             self._core.forget(operation)
-            self.association._let_go(operation, flight.instance)
-        self._flights.clear()
+            self.association._let_go(operation, pending_store.instance)
+        self._pending_stores.clear()
         self.association._grant()
 
     def abandon(self, error: DulcetError) -> tuple[list[Sent], list[Instance]]:
@@ -236,8 +236,8 @@ class Lane:
         failed: list[Sent] = []
         again: list[Instance] = []
         culprit = error.__cause__
-        for operation, flight in self._flights.items():
-            instance = flight.instance
+        for operation, pending_store in self._pending_stores.items():
+            instance = pending_store.instance
             if not isinstance(culprit, FileFailed):
                 failed.append(failed_by(instance, error))
             elif culprit.file in (instance.file, getattr(instance.data, "file", None)):
@@ -245,7 +245,7 @@ class Lane:
             else:
                 again.append(instance)
             self.association._let_go(operation, instance)
-        self._flights.clear()
+        self._pending_stores.clear()
         if self._unsent is not None:
             self._unsent.close()
             again.append(self._unsent)

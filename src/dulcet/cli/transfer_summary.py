@@ -24,7 +24,7 @@ from dulcet.errors import (
 )
 from dulcet.services.results import Sent
 
-__all__ = ["Tally"]
+__all__ = ["TransferSummary"]
 
 KINDS: Final[tuple[tuple[type[DulcetError], str], ...]] = (
     (CannotConvert, "in a transfer syntax that the peer does not accept"),
@@ -41,7 +41,7 @@ NAMED: Final = 3
 
 
 @dataclass(slots=True)
-class Tally:
+class TransferSummary:
     """Counts by result, and why."""
 
     total: int

@@ -12,14 +12,14 @@ from dulcet.dimse.events import AssociationEvent, ResponseReceived
 from dulcet.dimse.operations import Operation
 from dulcet.errors import AssociationError, DimseTimeout, DulcetError, InstanceError, PeerUnreachable
 from dulcet.io.instances import Instance
-from dulcet.io.train import FileFailed
+from dulcet.io.send_buffer import FileFailed
 from dulcet.services.proposals import StoragePlan
 from dulcet.services.results import Sent
 
 if TYPE_CHECKING:
     from dulcet.upper_layer.negotiation import Proposal
 
-__all__ = ["LOST", "Lane", "Todo", "failed_by"]
+__all__ = ["LOST", "StoreChannel", "WorkQueue", "failed_by"]
 
 TOGETHER_BYTES: Final = 64 * 1024
 """Queued bytes that are sent without waiting for more."""
@@ -28,14 +28,14 @@ LOST: Final = (AssociationError, DimseTimeout, PeerUnreachable)
 
 
 @dataclass(slots=True, eq=False)
-class _InFlight:
-    lane: Lane
+class PendingStore:
+    channel: StoreChannel
     instance: Instance
     transfer_syntax: str
     size: int
 
 
-class Todo:
+class WorkQueue:
     """Instances still to be sent, each taken once, by as many threads as there are."""
 
     def __init__(self, instances: Iterable[Instance]) -> None:
@@ -74,7 +74,7 @@ class Todo:
         return len(self._waiting)
 
 
-class Lane:
+class StoreChannel:
     """One association and what is on its way there."""
 
     def __init__(
@@ -96,7 +96,7 @@ class Lane:
         self._unsent: Instance | None = None  # taken from the list, not yet queued
 
     @property
-    def flights(self) -> list[tuple[Operation, _InFlight]]:
+    def pending_stores(self) -> list[tuple[Operation, PendingStore]]:
         """Our operations that are not answered."""
         return [
             (operation, operation.owner)
@@ -111,7 +111,7 @@ class Lane:
         )
 
     def _is_mine(self, operation: Operation) -> bool:
-        return isinstance(operation.owner, _InFlight) and operation.owner.lane is self
+        return isinstance(operation.owner, PendingStore) and operation.owner.channel is self
 
     def carries(self, pair: tuple[str, str]) -> bool:
         """True when instances of this class and syntax can travel here now."""
@@ -123,12 +123,12 @@ class Lane:
             return True
         return self.plan.settles(pair, [found.transfer_syntax for found in self._core.contexts_for(pair[0])])
 
-    def run(self, todo: Todo, priority: int) -> Iterator[Sent]:
+    def run(self, work_queue: WorkQueue, priority: int) -> Iterator[Sent]:
         """Send each, as many at once as the window allows; raises when the association is lost."""
         core, association = self._core, self.association
         half = (core.window.invoked or core.config.limits.unanswered) // 2
         queued = bytes_queued = 0
-        for instance in todo:
+        for instance in work_queue:
             self._unsent = instance
             association._check_usable()
             while not core.can_invoke():
@@ -136,12 +136,12 @@ class Lane:
                     yield self._collect()
                 else:  # another operation of the caller's is under way
                     association._set_aside(association._next_event())
-            if todo.stopped:  # while this one waited for its place in the window
+            if work_queue.stopped:  # while this one waited for its place in the window
                 break
-            flight = _InFlight(self, instance, instance.transfer_syntax, 0)
+            pending_store = PendingStore(self, instance, instance.transfer_syntax, 0)
             try:
-                _, flight.transfer_syntax, flight.size = association._start_store(
-                    instance, priority=priority, originator=self.originator, owner=flight
+                _, pending_store.transfer_syntax, pending_store.size = association._start_store(
+                    instance, priority=priority, originator=self.originator, owner=pending_store
                 )
             except DulcetError as error:  # this one alone: it cannot be read, or not be converted
                 instance.close()
@@ -149,10 +149,10 @@ class Lane:
                 yield failed_by(instance, error)
                 continue
             self._unsent = None
-            todo.begun.append(instance.sop_instance_uid)
+            work_queue.begun.append(instance.sop_instance_uid)
             # Small requests leave together, half a window of them at most: the peer has the other half meanwhile.
             # Waiting for an answer sends what is left.
-            queued, bytes_queued = queued + 1, bytes_queued + flight.size
+            queued, bytes_queued = queued + 1, bytes_queued + pending_store.size
             if bytes_queued > TOGETHER_BYTES or queued >= half:
                 queued = bytes_queued = 0
                 association._flush()
@@ -170,8 +170,8 @@ class Lane:
                 association._set_aside(event)
                 continue
             operation = event.operation
-            flight: _InFlight = operation.owner
-            instance = flight.instance
+            pending_store: PendingStore = operation.owner
+            instance = pending_store.instance
             try:
                 if not operation.departed:
                     association._flush_all()
@@ -179,7 +179,8 @@ class Lane:
                 instance.close()
             self.delivered += 1
             uids = instance.sop_class_uid, instance.sop_instance_uid
-            return Sent.answered(instance.origin, event.command, *uids, flight.transfer_syntax, flight.size)
+            sent = pending_store.transfer_syntax, pending_store.size
+            return Sent.answered(instance.origin, event.command, *uids, *sent)
 
     def _awaited(self) -> AssociationEvent | None:
         """The next event; None when answers are no longer waited for."""
@@ -188,14 +189,14 @@ class Lane:
 
     def _given_up(self) -> Sent:
         """What is not waited for: it failed, though it may have arrived.  What comes of it is taken quietly."""
-        operation, flight = self.flights[0]
+        operation, pending_store = self.pending_stores[0]
         try:
             if not operation.departed:
                 self.association._flush_all()
         finally:
-            flight.instance.close()
+            pending_store.instance.close()
         self._core.forget(operation)
-        return failed_by(flight.instance, DimseTimeout("cancelled before it was answered"))
+        return failed_by(pending_store.instance, DimseTimeout("cancelled before it was answered"))
 
     def _kept(self) -> ResponseReceived | None:
         """An answer that came while a request of the peer's was served in between."""
@@ -212,8 +213,8 @@ class Lane:
         failed: list[Sent] = []
         again: list[Instance] = []
         culprit = error.__cause__
-        for operation, flight in self.flights:
-            instance = flight.instance
+        for operation, pending_store in self.pending_stores:
+            instance = pending_store.instance
             if not isinstance(culprit, FileFailed):
                 failed.append(failed_by(instance, error))
             elif culprit.file in (instance.file, getattr(instance.data, "file", None)):

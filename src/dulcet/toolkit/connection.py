@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dulcet.dimse.association import Association
 from dulcet.errors import AssociationAborted, AssociationClosed, DulcetError, InstanceError, PeerUnreachable
+from dulcet.io.send_buffer import SendBuffer, SendBufferPool
 from dulcet.io.sockets import format_address, prepare, quick_ack
-from dulcet.io.train import Train, TrainPool
 from dulcet.log_codes import coded
 from dulcet.services.observing import Reporter
 from dulcet.toolkit.io_thread import READ, WRITE, IOThread
 from dulcet.toolkit.securing import objection, secured
 from dulcet.upper_layer.events import NEED_DATA, PAUSED
-from dulcet.upper_layer.happenings import PDUReceived, PDUSent
+from dulcet.upper_layer.trace_events import PDUReceived, PDUSent
 
 if TYPE_CHECKING:
     from dulcet.io.tls import TLSConfig
 
-__all__ = ["Link", "Owner"]
+__all__ = ["Connection", "Owner"]
 
 log: Final = logging.getLogger("dulcet.toolkit")
 
@@ -42,7 +42,7 @@ NO_BYTES: Final = memoryview(b"")
 TRAINS_AT_ONCE: Final = 16
 """About 4 MB for a peer that takes them as fast as they come; then it is the others' turn."""
 
-trains: Final = TrainPool()
+send_buffers: Final = SendBufferPool()
 
 
 class Owner(Protocol):
@@ -59,7 +59,7 @@ class Owner(Protocol):
     def _over(self) -> None: ...
 
 
-class Link:
+class Connection:
     """Drives one core over one socket."""
 
     def __init__(
@@ -91,7 +91,7 @@ class Link:
         self._handshake_by: float | None = None
         self._close_by: float | None = None
         self._stopping = False
-        self._train: Train | None = None
+        self._send_buffer: SendBuffer | None = None
         self._unsent: memoryview | None = None
         self._leaving: list[PDUSent] = []
         self._eof = self._broken = self._scheduled = self._failed = False
@@ -329,14 +329,14 @@ class Link:
         with self._lock:
             segments = self._core.data_to_send()
             self._leaving = self._noted(PDUSent)
-        if self._train is not None and not segments:
-            trains.give(self._train)
-            self._train = None
+        if self._send_buffer is not None and not segments:
+            send_buffers.give(self._send_buffer)
+            self._send_buffer = None
         if not segments or self._broken:
             return bool(segments)
-        self._train = self._train or trains.take()
+        self._send_buffer = self._send_buffer or send_buffers.take()
         try:
-            self._unsent = self._train.load(segments)
+            self._unsent = self._send_buffer.load(segments)
         except InstanceError as error:  # the message can no longer be made whole
             self.error = self.error or error
             with self._lock:
@@ -347,7 +347,7 @@ class Link:
         """What of one kind happened since the last time; observers are told all of it."""
         journal = self._core.journal
         assert journal is not None
-        noted = [happening for happening in journal if type(happening) is kind]
+        noted = [trace_event for trace_event in journal if type(trace_event) is kind]
         self._reporter.report(self._core, self._owner, time.monotonic())
         return noted
 
@@ -372,9 +372,9 @@ class Link:
         self._io.attended.discard(self)
         self._io.watch(self._sock, 0, self)
         self._sock.close()
-        if self._train is not None and self._unsent is None:
-            trains.give(self._train)
-        self._train = self._unsent = None
+        if self._send_buffer is not None and self._unsent is None:
+            send_buffers.give(self._send_buffer)
+        self._send_buffer = self._unsent = None
         try:
             self._owner._over()
         finally:

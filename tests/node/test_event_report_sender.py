@@ -7,8 +7,8 @@ import threading
 import pytest
 
 import dulcet
-from dulcet.node import courier as couriers
-from dulcet.node.courier import Courier, Report
+from dulcet.node import event_report_sender as couriers
+from dulcet.node.event_report_sender import EventReportSender, Report
 from dulcet.services.commitment import SOP_CLASS, SOP_INSTANCE
 from dulcet.services.identifiers import build_identifier
 from dulcet.services.retrying import Backoff
@@ -48,23 +48,23 @@ def test_reports_arrive_in_order_and_wait_for_the_node_to_serve():
     receiver, ended = Receiver(), []
     with receiver.node.threads() as listening:
         node = dulcet.Node("SENDER", peers={"RECEIVER": listening.address})
-        courier = Courier(node, backoff=QUICK)
+        event_report_sender = EventReportSender(node, backoff=QUICK)
         for number in range(5):
-            courier.send(report(number, ended))
+            event_report_sender.send(report(number, ended))
         assert receiver.told == []
         with node.threads():
-            assert courier.wait(WAIT)
-            courier.send(report(5, ended))
-            assert courier.wait(WAIT)
+            assert event_report_sender.wait(WAIT)
+            event_report_sender.send(report(5, ended))
+            assert event_report_sender.wait(WAIT)
     assert receiver.told == list("012345")
     assert ended == [(number, 0) for number in range(6)]
 
 
 def test_a_queue_has_an_end(monkeypatch):
     monkeypatch.setattr(couriers, "QUEUED", 3)
-    courier, ended = Courier(dulcet.Node("SENDER")), []
+    event_report_sender, ended = EventReportSender(dulcet.Node("SENDER")), []
     for number in range(5):
-        courier.send(report(number, ended))
+        event_report_sender.send(report(number, ended))
     assert ended == [(0, None), (1, None)]
 
 
@@ -74,11 +74,11 @@ def test_a_report_that_cannot_be_encoded_is_given_up_and_does_not_hold_up_the_ne
     receiver, ended = Receiver(), []
     with receiver.node.threads() as listening:
         node = dulcet.Node("SENDER", peers={"RECEIVER": listening.address})
-        courier = Courier(node, backoff=QUICK)
+        event_report_sender = EventReportSender(node, backoff=QUICK)
         with node.threads():
-            courier.send(report(0, ended, unsendable))
-            courier.send(report(1, ended))
-            assert courier.wait(WAIT)
+            event_report_sender.send(report(0, ended, unsendable))
+            event_report_sender.send(report(1, ended))
+            assert event_report_sender.wait(WAIT)
     assert ended == [(0, None), (1, 0)]
 
 
@@ -86,12 +86,12 @@ def test_a_report_that_cannot_be_made_is_tried_again_and_then_given_up():
     receiver, ended = Receiver(), []
     with receiver.node.threads() as listening:
         node = dulcet.Node("SENDER", peers={"RECEIVER": listening.address})
-        courier = Courier(node, backoff=QUICK)
+        event_report_sender = EventReportSender(node, backoff=QUICK)
         with node.threads():
             broken = report(0, ended, RuntimeError("no database"))
-            courier.send(broken)
-            courier.send(report(1, ended))
-            assert courier.wait(WAIT)
+            event_report_sender.send(broken)
+            event_report_sender.send(report(1, ended))
+            assert event_report_sender.wait(WAIT)
     assert ended == [(0, None), (1, 0)]
     assert broken.failures == 5
 
@@ -100,14 +100,14 @@ def test_a_receiver_that_is_away_does_not_hold_up_another_one():
     receiver, ended = Receiver(), []
     with receiver.node.threads() as listening:
         node = dulcet.Node("SENDER", peers={"RECEIVER": listening.address, "AWAY": "AWAY@127.0.0.1:1"})
-        courier = Courier(node, backoff=Backoff(first=WAIT))
+        event_report_sender = EventReportSender(node, backoff=Backoff(first=WAIT))
         with node.threads():
-            courier.send(report(0, ended, receiver="AWAY"))
-            courier.send(report(1, ended))
+            event_report_sender.send(report(0, ended, receiver="AWAY"))
+            event_report_sender.send(report(1, ended))
             assert receiver.asked.wait(WAIT)
-            assert not courier.wait(0.05)
+            assert not event_report_sender.wait(0.05)
         assert ended in ([], [(1, 0)])  # stopping does not wait for who is away
-        assert not courier._running
+        assert not event_report_sender._running
 
 
 def test_stopping_in_the_middle_of_a_report_ends_it_and_keeps_it():
@@ -115,16 +115,16 @@ def test_stopping_in_the_middle_of_a_report_ends_it_and_keeps_it():
     receiver.hold = threading.Event()
     with receiver.node.threads() as listening:
         node = dulcet.Node("SENDER", peers={"RECEIVER": listening.address})
-        courier = Courier(node, backoff=QUICK)
+        event_report_sender = EventReportSender(node, backoff=QUICK)
         serving = node.threads()
-        courier.send(report(0, ended))
+        event_report_sender.send(report(0, ended))
         assert receiver.asked.wait(WAIT)
         serving.stop(0.05)
         receiver.hold.set()
         receiver.hold = None
         assert ended == []
         with node.threads():  # taken up again
-            assert courier.wait(WAIT)
+            assert event_report_sender.wait(WAIT)
     assert ended == [(0, 0)]
 
 
@@ -136,12 +136,12 @@ def test_what_the_application_raises_is_logged(caplog):
 
     with receiver.node.threads() as listening:
         node = dulcet.Node("SENDER", peers={"RECEIVER": listening.address})
-        courier = Courier(node, backoff=QUICK)
+        event_report_sender = EventReportSender(node, backoff=QUICK)
         with node.threads():
             sent = report(0, [])
             sent.done = done
-            courier.send(sent)
-            assert courier.wait(WAIT)
+            event_report_sender.send(sent)
+            assert event_report_sender.wait(WAIT)
     assert "what was to be done after a report failed" in caplog.text
 
 
@@ -151,8 +151,8 @@ def test_a_receiver_that_never_takes_it(status):
     node.on_n_event_report(lambda request: status, classes=[SOP_CLASS])
     with node.threads() as listening:
         sender = dulcet.Node("SENDER", peers={"RECEIVER": listening.address})
-        courier = Courier(sender, backoff=QUICK)
+        event_report_sender = EventReportSender(sender, backoff=QUICK)
         with sender.threads():
-            courier.send(report(0, ended))
-            assert courier.wait(WAIT)
+            event_report_sender.send(report(0, ended))
+            assert event_report_sender.wait(WAIT)
     assert ended == [(0, None)]
