@@ -12,7 +12,7 @@ from typing import Final
 
 from dulcet import uids
 from dulcet.config import AssociationConfig, Limits, Timers
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.command import Command
 from dulcet.dimse.events import DataReceived, RequestReceived
 from dulcet.dimse.messages import CommandField
@@ -117,7 +117,7 @@ class Session:
 
     def __init__(self, acceptor: bool, established: bool) -> None:
         self.now = 0.0
-        self.core = Association(requestor=not acceptor, config=CONFIG, pool=POOL)
+        self.core = DimseAssociation(requestor=not acceptor, config=CONFIG, pool=POOL)
         self.owed: list[RequestReceived] = []
         if not acceptor:
             self.core.associate(request())

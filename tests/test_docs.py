@@ -128,7 +128,7 @@ def test_links_inside_the_documentation_lead_somewhere(name):
             assert anchor in anchors(found), f"{name}: {found.name} has no heading #{anchor}"
 
 
-PLACE = re.compile(r"`([a-z_0-9/]+\\.py):([\\w.]+)`")
+PLACE = re.compile(r"`([a-z_0-9/]+\.py):([\w.]+)`")
 
 
 def test_the_walks_through_the_layers_name_what_is_there():

@@ -152,7 +152,7 @@ async def test_silence_garbage_and_half_a_request_cost_nothing_that_stays(caplog
             writer.close()
             with _suppress(ConnectionError):
                 await writer.wait_closed()
-        await until(lambda: not server._guests and server.count == 0)
+        await until(lambda: not server._pending_connections and server.count == 0)
         await until(lambda: descriptors() <= before)
     assert "speaks HTTP" in caplog.text
     assert "speaks TLS" in caplog.text
@@ -176,7 +176,7 @@ async def test_connections_that_are_reset_leave_nothing() -> None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 sock.close()
                 await asyncio.sleep(0)
-        await until(lambda: not server._guests and not server._alive and not server._tasks and server.count == 0)
+        await until(lambda: not (server._pending_connections or server._alive or server._tasks or server.count))
         await until(lambda: descriptors() <= before)
 
 
@@ -187,7 +187,7 @@ async def test_the_oldest_silent_connection_makes_way(monkeypatch: pytest.Monkey
         silent = []
         for count in range(1, 5):
             silent.append(await opened(server))
-            await until(lambda count=count: len(server._guests) == min(count, 3))
+            await until(lambda count=count: len(server._pending_connections) == min(count, 3))
         assert await silent[0][0].read() == b""
         async with dulcet.aio.associate(str(server.address)) as association:
             assert (await association.echo()).status == 0
@@ -221,10 +221,10 @@ async def test_out_of_descriptors_the_silent_go_first_and_the_log_says_what_to_d
     async with dulcet.aio.serve("HERE@127.0.0.1:0", succeed) as server:
         failing = False
         silent = await opened(server)
-        await until(lambda: len(server._guests) == 1)
+        await until(lambda: len(server._pending_connections) == 1)
         failing = True
         second = await opened(server)
-        await until(lambda: not server._guests)
+        await until(lambda: not server._pending_connections)
         assert await silent[0].read() == b""
         await until(lambda: "raise the limit of open files" in caplog.text)
         failing = False
@@ -252,7 +252,7 @@ async def test_a_verifier_may_take_its_time_but_not_for_ever(caplog: pytest.LogC
     async with dulcet.aio.serve("HERE@127.0.0.1:0", succeed, policy=policy, config=config) as server:
         address = str(server.address)
         slow = asyncio.create_task(dulcet.aio.associate(address, calling_ae_title="SLOW")._associate())
-        await until(lambda: len(server._guests) == 1)
+        await until(lambda: len(server._pending_connections) == 1)
         async with dulcet.aio.associate(address) as association:
             assert (await association.echo()).status == 0
         with pytest.raises(dulcet.AssociationRefused, match="2,1,1"):
@@ -263,7 +263,7 @@ async def test_a_verifier_may_take_its_time_but_not_for_ever(caplog: pytest.LogC
         gone = await opened(server)
         gone[1].write(request_pdu())
         gone[1].close()
-        await until(lambda: not server._guests and server.count == 0)
+        await until(lambda: not server._pending_connections and server.count == 0)
     assert "failed with RuntimeError" in caplog.text
     assert "a fault of the verifier" not in caplog.text  # it may hold a passcode
     assert "nobody decided about it in time" in caplog.text

@@ -15,7 +15,7 @@ from tests.aio.loops import descriptors, on_each_loop, until
 import dulcet
 import dulcet.aio
 from dulcet import AssociationConfig, Proposal, Timers, uids
-from dulcet.dimse.association import Association as DimseAssociation
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
 from dulcet.upper_layer.negotiation import Offer, associate_request
@@ -96,7 +96,7 @@ async def test_spoilt_streams_are_outlived(caplog: pytest.LogCaptureFixture) -> 
             await spoil(server.address.port, bytearray(whole), chance)
         async with dulcet.aio.associate(str(server.address)) as association:
             assert (await association.echo()).status == 0
-        await until(lambda: not server._guests and not server._tasks and server.count == 0)
+        await until(lambda: not server._pending_connections and not server._tasks and server.count == 0)
         await until(lambda: descriptors() <= before)
     assert handled > STREAMS // 2  # most of them got that far
     assert complaints == []

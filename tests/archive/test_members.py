@@ -122,8 +122,8 @@ def test_who_waits_too_long_for_an_instance_is_told_a700(
 ) -> None:
     monkeypatch.setattr("dulcet.archive.instance_locks.PATIENCE", 0.05)
     one, other = members
-    assert one._turns is not None
-    with one._turns.instance("1.2.9.1"):
+    assert one._instance_locks is not None
+    with one._instance_locks.instance("1.2.9.1"):
         with pytest.raises(IndexTrouble, match="another worker") as refused:
             send(other.ingest, data_set(1))
         assert refused.value.status == 0xA700

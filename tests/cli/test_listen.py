@@ -117,7 +117,7 @@ def test_what_is_refused_is_logged_with_its_status(image: Path, tmp_path: Path) 
     other = meta.replace(instance.sop_instance_uid.encode(), instance.sop_instance_uid[:-1].encode() + b"9")
     with listening(tmp_path / "kept") as (running, address):
         with library.associate(address, contexts=CONTEXTS) as association:
-            from dulcet.dimse.association import Association as DimseAssociation
+            from dulcet.dimse.association import DimseAssociation
 
             core: DimseAssociation = association._core
             context = core.need_context(CT_IMAGE, uids.EXPLICIT_VR_LITTLE_ENDIAN)

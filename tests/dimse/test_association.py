@@ -23,7 +23,7 @@ from tests.pairs import (
     store,
 )
 
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.command import Command
 from dulcet.dimse.events import DataReceived, RequestReceived, ResponseReceived, StrayResponse
 from dulcet.dimse.messages import CommandField
@@ -155,7 +155,7 @@ def test_an_association_is_rejected() -> None:
 
 def test_an_offer_answers_a_request_that_came() -> None:
     with pytest.raises(LocalProtocolError, match="before a request came"):
-        Association(requestor=False).accept(EVERYTHING)
+        DimseAssociation(requestor=False).accept(EVERYTHING)
 
 
 def test_a_whole_answer_is_taken_as_it_is() -> None:

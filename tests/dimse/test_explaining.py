@@ -6,7 +6,7 @@ import pytest
 from tests.pairs import CT, Pair
 
 from dulcet.config import AssociationConfig
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.errors import NoPresentationContext
 
 PRIVATE = "1.2.3"
@@ -22,6 +22,6 @@ def test_the_one_who_did_not_accept_is_named_on_either_side():
 
 
 def test_before_there_is_a_request_it_is_the_peer():
-    core = Association(requestor=False, config=AssociationConfig())
+    core = DimseAssociation(requestor=False, config=AssociationConfig())
     with pytest.raises(NoPresentationContext, match=r"^the peer did not accept \S+ \(CT Image Storage\) in 1.2; it"):
         core.need_context(CT, "1.2")

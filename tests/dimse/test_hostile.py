@@ -26,7 +26,7 @@ from tests.pairs import (
 )
 
 from dulcet.config import AssociationConfig, Limits, Timers
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.events import AssociationEvent, DataReceived, RequestReceived, RequestRefused, ResponseReceived
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.operations import Operation, Request
@@ -195,7 +195,7 @@ class Someone:
     """Answer all that is owed from now on."""
     ended: int = 0
 
-    def __call__(self, core: Association, event: AssociationEvent) -> None:
+    def __call__(self, core: DimseAssociation, event: AssociationEvent) -> None:
         assert not (self.ended and isinstance(event, RequestReceived | DataReceived | ResponseReceived)), event
         if isinstance(event, AssociateRequested):
             core.accept(EVERYTHING)
@@ -208,7 +208,7 @@ class Someone:
             self.ended += 1
         self.answer(core)
 
-    def answer(self, core: Association) -> None:
+    def answer(self, core: DimseAssociation) -> None:
         """Answer some of what is owed."""
         for owed in list(self.owed):
             choice = 1.0 if self.tidy else self.random.random()

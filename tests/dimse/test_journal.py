@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.pairs import CT, Pair, Provider, echo, find, pending, store
 
 from dulcet.config import AssociationConfig
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.events import RequestReceived
 from dulcet.upper_layer.trace_events import MessageReceived, MessageSent, OperationFinished, TraceEvent
 
@@ -19,7 +19,7 @@ def watched() -> Pair:
     return pair
 
 
-def noted(core: Association, *kinds: type[TraceEvent]) -> list[TraceEvent]:
+def noted(core: DimseAssociation, *kinds: type[TraceEvent]) -> list[TraceEvent]:
     """What was noted of these kinds, the journal being emptied as a face would."""
     assert core.journal is not None
     happened = [each for each in core.journal if isinstance(each, kinds)] if kinds else []

@@ -22,7 +22,7 @@ from tests.pairs import (
 )
 
 from dulcet.config import AssociationConfig
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.command import Command
 from dulcet.dimse.events import AnsweredElsewhere, RequestReceived, RequestRefused, ResponseReceived, StrayResponse
 from dulcet.dimse.messages import CommandField
@@ -424,7 +424,7 @@ def test_a_pending_answer_of_what_has_none_is_final(pair: Pair, status: int) -> 
 
 
 def test_a_store_may_be_answered_while_its_data_still_come(pair: Pair) -> None:
-    def refuse(core: Association, event: object) -> None:
+    def refuse(core: DimseAssociation, event: object) -> None:
         if isinstance(event, RequestReceived):
             core.respond_status(event.request, 0xA700)
 

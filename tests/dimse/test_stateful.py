@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.pairs import EVERYTHING, Pair, echo, find, get, kept, pending, store
 
 from dulcet.config import AssociationConfig, Limits, Timers
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.events import DataReceived, RequestReceived, ResponseReceived, StrayResponse
 from dulcet.dimse.operations import Operation, Request
 from dulcet.errors import NoPresentationContext, ProtocolError
@@ -235,7 +235,7 @@ class Sessions(RuleBasedStateMachine):
         if not hasattr(self, "pair"):
             return
         for number, end in enumerate(self.pair.ends):
-            core: Association = end.core
+            core: DimseAssociation = end.core
             window = core.window
             if core.is_established:
                 assert len(core.outstanding) <= (window.invoked or 4)

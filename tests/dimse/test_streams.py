@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from tests.pairs import CT, FIND, Pair, message, p_data, request, response, store
 
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.events import DataReceived, RequestReceived, RequestRefused
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.source import FileSpan
@@ -41,7 +41,7 @@ def fragments(context_id: int, count: int) -> bytes:
     return (head + bytes(PDU - 6)) * count
 
 
-def pour(core: Association, wire: bytes) -> Iterator[object]:
+def pour(core: DimseAssociation, wire: bytes) -> Iterator[object]:
     """The events of bytes that come in reads as large as there is room."""
     view = memoryview(wire)
     while view:

@@ -75,7 +75,7 @@ def on_threads(directory: dulcet.StoreDirectory, options: dict[str, Any]) -> Ite
         yield Target(
             receiver.address.port,
             directory.path,
-            lambda: len(listener._acceptor._guests) + len(receiver._alive) + listener.count,
+            lambda: len(listener._acceptor._pending_connections) + len(receiver._alive) + listener.count,
         )
     finally:
         receiver.stop(0.0)
@@ -114,7 +114,7 @@ def on_a_loop(directory: dulcet.StoreDirectory, options: dict[str, Any]) -> Iter
         yield Target(
             server.address.port,
             directory.path,
-            lambda: len(server._guests) + len(server._alive) + len(server._tasks) + server.count,
+            lambda: len(server._pending_connections) + len(server._alive) + len(server._tasks) + server.count,
         )
     finally:
         loop.call_soon_threadsafe(stop.set)

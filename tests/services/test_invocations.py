@@ -10,7 +10,7 @@ from tests.pairs import EXPLICIT, IMPLICIT, Pair
 
 import dulcet
 from dulcet import uids
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.messages import CommandField
 from dulcet.errors import InstanceError, NoPresentationContext
 from dulcet.services import invocations
@@ -29,24 +29,24 @@ PUSH, WATCH = uids.UNIFIED_PROCEDURE_STEP_PUSH, uids.UNIFIED_PROCEDURE_STEP_WATC
 COMMITMENT = uids.STORAGE_COMMITMENT_PUSH_MODEL
 
 
-def core(*classes: str | Proposal) -> Association:
+def core(*classes: str | Proposal) -> DimseAssociation:
     """An established association on which these were accepted, seen from the requestor."""
     proposals = [one if isinstance(one, Proposal) else Proposal(one, (EXPLICIT,)) for one in classes]
     pair = Pair(proposals=proposals).establish(Offer(syntaxes={}, any_class=()))
     return pair.requestor.core
 
 
-def everything() -> Association:
+def everything() -> DimseAssociation:
     return core(uids.VERIFICATION, *PATIENT.values(), *STUDY.values(), WORKLIST, ONLY_FIND)
 
 
-def find(association: Association, identifier: Dataset | None = None, **options: Any) -> Invocation:
+def find(association: DimseAssociation, identifier: Dataset | None = None, **options: Any) -> Invocation:
     keys = {name: value for name, value in options.items() if name not in ("level", "model", "priority")}
     rest = {"level": None, "model": None, **{name: options[name] for name in options if name not in keys}}
     return invocations.find(association, identifier, keys, **rest)
 
 
-def get(association: Association, identifier: Dataset | None = None, **options: Any) -> Invocation:
+def get(association: DimseAssociation, identifier: Dataset | None = None, **options: Any) -> Invocation:
     keys = {name: value for name, value in options.items() if name not in ("level", "model", "priority")}
     rest = {"level": None, "model": None, **{name: options[name] for name in options if name not in keys}}
     return invocations.get(association, identifier, keys, **rest)
@@ -260,7 +260,7 @@ def test_a_move_names_its_destination() -> None:
 
 
 def normalized(
-    field: CommandField, *arguments: Any, association: Association | None = None, **options: Any
+    field: CommandField, *arguments: Any, association: DimseAssociation | None = None, **options: Any
 ) -> Invocation:
     return invocations.normalized(association or core(MPPS), field, *arguments, **options)
 

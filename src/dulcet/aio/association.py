@@ -15,7 +15,7 @@ from dulcet.aio.protocol import Wire
 from dulcet.aio.response_queue import ResponseQueue
 from dulcet.aio.threads import disk
 from dulcet.config import AssociationConfig
-from dulcet.dimse.association import Association as DimseAssociation
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.command import MEDIUM
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.status import Status

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from dulcet.aio.protocol import FULL, UNCLAIMED, Wire
-from dulcet.dimse.association import Association as DimseAssociation
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.reasons import TOO_LATE
 from dulcet.dimse.status import Status
 from dulcet.errors import AssociationAborted, AssociationClosed, AssociationError, DimseTimeout, InstanceError, TLSError

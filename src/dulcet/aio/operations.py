@@ -18,7 +18,7 @@ from dulcet.aio.protocol import FULL, LENT, UNCLAIMED, Wire
 from dulcet.aio.requests import IncomingRequest
 from dulcet.aio.response_queue import ResponseQueue
 from dulcet.aio.threads import RequestInThread, disk, handlers
-from dulcet.dimse.association import Association as DimseAssociation
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.events import (
     AnsweredElsewhere,
     CancelReceived,

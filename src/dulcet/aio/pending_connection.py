@@ -13,7 +13,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.aio.protocol import Wire
-from dulcet.dimse.association import Association as DimseAssociation
+from dulcet.dimse.association import DimseAssociation
 from dulcet.errors import DulcetError, InstanceError, TLSError
 from dulcet.io.sockets import format_address
 from dulcet.log_codes import coded

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from struct import pack
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from dulcet.dimse.association import Association as DimseAssociation
+from dulcet.dimse.association import DimseAssociation
 from dulcet.errors import InstanceError, TLSError
 from dulcet.io.send_buffer import SendBuffer, SendBufferPool
 from dulcet.io.sockets import format_address, quick_ack

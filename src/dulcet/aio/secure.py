@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from dulcet.aio.protocol import LAST_READS, LENT, Wire, send_buffers
-from dulcet.dimse.association import Association as DimseAssociation
+from dulcet.dimse.association import DimseAssociation
 from dulcet.errors import InstanceError, TLSError
 from dulcet.io.secure_stream import RECEIVE, SecureStream, Session
 from dulcet.io.sockets import quick_ack

@@ -130,19 +130,19 @@ class Archive:
             watch = Watch(frozenset((INSTANCE_STORED, SERIES_STABLE, STUDY_STABLE)) if handlers else frozenset())
         self._worker = worker
         self._lent = False
-        self._turns: InstanceLocks | None = None
+        self._instance_locks: InstanceLocks | None = None
         self._lock = _Lock(self.folder / LOCK) if worker is None else _LentLock(worker.lock)
         try:
             if worker is not None:
                 from dulcet.archive.instance_locks import InstanceLocks
 
-                self._turns = InstanceLocks(self.folder / TURNS)
+                self._instance_locks = InstanceLocks(self.folder / TURNS)
             anew = Swept() if worker is not None else self._lost_index(durable)
             number = None if worker is None else worker.number
             self.objects: FileObjects = FileObjects(self.folder, durable=durable, number=number)
             self.index: SqliteIndex = SqliteIndex(
                 self.folder / INDEX, durable=durable, watch=watch, check=self._lock.interrupted,
-                turn=nullcontext if self._turns is None else self._turns.writing,
+                turn=nullcontext if self._instance_locks is None else self._instance_locks.writing,
             )  # fmt: skip
             self.swept: Swept = sweep(self.objects, self.index, self._instance_turn)
             self.swept.adopted += anew.adopted
@@ -163,7 +163,7 @@ class Archive:
 
     @property
     def _instance_turn(self) -> Callable[[str], AbstractContextManager[object]]:
-        return nullcontext if self._turns is None else self._turns.instance
+        return nullcontext if self._instance_locks is None else self._instance_locks.instance
 
     def _lost_index(self, durable: bool) -> Swept:
         """Where there are objects and no index, it is made of them."""
@@ -333,8 +333,8 @@ class Archive:
         if self._lock.held:
             if not self._lent:
                 self._close_stores()
-            if self._turns is not None:
-                self._turns.close()
+            if self._instance_locks is not None:
+                self._instance_locks.close()
             self._lock.release(clean=True)
 
     def __enter__(self) -> Self:

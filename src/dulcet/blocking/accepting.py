@@ -25,7 +25,7 @@ from dulcet.blocking.channel import aborted_by_us
 from dulcet.blocking.pending_connection import PendingConnection
 from dulcet.blocking.transport import Transport
 from dulcet.config import AssociationConfig
-from dulcet.dimse.association import Association as DimseAssociation
+from dulcet.dimse.association import DimseAssociation
 from dulcet.errors import DulcetError, TLSError
 from dulcet.io.deciding import Deciders
 from dulcet.io.sockets import HELD_BACK, format_address

@@ -14,7 +14,7 @@ from dulcet.blocking.keeping import Keeper
 from dulcet.blocking.requests import IncomingRequest
 from dulcet.blocking.transport import Transport
 from dulcet.config import AssociationConfig, Timers
-from dulcet.dimse.association import Association as DimseAssociation
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.command import MEDIUM
 from dulcet.dimse.events import (
     AnsweredElsewhere,

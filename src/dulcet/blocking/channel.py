@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from dulcet.blocking.fair_lock import FairLock
 from dulcet.blocking.transport import Transport
-from dulcet.dimse.association import Association as DimseAssociation
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.events import AssociationEvent
 from dulcet.dimse.reasons import TOO_LATE
 from dulcet.dimse.status import Status

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dulcet.blocking.transport import Transport
-from dulcet.dimse.association import Association as DimseAssociation
+from dulcet.dimse.association import DimseAssociation
 from dulcet.services.observing import Reporter
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from dulcet.blocking.association import Association
     from dulcet.blocking.requests import IncomingRequest
-    from dulcet.dimse.association import Association as DimseAssociation
+    from dulcet.dimse.association import DimseAssociation
     from dulcet.io.shared_port import SharedPort
     from dulcet.io.tls import TLSConfig
 

@@ -42,7 +42,7 @@ from dulcet.upper_layer.negotiation import Offer, PresentationContext, Window, a
 from dulcet.upper_layer.pdu import AssociateAC, AssociateRJ, AssociateRQ
 from dulcet.upper_layer.trace_events import TraceEvent
 
-__all__ = ["MAY_PEND", "PENDING", "Association"]
+__all__ = ["MAY_PEND", "PENDING", "DimseAssociation"]
 
 UNSENT_ANSWERS: Final = 4096
 """A peer that goes on asking and takes no answers is cut off here, at about 2 MB: what queues for it is our memory."""
@@ -51,7 +51,7 @@ LEFT: Final = 64
 """Message ids of operations that were cancelled or left: what still comes for one of them is no stray."""
 
 
-class Association(Speaking):
+class DimseAssociation(Speaking):
     """Both roles of one association; a face feeds it bytes and time and pulls events and bytes."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What DIMSE tells its user (PS3.7): pulled with `Association.next_event()`, beside the upper layer's own events."""
+"""What DIMSE tells its user (PS3.7): pulled with `DimseAssociation.next_event()`, beside the upper layer's own."""
 
 from __future__ import annotations
 

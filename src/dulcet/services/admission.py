@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol
 
 from dulcet.config import AssociationConfig
-from dulcet.dimse.association import Association as DimseAssociation
+from dulcet.dimse.association import DimseAssociation
 from dulcet.errors import LocalProtocolError, RemoteProtocolError
 from dulcet.log_codes import coded
 from dulcet.services.acceptance import CALLING_NOT_RECOGNIZED, AcceptancePolicy

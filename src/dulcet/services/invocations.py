@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from dulcet import uids
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.command import MEDIUM, Command
 from dulcet.dimse.elements import checked
 from dulcet.dimse.messages import CommandField
@@ -48,7 +48,7 @@ VERBS: Final[dict[Verb, CommandField]] = {
 }
 
 
-def echo(core: Association) -> Invocation:
+def echo(core: DimseAssociation) -> Invocation:
     """C-ECHO-RQ (PS3.7 section 9.3.5)."""
     return Invocation(
         core.need_context(uids.VERIFICATION),
@@ -57,7 +57,7 @@ def echo(core: Association) -> Invocation:
 
 
 def find(
-    core: Association,
+    core: DimseAssociation,
     identifier: Dataset | None,
     keys: Mapping[str, Any],
     *,
@@ -70,7 +70,7 @@ def find(
 
 
 def get(
-    core: Association,
+    core: DimseAssociation,
     identifier: Dataset | None,
     keys: Mapping[str, Any],
     *,
@@ -83,7 +83,7 @@ def get(
 
 
 def move(
-    core: Association,
+    core: DimseAssociation,
     destination: str,
     identifier: Dataset | None,
     keys: Mapping[str, Any],
@@ -97,7 +97,7 @@ def move(
 
 
 def normalized(
-    core: Association,
+    core: DimseAssociation,
     field: CommandField,
     sop_class_uid: str,
     sop_instance_uid: str | None,
@@ -126,7 +126,7 @@ def normalized(
     return Invocation(found, command, data or None)
 
 
-def _reporting_context(core: Association, abstract_syntax: str) -> PresentationContext | None:
+def _reporting_context(core: DimseAssociation, abstract_syntax: str) -> PresentationContext | None:
     """The context that events travel on: the provider reports them, so it is one where we provide (PS3.7 10.1.1).
 
     Not every peer answers role selection; a context in the other role serves then, rather than none.
@@ -138,7 +138,7 @@ def _reporting_context(core: Association, abstract_syntax: str) -> PresentationC
 
 
 def _composite(
-    core: Association,
+    core: DimseAssociation,
     verb: Verb,
     identifier: Dataset | None,
     keys: Mapping[str, Any],
@@ -247,7 +247,7 @@ def _unique_keys(
     return kept
 
 
-def _context(core: Association, verb: Verb, level: str | None, model: str | None) -> PresentationContext:
+def _context(core: DimseAssociation, verb: Verb, level: str | None, model: str | None) -> PresentationContext:
     """The accepted context of the model asked for; without one, of the first model that fits the level."""
     if model is not None and model[:1].isdigit():
         return core.need_context(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.services.extended import Extended, options_for
 from dulcet.upper_layer.negotiation import PresentationContext, Window
 from dulcet.upper_layer.pdu import AssociateAC, AssociateRQ
@@ -19,7 +19,7 @@ __all__ = ["Negotiated"]
 class Negotiated:
     """The facts of an association, read from its core."""
 
-    def __init__(self, core: Association, *, peer: str, address: Address | None = None) -> None:
+    def __init__(self, core: DimseAssociation, *, peer: str, address: Address | None = None) -> None:
         self.peer = peer
         """Who is at the other end: its address as it was called, or host and port as they were seen."""
         self.address = address

@@ -30,7 +30,7 @@ from dulcet.upper_layer.trace_events import (
 )
 
 if TYPE_CHECKING:
-    from dulcet.dimse.association import Association
+    from dulcet.dimse.association import DimseAssociation
 
 __all__ = ["Metrics", "Observer", "Reporter", "log_trace_events"]
 
@@ -48,7 +48,7 @@ class Reporter:
         self._started: dict[tuple[bool, int], float] = {}
         self._failed: list[Observer] = []
 
-    def report(self, core: Association, association: Any, now: float) -> None:
+    def report(self, core: DimseAssociation, association: Any, now: float) -> None:
         """Tell each observer what happened since the last time; `now` is monotonic."""
         journal = core.journal
         while journal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.errors import (
     AssociationAborted,
     AssociationClosed,
@@ -38,7 +38,7 @@ TIMEOUTS: Final = {
 }
 
 
-def ends_in_order(core: Association, error: BaseException | None) -> bool:
+def ends_in_order(core: DimseAssociation, error: BaseException | None) -> bool:
     """True when a user's block ends with A-RELEASE, False when with A-ABORT (PS3.8 sections 7.2 and 7.3).
 
     An exception says that something broke off; but a "no" of the peer's breaks nothing off: a class that it did not
@@ -48,7 +48,7 @@ def ends_in_order(core: Association, error: BaseException | None) -> bool:
     return error is None or (refused and not (core.outstanding or core.performing))
 
 
-def ending(event: object, peer: str, core: Association) -> tuple[str, AssociationError | DimseTimeout]:
+def ending(event: object, peer: str, core: DimseAssociation) -> tuple[str, AssociationError | DimseTimeout]:
     """A word for it ("released", "refused", "aborted", "closed", "timeout") and the exception."""
     if isinstance(event, ReleaseConfirmed):
         return "released", AssociationClosed(f"{peer}: the association was released")

@@ -15,7 +15,7 @@ from typing import Final
 
 from dulcet import uids
 from dulcet.config import AssociationConfig
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.command import Command
 from dulcet.dimse.events import AssociationEvent, DataReceived, RequestReceived
 from dulcet.dimse.messages import CommandField
@@ -85,7 +85,7 @@ WHOLE: Final = 1 << 30
 
 Wire = Callable[[bytes, "End"], bytes]
 """What becomes of bytes on their way to an end."""
-Application = Callable[[Association, AssociationEvent], object]
+Application = Callable[[DimseAssociation, AssociationEvent], object]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ Seen = AssociationEvent | Piece
 class End:
     """One core, the bytes on their way to it, what it was told, and what its application does about it."""
 
-    def __init__(self, core: Association, cuts: Iterator[int]) -> None:
+    def __init__(self, core: DimseAssociation, cuts: Iterator[int]) -> None:
         self.core = core
         self.application: Application | None = None
         self.seen: list[Seen] = []
@@ -174,8 +174,9 @@ class Pair:
         self.config: AssociationConfig = config or AssociationConfig()
         self.proposals = proposals
         sizes = iter(repeat(WHOLE) if cuts is None else cuts)
-        self.requestor: End = End(Association(requestor=True, config=self.config, pool=pool), sizes)
-        self.acceptor: End = End(Association(requestor=False, config=acceptor_config or self.config, pool=pool), sizes)
+        self.requestor: End = End(DimseAssociation(requestor=True, config=self.config, pool=pool), sizes)
+        answering = DimseAssociation(requestor=False, config=acceptor_config or self.config, pool=pool)
+        self.acceptor: End = End(answering, sizes)
         self.ends: tuple[End, End] = (self.requestor, self.acceptor)
         self.wire = wire
         self.now: float = 1000.0
@@ -274,7 +275,7 @@ class Provider:
         """SOP instance UID and data set of each C-STORE, in the order in which they became whole."""
         self._parts: list[bytes] = []
 
-    def __call__(self, core: Association, event: AssociationEvent) -> None:
+    def __call__(self, core: DimseAssociation, event: AssociationEvent) -> None:
         if isinstance(event, RequestReceived):
             self.requests.append(event.request)
             if not event.request.streams:
@@ -310,7 +311,7 @@ def flat(segments: Iterable[Segment]) -> bytes:
 # --- requests, as an application makes them -----------------------------------------------------------------------
 
 
-def context(core: Association, sop_class_uid: str, transfer_syntax: str | None = None) -> PresentationContext:
+def context(core: DimseAssociation, sop_class_uid: str, transfer_syntax: str | None = None) -> PresentationContext:
     """The accepted context to invoke on."""
     return core.need_context(sop_class_uid, transfer_syntax)
 
@@ -335,7 +336,9 @@ def get(end: End, identifier: bytes = b"identifier") -> Operation:
     return end.core.invoke(context(end.core, GET), request(CommandField.C_GET_RQ, GET, data_set=True), identifier)
 
 
-def pending(core: Association, request: Request, status: int = Status.PENDING, data: bytes | None = b"match") -> None:
+def pending(
+    core: DimseAssociation, request: Request, status: int = Status.PENDING, data: bytes | None = b"match"
+) -> None:
     """A pending response."""
     core.respond(request, response(request.field, request.message_id, status, data_set=data is not None), data)
 

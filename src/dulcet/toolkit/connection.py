@@ -15,7 +15,7 @@ import time
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.errors import AssociationAborted, AssociationClosed, DulcetError, InstanceError, PeerUnreachable
 from dulcet.io.send_buffer import SendBuffer, SendBufferPool
 from dulcet.io.sockets import format_address, prepare, quick_ack
@@ -66,7 +66,7 @@ class Connection:
         self,
         io: IOThread,
         sock: socket.socket,
-        core: Association,
+        core: DimseAssociation,
         lock: threading.RLock,
         owner: Owner,
         peer: tuple[str, int],

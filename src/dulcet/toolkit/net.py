@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 
 from dulcet.config import AssociationConfig
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.command import Command
 from dulcet.errors import AssociationClosed, DulcetError, LocalProtocolError, PeerUnreachable
 from dulcet.io.instances import Instance
@@ -124,7 +124,7 @@ class Net(Speaking):
         self._answer_by: float | None = None
         self._lock = threading.RLock()
         self._io: IOThread | None = None
-        self._core: Association | None = None
+        self._core: DimseAssociation | None = None
         self._connection: Connection | None = None
         self._listening_socket: ListeningSocket | None = None
         self._clients: list[Net] = []
@@ -398,7 +398,7 @@ class Net(Speaking):
 
     def _attach(self, io: IOThread, sock: socket.socket, peer: tuple[str, int], *, requestor: bool) -> Connection:
         config = self.config if self.config.observers else replace(self.config, observers=(_nobody,))
-        self._core = Association(requestor=requestor, config=config)
+        self._core = DimseAssociation(requestor=requestor, config=config)
         self._connection = Connection(io, sock, self._core, self._lock, self, peer)
         self._answer_by, self._collision, self._admitted, self._last_id = None, None, False, 0
         return self._connection

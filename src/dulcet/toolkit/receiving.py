@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from dulcet.dimse import reasons
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.command import Command
 from dulcet.dimse.events import (
     AnsweredElsewhere,
@@ -182,7 +182,7 @@ def _data_received(net: Net, event: DataReceived) -> None:
         log.error(
             "%s: refused %s with %04XH: %s", net.peer, request.command.name, error.status, error, extra=coded("DUL202")
         )
-        net._do(partial(Association.respond_status, request=request, status=error.status, **error.elements))
+        net._do(partial(DimseAssociation.respond_status, request=request, status=error.status, **error.elements))
         return
     syntax = request.context.transfer_syntax
     _serve(net, request, DataSet(kept, syntax) if isinstance(kept, bytes) else DataSet(None, syntax, kept))

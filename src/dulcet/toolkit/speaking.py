@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from dulcet.dimse.association import Association
+from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.reasons import not_provided
@@ -30,7 +30,7 @@ __all__ = ["Speaking"]
 class Speaking(Callbacks):
     """The part of a `Net` that sends."""
 
-    _core: Association | None
+    _core: DimseAssociation | None
     _connection: Connection | None
     _lock: threading.RLock
     _files: set[Instance]  # open as long as a message that lies in them may need it
@@ -86,11 +86,11 @@ class Speaking(Callbacks):
 
     def send_release_request(self) -> None:
         """Queue an A-RELEASE-RQ; LocalProtocolError while operations are unanswered, or no association stands."""
-        self._do(Association.release)
+        self._do(DimseAssociation.release)
 
     def send_release_response(self) -> None:
         """Queue an A-RELEASE-RP; LocalProtocolError unless the peer asked for the release."""
-        self._do(Association.release_response)
+        self._do(DimseAssociation.release_response)
 
     def send_abort(self, source: int = 0, reason: int = 0) -> None:
         """Send an A-ABORT, which overtakes what is queued: `source` 0 user, 2 provider (PS3.8 Table 9-26).
@@ -185,12 +185,12 @@ class Speaking(Callbacks):
 
     # ------------------------------------------------------------------ how
 
-    def _connected(self) -> tuple[Association, Connection]:
+    def _connected(self) -> tuple[DimseAssociation, Connection]:
         if self._core is None or self._connection is None or self._connection.is_over():
             raise LocalProtocolError("not connected: nothing was sent")
         return self._core, self._connection
 
-    def _do(self, primitive: Callable[[Association], None]) -> None:
+    def _do(self, primitive: Callable[[DimseAssociation], None]) -> None:
         core, connection = self._connected()
         with self._lock:
             primitive(core)
