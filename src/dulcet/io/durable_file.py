@@ -47,7 +47,7 @@ class DurableFile:
 
     def write(self, *pieces: bytes | memoryview) -> None:
         """Append; ReceiveError (A700H) when the disk does not take it."""
-        total = sum(map(len, pieces))
+        total = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
         try:
             done = os.writev(self.file, pieces) if hasattr(os, "writev") else 0
             if done < total:

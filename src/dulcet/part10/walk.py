@@ -146,6 +146,11 @@ class Walk:
 
     def feed(self, data: bytes | memoryview) -> None:
         """The next bytes, borrowed for the time of the call; ScanError for damage and at a limit."""
+        size = len(data)
+        if self._skipping > size and self._inflater is None:  # within a long value: pixel data above all
+            self._skipping -= size
+            self._base += size
+            return
         try:
             if self._lead is not None:
                 self._lead = lead_of(self._lead, data)
