@@ -314,5 +314,5 @@ def test_a_retrieve_is_left_at_the_deadline_too(verb: str, tmp_path: Path) -> No
         took = time.monotonic() - began
     assert done.code == 1
     assert "2 completed, 0 failed" in done.output
-    assert "the 6 s of --deadline are over" in done.sentence()
+    assert "the 6 s of --deadline are over" in done.errors
     assert took < 25

@@ -33,7 +33,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory, study: Study) -> Iterator[
             folder, port = tmp_path_factory.mktemp(name), peers.free_port()
             if name == "ours":
                 configuration = folder / "dulcet.toml"
-                configuration.write_text(f'[storage]\nprivate = true\n[peers.ME]\naddress = "ME@127.0.0.1:{port}"\n')
+                configuration.write_text(f'[storage]\nprivate = true\n[peers.ME]\naddress = "127.0.0.1:{port}"\n')
                 server = archives.dulcet_serve(folder / "data", "--config", str(configuration))
             elif name == "dcmqrscp":
                 server = mixed_study.dcmqrscp(folder / "qr", {"ME": port}, study)

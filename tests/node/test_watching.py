@@ -216,7 +216,7 @@ def test_the_log_holds_no_patient_data(window: int, caplog: pytest.LogCaptureFix
         with pytest.raises(dulcet.StatusError):
             list(association.find(level="STUDY", PatientName="PLANTED*", PatientID="PLANTEDID"))
         association.get(
-            level="STUDY", PatientID="PLANTEDID", StudyInstanceUID="1.2", to=lambda one: one.respond(0xA700)
+            level="STUDY", StudyInstanceUID="1.2", to=lambda one: one.respond(0xA700)
         )
         association.n_create(mpps, "1.2.9", planting("1.2.9"))
     assert "C-FIND" in caplog.text

@@ -158,7 +158,7 @@ def test_a_judge_who_says_nothing_accepts() -> None:
     assert isinstance(decided(admission_hook=lambda request: None), Offer)
 
 
-@pytest.mark.parametrize("which", ["judge", "verifier"])
+@pytest.mark.parametrize("which", ["admission_hook", "verifier"])
 def test_one_who_fails_refuses_for_now_and_what_it_says_is_not_logged(
     which: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -73,7 +73,7 @@ def test_every_message_is_one_that_is_given() -> None:
         path.read_text("utf-8")
         for path in (
             Path(dulcet.__file__).parent / "io" / "secure_stream.py",
-            *Path(dulcet.__file__).parent.rglob("strangers.py"),
+            *Path(dulcet.__file__).parent.rglob("foreign_protocols.py"),
         )
     )
     rows = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", TEXT.partition("## When it does not work")[2], re.MULTILINE)
