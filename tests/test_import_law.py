@@ -272,6 +272,7 @@ def test_import_dulcet_loads_nothing_heavy():
     assert not loaded & {"pydicom", "click", "rich", "asyncio", "numpy", "ssl"}
 
 
+@pytest.mark.outside
 def test_the_core_loads_no_transport_even_through_others():
     names = [name for name in modules() if name.split(".")[1:2] and name.split(".")[1] in CORE]
     loaded = _loaded_after("import " + ", ".join(names))

@@ -162,6 +162,7 @@ def test_attributes_are_keywords_and_tags() -> None:
         attribute_tags(["Nobody"])
 
 
+@pytest.mark.outside
 def test_pydicom_is_loaded_with_the_first_data_set_and_not_before() -> None:
     program = (
         "import sys, dulcet.services.identifiers as i; assert 'pydicom' not in sys.modules; i.build_identifier({}); "
