@@ -94,6 +94,8 @@ CASES = [
     *added(("import",), "--data", "{folder}/text", says="cannot keep data in"),
     *added(("get",), "--out", "{folder}/text", says="cannot receive into"),
     (("move", PEER, *STUDY, "--receive", "0", "--out", "{folder}/text"), "cannot receive into"),
+    (("move", PEER, *STUDY, "--to", "ELSEWHERE", "--out", "{folder}"), "--out is about what comes here"),
+    (("move", PEER, *STUDY, "--to", "ELSEWHERE", "--bind", "127.0.0.1"), "--bind is about what comes here"),
     *added(("index",), "--to", "{folder}/copy", says="--to is for backup"),
     (("index", "backup"), "--to says where the copy goes"),
     *added(("listen",), "--dir", "{folder}/text", says="cannot receive into"),

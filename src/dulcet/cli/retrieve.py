@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from dulcet.cli.command import CALLING, JSON, PATH, PEER, Misuse, option, verb
 from dulcet.cli.deadline import DEADLINE, TimeIsUp, deadline
@@ -143,6 +144,9 @@ def move(
 
     if to is None and receive is None:
         raise Misuse("--to AET says who gets it, --receive PORT that it comes here")
+    for name in ("out", "bind") if receive is None else ():
+        if click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise Misuse(f"--{name} is about what comes here, which needs --receive PORT")
     if receive_tls and tls is None:
         raise Misuse("--receive-tls needs --tls-cert, our certificate")
     keys, config = _prepared(key, level, model, timeout)
