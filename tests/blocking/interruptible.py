@@ -39,7 +39,8 @@ def at_any_moment(address: str, file: str, tries: int, seed: int) -> int:
     for _ in range(tries):
         association = dulcet.associate(address, contexts=proposals(["1.2.840.10008.5.1.4.1.1.2"]))
         with contextlib.suppress(Stopped), association:
-            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, 0.012))
+            # Again after a second: Python drops an exception that is raised within a weak reference's callback.
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, 0.012), 1.0)
             try:
                 while True:
                     association.store(file)
