@@ -43,9 +43,9 @@ test: dcmtk orthanc odil gdcm check
 	@$(BIN)/python tools/other_pythons.py
 
 # What decides, without what moves bytes: to be run after every change.
-CORE_TESTS := tests/upper_layer tests/dimse tests/services tests/part10 tests/node/test_scripts.py \
-  tests/node/test_find_scripts.py tests/node/test_retrieve_scripts.py tests/io/test_layout.py tests/io/test_send_buffer.py \
-  tests/test_import_law.py
+CORE_TESTS := tests/upper_layer tests/dimse tests/services $(wildcard tests/session) tests/part10 \
+  tests/node/test_scripts.py tests/node/test_find_scripts.py tests/node/test_retrieve_scripts.py tests/io/test_layout.py \
+  tests/io/test_send_buffer.py tests/test_import_law.py
 
 test-fast: $(VENV)/.dev
 	@DULCET_NO_SOCKETS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m "not interop and not outside" $(CORE_TESTS)

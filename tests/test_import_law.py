@@ -1,6 +1,6 @@
 """The import law: arrows point left, the core does no I/O and reads no clock, `import dulcet` loads nothing heavy.
 
-    upper_layer <- dimse <- services <- { blocking, aio, toolkit } <- node <- archive <- cli
+    upper_layer <- dimse <- services <- session <- { blocking, aio } <- { toolkit, node } <- archive <- cli
     leaves: errors, config, uids, log_codes, _version, part10
 
 docs/explanation/layers.md says why.  Every import statement counts, those inside functions too; one under
@@ -26,6 +26,8 @@ PACKAGE = Path(dulcet.uids.__file__).parent
 LEAVES = {"errors", "config", "uids", "log_codes", "_version", "part10"}
 CORE = ["upper_layer", "dimse", "services"]
 SHARED = "io"  # what every face needs of the operating system
+SESSION = "session"  # what applications do on an association; it takes the values of `io`, and waits for nothing itself
+PURE = {*CORE, SESSION}
 FACES = ["blocking", "aio", "toolkit"]
 OUTER = ["node", "archive", "trace", "cli"]
 FREE = {"__init__", "__main__", "testing"}  # the public face over all of it
@@ -37,13 +39,14 @@ def _law() -> dict[str, set[str]]:
     for index, layer in enumerate(CORE):
         law[layer] = LEAVES - {"part10"} | set(CORE[:index])  # part10 reads files
     law[SHARED] = LEAVES | set(CORE)
+    law[SESSION] = LEAVES | set(CORE) | {SHARED}
     for layer in FACES:
-        law[layer] = LEAVES | set(CORE) | {SHARED}
+        law[layer] = LEAVES | set(CORE) | {SHARED, SESSION}
     law["toolkit"].add("blocking")  # its storage listener and requester pull
     for index, layer in enumerate(OUTER):
-        law[layer] = LEAVES | set(CORE) | {SHARED} | set(FACES) | set(OUTER[:index])
+        law[layer] = LEAVES | set(CORE) | {SHARED, SESSION} | set(FACES) | set(OUTER[:index])
     law["cli"].add("__init__")  # the commands are users of the public face
-    everything = LEAVES | {*CORE, SHARED, *FACES, *OUTER} | FREE
+    everything = LEAVES | {*CORE, SHARED, SESSION, *FACES, *OUTER} | FREE
     return law | dict.fromkeys(FREE, everything)
 
 
@@ -115,7 +118,7 @@ class Scan(ast.NodeVisitor):
             self._judge(node, f"{module}.{alias.name}", alias.asname or alias.name)
 
     def visit_Call(self, node: ast.Call) -> None:
-        if self.layer in CORE and isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:
+        if self.layer in PURE and isinstance(node.func, ast.Name) and node.func.id in IMPURE_CALLS:
             self._report(node, f"calls {node.func.id}()")
         self.generic_visit(node)
 
@@ -138,7 +141,7 @@ class Scan(ast.NodeVisitor):
     def _problem(self, target: str) -> str | None:
         root, _, rest = target.partition(".")
         if root != "dulcet":
-            free = self.layer not in CORE or target in MEMORY_ONLY or (root in IN_FUNCTIONS and self._functions)
+            free = self.layer not in PURE or target in MEMORY_ONLY or (root in IN_FUNCTIONS and self._functions)
             return f"imports {target}" if root in IMPURE and not free else None
         wanted = rest.split(".")[0]
         if wanted not in LAW:
