@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Saving"]
 
-TOGETHER: Final = 512 * 1024
-"""Bytes that make one trip to a thread; as many may be collected meanwhile.  Most objects need no second trip."""
+TOGETHER: Final = 576 * 1024
+"""Bytes that make one trip to a thread; as many may be collected meanwhile.  Most objects need no second trip: a matrix
+of 512 x 512 x 16 bits has room here with all that stands before it."""
 ALONE: Final = 64 * 1024
 """Up to here a first piece is kept as bytes of its own; what is longer goes into a buffer that is used again, for
 fresh memory of that size costs more than the copy."""
