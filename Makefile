@@ -35,7 +35,7 @@ check: $(VENV)/.dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	@for generator in tools/generate_*.py; do echo "$$generator --check"; $(BIN)/python $$generator --check || exit 1; done
-	$(BIN)/python -m pytest -q tests/test_import_law.py
+	$(BIN)/python -m pytest -q tests/test_import_law.py tests/test_house_law.py
 
 # A peer that is missing is a failure here, not a skipped test.
 test: dcmtk orthanc odil gdcm check
@@ -45,7 +45,7 @@ test: dcmtk orthanc odil gdcm check
 # What decides, without what moves bytes: to be run after every change.
 CORE_TESTS := tests/upper_layer tests/dimse tests/services $(wildcard tests/session) tests/part10 \
   tests/node/test_scripts.py tests/node/test_find_scripts.py tests/node/test_retrieve_scripts.py tests/io/test_layout.py \
-  tests/io/test_send_buffer.py tests/test_import_law.py
+  tests/io/test_send_buffer.py tests/test_import_law.py tests/test_house_law.py
 
 test-fast: $(VENV)/.dev
 	@DULCET_NO_SOCKETS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m "not interop and not outside" $(CORE_TESTS)

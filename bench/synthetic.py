@@ -9,8 +9,7 @@ from pathlib import Path
 from tests.corpus import CT_IMAGE, EXPLICIT, FIRST_NUMBER, UID_ROOT, file_meta, instance_header
 
 from dulcet.archive.attributes import WANTED
-from dulcet.archive.identity import Identity
-from dulcet.archive.index import Kept
+from dulcet.archive.identity import Identity, Kept
 from dulcet.archive.records import Record
 from dulcet.archive.sqlite import SqliteIndex
 from dulcet.part10.scanner import scan

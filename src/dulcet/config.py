@@ -77,7 +77,7 @@ class AssociationConfig:
     implementation_version_name: str = IMPLEMENTATION_VERSION_NAME
     """Tells its version, 1 to 16 characters (PS3.7 D.3.3.2.3); an empty one is not sent."""
     observers: tuple[Callable[[Any, Any], object], ...] = ()
-    """Each is called with every `TraceEvent` (dulcet.upper_layer.trace_events) and the association it happened on."""
+    """Each is called with every `TraceEvent` (dulcet.dimse.trace_events) and the association it happened on."""
     limits: Limits = field(default_factory=Limits)
     """What the peer may make us hold or do."""
     timers: Timers = field(default_factory=Timers)

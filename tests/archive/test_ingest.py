@@ -17,8 +17,8 @@ from tests.archive.making import CT, EXPLICIT, MR, data_set, parts, send
 
 from dulcet import uids
 from dulcet.archive.attributes import WANTED
-from dulcet.archive.identity import identify
-from dulcet.archive.index import IndexTrouble, Kept
+from dulcet.archive.identity import Kept, identify
+from dulcet.archive.index import IndexTrouble
 from dulcet.archive.ingest import HELD, Stored
 from dulcet.archive.objects import FileObjects
 from dulcet.archive.records import Record

@@ -14,11 +14,11 @@ from tests.node.hosting import CT, EXPLICIT, PATIENCE, STUDY_FIND, instance, mat
 
 import dulcet
 from dulcet import Node, Pool, UserIdentity, uids
+from dulcet.dimse.trace_events import AssociationAborted, AssociationReleased, AssociationRequested, TraceEvent
 from dulcet.errors import AssociationClosed, AssociationError, AssociationRefused, PeerUnreachable, StatusError
 from dulcet.node.threads import NodeThreads
 from dulcet.services.retrying import Backoff
 from dulcet.upper_layer.negotiation import Proposal
-from dulcet.upper_layer.trace_events import AssociationAborted, AssociationReleased, AssociationRequested, TraceEvent
 
 ECHO = [Proposal(uids.VERIFICATION, (EXPLICIT,))]
 STORE = [Proposal(CT, (EXPLICIT,))]

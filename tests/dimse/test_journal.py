@@ -7,7 +7,7 @@ from tests.pairs import CT, Pair, Provider, echo, find, pending, store
 from dulcet.config import AssociationConfig
 from dulcet.dimse.association import DimseAssociation
 from dulcet.dimse.events import RequestReceived
-from dulcet.upper_layer.trace_events import MessageReceived, MessageSent, OperationFinished, TraceEvent
+from dulcet.dimse.trace_events import MessageReceived, MessageSent, OperationFinished, TraceEvent
 
 DATA = bytes(5000)
 

@@ -18,10 +18,10 @@ import dulcet
 from dulcet import Node, Status, uids
 from dulcet.dimse.messages import CommandField
 from dulcet.dimse.operations import Operation
+from dulcet.dimse.trace_events import AssociationAborted, AssociationReleased
 from dulcet.services import invocations
 from dulcet.services.results import Response, Retrieved
 from dulcet.upper_layer.negotiation import Proposal
-from dulcet.upper_layer.trace_events import AssociationAborted, AssociationReleased
 
 ON_EVERY_FACE = pytest.mark.parametrize("face", FACES)
 ASSOCIATIONS = pytest.mark.parametrize("associations", [1, 3])

@@ -34,12 +34,12 @@ import dulcet
 from dulcet import Node, Status, uids
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
+from dulcet.dimse.trace_events import MessageReceived
 from dulcet.errors import AssociationAborted, AssociationError, StatusError
 from dulcet.node.requests import FindRequest, NormalizedRequest, Request, StoreRequest
 from dulcet.services.identifiers import encode_dataset
 from dulcet.services.invocations import Invocation
 from dulcet.upper_layer.negotiation import Proposal
-from dulcet.upper_layer.trace_events import MessageReceived
 
 MPPS = uids.MODALITY_PERFORMED_PROCEDURE_STEP
 WINDOWS = pytest.mark.parametrize("window", [1, 8])

@@ -14,8 +14,8 @@ from tests.node.hosting import CT, STUDY_FIND, calling, instance, match, serving
 
 import dulcet
 from dulcet import AssociationConfig, Metrics, Node, uids
+from dulcet.dimse.trace_events import OperationFinished, PDUReceived, PDUSent, TraceEvent
 from dulcet.errors import AssociationError, AssociationRefused
-from dulcet.upper_layer.trace_events import OperationFinished, PDUReceived, PDUSent, TraceEvent
 
 VERIFICATION = uids.VERIFICATION
 REQUEST, ACCEPT, DATA, RELEASE, RELEASED, ABORT = (

@@ -11,10 +11,7 @@ from tests.pairs import FIND, Pair, Provider, echo, find, store
 from dulcet.config import AssociationConfig
 from dulcet.dimse.command import Command
 from dulcet.dimse.messages import CommandField
-from dulcet.services.observing import Metrics, Reporter, log_trace_events
-from dulcet.upper_layer.items import ContextResult
-from dulcet.upper_layer.pdu import AssociateAC, AssociateRQ
-from dulcet.upper_layer.trace_events import (
+from dulcet.dimse.trace_events import (
     AssociationAborted,
     AssociationAccepted,
     AssociationRefused,
@@ -30,6 +27,9 @@ from dulcet.upper_layer.trace_events import (
     PDUSent,
     TraceEvent,
 )
+from dulcet.services.observing import Metrics, Reporter, log_trace_events
+from dulcet.upper_layer.items import ContextResult
+from dulcet.upper_layer.pdu import AssociateAC, AssociateRQ
 
 
 class Peer:

@@ -22,10 +22,10 @@ from tests.tls.conftest import Party
 import dulcet
 from dulcet import AssociationConfig, CertificateTable, Node, Timers, TLSConfig, uids
 from dulcet.blocking.secure import SecureTransport
+from dulcet.dimse.trace_events import HandshakeFailed
 from dulcet.errors import AssociationAborted, AssociationRefused, CertificateRefused, PeerNotTrusted, TLSError
 from dulcet.io.secure_stream import SecureStream
 from dulcet.upper_layer.negotiation import Proposal
-from dulcet.upper_layer.trace_events import HandshakeFailed
 
 PATIENCE = 20.0
 QUICK = AssociationConfig(timers=Timers(tls=0.4))

@@ -17,7 +17,8 @@ from typing import Final
 
 from dulcet.archive.attributes import STUDY
 from dulcet.archive.file_set import DirectoryWriter
-from dulcet.archive.index import Index, Kept
+from dulcet.archive.identity import Kept
+from dulcet.archive.index import Index
 from dulcet.archive.matching import OneOf, Query
 from dulcet.archive.objects import Objects
 from dulcet.errors import InstanceError

@@ -18,7 +18,7 @@ from dulcet.part10.file_meta import is_valid_uid
 from dulcet.part10.header import Header
 from dulcet.services.models import InformationModel, model_of_object
 
-__all__ = ["Identity", "identify"]
+__all__ = ["Identity", "Kept", "identify"]
 
 SOP_CLASS: Final = 0x00080016
 SOP_INSTANCE: Final = 0x00080018
@@ -53,6 +53,22 @@ class Identity:
     def model(self) -> InformationModel | None:
         """The information model of an object of no patient."""
         return model_of_object(self.sop_class_uid)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where an instance lies."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax: str
+    object: str
+    """Its key in the object store."""
+    offset: int
+    """Of the data set within the object, bytes."""
+    length: int
+    digest: bytes
+    """SHA-256 of the data set."""
 
 
 def identify(header: Header, sop_class_uid: str, sop_instance_uid: str, *, strict: bool = False) -> Identity:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
+from dulcet.archive.identity import Kept
+from dulcet.archive.matching import Query
+from dulcet.archive.records import Record
 from dulcet.dimse.status import Status
 from dulcet.errors import ReceiveError
 
-if TYPE_CHECKING:
-    from dulcet.archive.matching import Query
-    from dulcet.archive.records import Record
-
-__all__ = ["Counts", "Event", "Index", "IndexDamaged", "IndexTrouble", "Kept", "Page", "Selection"]
+__all__ = ["Counts", "Event", "Index", "IndexDamaged", "IndexTrouble", "Page", "Selection"]
 
 
 class IndexTrouble(ReceiveError):
@@ -30,22 +29,6 @@ class IndexTrouble(ReceiveError):
 
 class IndexDamaged(IndexTrouble):
     """The index does not read as one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Where an instance lies."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax: str
-    object: str
-    """Its key in the object store."""
-    offset: int
-    """Of the data set within the object, bytes."""
-    length: int
-    digest: bytes
-    """SHA-256 of the data set."""
 
 
 @dataclass(slots=True)

@@ -21,8 +21,8 @@ from typing import Final
 
 from dulcet import uids
 from dulcet.archive.attributes import WANTED
-from dulcet.archive.identity import Identity, identify
-from dulcet.archive.index import Index, IndexTrouble, Kept
+from dulcet.archive.identity import Identity, Kept, identify
+from dulcet.archive.index import Index, IndexTrouble
 from dulcet.archive.objects import Objects, key_of, mark_of
 from dulcet.archive.records import Record
 from dulcet.dimse.status import Status

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dulcet.archive.attributes import ATTRIBUTES, COLUMNS, REQUEST_KEYS, Attribute
-from dulcet.archive.identity import Identity
-from dulcet.archive.index import Kept
+from dulcet.archive.identity import Identity, Kept
 from dulcet.errors import InstanceError
 from dulcet.part10.header import Header
 from dulcet.services.periods import Period, read_date, read_datetime, read_time

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from dulcet.archive.attributes import IMAGE, PATIENT, SERIES, STUDY, Attribute
-from dulcet.archive.index import Counts, Event, IndexDamaged, IndexTrouble, Kept, Page, Watch
+from dulcet.archive.identity import Kept
+from dulcet.archive.index import Counts, Event, IndexDamaged, IndexTrouble, Page, Watch
 from dulcet.archive.matching import Query
 from dulcet.archive.objects import FILE
 from dulcet.archive.records import Record

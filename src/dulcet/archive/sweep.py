@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from dulcet.archive.attributes import WANTED
-from dulcet.archive.identity import identify
-from dulcet.archive.index import Index, Kept
+from dulcet.archive.identity import Kept, identify
+from dulcet.archive.index import Index
 from dulcet.archive.objects import Objects, has_mark, key_of, mark_of
 from dulcet.archive.records import Record
 from dulcet.errors import InstanceError, ReceiveError

@@ -11,7 +11,7 @@ from dulcet.cli.output import FAILED, USAGE, complain, say, say_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dulcet.archive.index import Kept
+    from dulcet.archive.identity import Kept
 
 __all__ = ["export", "import_"]
 

@@ -12,12 +12,9 @@ from typing import Any
 
 import click
 
-__all__ = ["is_name", "named_like", "takes_names", "title_of"]
+from dulcet.cli.peer_text import is_name
 
-
-def is_name(text: str) -> bool:
-    """True for what can be no address: neither @ nor : in it."""
-    return "@" not in text and ":" not in text
+__all__ = ["named_like", "takes_names", "title_of"]
 
 
 def takes_names(command: Callable[..., int]) -> Callable[..., int]:

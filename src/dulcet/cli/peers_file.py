@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dulcet.cli.nicknames import is_name
+from dulcet.cli.peer_text import is_name
 from dulcet.errors import AddressError, LocalProtocolError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from dulcet.cli.command import PATH, argument, option, verb
-from dulcet.cli.nicknames import is_name
 from dulcet.cli.output import FAILED, USAGE, complain, say
+from dulcet.cli.peer_text import is_name
 from dulcet.errors import AddressError
 
 if TYPE_CHECKING:

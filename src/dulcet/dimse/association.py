@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from dulcet.config import AssociationConfig
 from dulcet.dimse.clocks import Watch
@@ -32,15 +32,14 @@ from dulcet.dimse.explaining import unfit
 from dulcet.dimse.operations import Operation, Request
 from dulcet.dimse.speaking import CANCEL_RQ, MAY_PEND, PENDING, RESPONSE, STORE_RQ, Speaking, Waiting
 from dulcet.dimse.status import Status
+from dulcet.dimse.trace_events import MessageReceived, TraceEvent
 from dulcet.errors import LocalProtocolError, RemoteProtocolError, as_comment
-from dulcet.upper_layer import trace_events
 from dulcet.upper_layer.connection import DATA_STATES, Connection
 from dulcet.upper_layer.events import NEED_DATA, PAUSED, Aborted, Fragment, Signal
 from dulcet.upper_layer.fragments import Segment
 from dulcet.upper_layer.framing import BufferPool
 from dulcet.upper_layer.negotiation import Offer, PresentationContext, Window, accept
 from dulcet.upper_layer.pdu import AssociateAC, AssociateRJ, AssociateRQ
-from dulcet.upper_layer.trace_events import TraceEvent
 
 __all__ = ["MAY_PEND", "PENDING", "DimseAssociation"]
 
@@ -129,7 +128,7 @@ class DimseAssociation(Speaking):
     @property
     def journal(self) -> list[TraceEvent] | None:
         """What happened since the face last emptied it; None when nobody watches (`AssociationConfig.observers`)."""
-        return self.connection.journal
+        return cast("list[TraceEvent] | None", self.connection.journal)  # which notes no more than these
 
     @property
     def is_full(self) -> bool:
@@ -314,7 +313,7 @@ class DimseAssociation(Speaking):
     def _command(self, command: Command) -> AssociationEvent | None:
         """A command set is whole."""
         if self.connection.journal is not None:
-            self.connection.journal.append(trace_events.MessageReceived(self._context_id, command))
+            self.connection.journal.append(MessageReceived(self._context_id, command))
         field, has_data_set = command.field, command.has_data_set
         if field == CANCEL_RQ:
             return self._cancel_received(command)

@@ -16,8 +16,8 @@ from dulcet.dimse.messages import CommandField
 from dulcet.dimse.operations import Operation, Request
 from dulcet.dimse.reasons import comment_of, fails
 from dulcet.dimse.source import Source, as_source
+from dulcet.dimse.trace_events import MessageSent, OperationFinished
 from dulcet.errors import LocalProtocolError, NoPresentationContext
-from dulcet.upper_layer import trace_events
 from dulcet.upper_layer.fragments import FileSpan
 from dulcet.upper_layer.negotiation import PresentationContext
 
@@ -323,13 +323,13 @@ class Speaking(Clocks):
         self.connection.send_message(context.context_id, command, source, operation)
         if self.connection.journal is not None:
             size = 0 if source is None else len(source)
-            sent = trace_events.MessageSent(context.context_id, Command.decode(command), size)
+            sent = MessageSent(context.context_id, Command.decode(command), size)
             self.connection.journal.append(sent)
 
     def _finished(self, command: Command, message_id: int, status: int, by_us: bool, size: int) -> None:
         if self.connection.journal is not None:
             name = command.name.removesuffix("-RQ").removesuffix("-RSP")
-            finished = trace_events.OperationFinished(name, message_id, status, by_us, size)
+            finished = OperationFinished(name, message_id, status, by_us, size)
             self.connection.journal.append(finished)
 
     def _answered(self, request: Request, status: int) -> None:

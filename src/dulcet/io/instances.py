@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
+from typing import Any, BinaryIO, Final
 
 from dulcet import uids
 from dulcet.dimse.elements import checked, is_uid
@@ -25,14 +25,10 @@ from dulcet.part10.regular import READ_ONLY
 from dulcet.part10.sources import ScanError
 from dulcet.part10.walk import whole
 from dulcet.services.identifiers import encode_dataset
+from dulcet.services.results import InstanceSource
 from dulcet.upper_layer.negotiation import check_uid
 
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
-
 __all__ = ["Instance", "InstanceSource", "examine"]
-
-InstanceSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Dataset"
 
 AT_ONCE: Final = 16 * 1024
 """Files up to this many bytes are read when they are examined: a thousand wait in less memory than one image."""

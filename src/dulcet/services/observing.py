@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from dulcet.log_codes import coded
-from dulcet.upper_layer.trace_events import (
+from dulcet.dimse.trace_events import (
     AssociationAborted,
     AssociationAccepted,
     AssociationRefused,
@@ -28,6 +27,7 @@ from dulcet.upper_layer.trace_events import (
     PDUSent,
     TraceEvent,
 )
+from dulcet.log_codes import coded
 
 if TYPE_CHECKING:
     from dulcet.dimse.association import DimseAssociation

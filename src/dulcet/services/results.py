@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from dulcet.dimse.command import Command
 from dulcet.dimse.status import Status
@@ -11,13 +11,16 @@ from dulcet.errors import DulcetError, RemoteProtocolError, StatusError
 from dulcet.services.sop_classes import Service, service_of
 
 if TYPE_CHECKING:
+    from os import PathLike
     from pathlib import Path
+    from typing import BinaryIO
 
     from pydicom.dataset import Dataset
 
-    from dulcet.io.instances import InstanceSource
+__all__ = ["InstanceSource", "Response", "Retrieved", "Sent"]
 
-__all__ = ["Response", "Retrieved", "Sent"]
+InstanceSource: TypeAlias = "str | PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Dataset"
+"""What an instance may be given as: the path of a file, an encoded file, an open one, or a data set."""
 
 SPOKEN: Final = {
     Service.MPPS: "mpps",

@@ -40,7 +40,7 @@ from dulcet.upper_layer.pdu import (
     decode_body,
 )
 from dulcet.upper_layer.state import Event, State, action
-from dulcet.upper_layer.trace_events import ConnectionOpened, TraceEvent, pdus_sent
+from dulcet.upper_layer.trace_events import ConnectionOpened, pdus_sent
 
 __all__ = ["Connection"]
 
@@ -94,7 +94,7 @@ class Connection(Actions):
             announced=self.config.maximum_length,
             strict=self.config.strict,
         )
-        self.journal: list[TraceEvent] | None = [] if self.config.observers else None
+        self.journal: list[object] | None = [] if self.config.observers else None
         """What happened since the face last emptied it; None when nobody watches."""
         self._framer.journal = self.journal
         self._fragment = 0

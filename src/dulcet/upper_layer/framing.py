@@ -16,7 +16,7 @@ from dulcet.upper_layer.events import NEED_DATA, Fragment, Signal
 from dulcet.upper_layer.foreign_protocols import stranger
 from dulcet.upper_layer.items import malformed
 from dulcet.upper_layer.pdu import ABORT, ASSOCIATE_AC, ASSOCIATE_RQ, P_DATA_TF, PDU_HEADER, PDV_HEADER
-from dulcet.upper_layer.trace_events import PDUReceived, TraceEvent
+from dulcet.upper_layer.trace_events import PDUReceived
 
 __all__ = ["BufferPool", "ControlPDU", "DataBegins", "Framer"]
 
@@ -79,7 +79,7 @@ class Framer:
         self.oversized: int = 0
         """How many P-DATA-TF were longer than announced."""
         self.bytes_received: int = 0
-        self.journal: list[TraceEvent] | None = None
+        self.journal: list[object] | None = None
         """Where PDUs are noted, if anybody wants to know."""
         self._pool = pool
         self._associate_limit = associate_limit

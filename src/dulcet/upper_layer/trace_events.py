@@ -1,4 +1,6 @@
-"""What happens on an association, for those who only watch: logs, metrics, traces.
+"""What happens on an association below its messages, for those who only watch: logs, metrics, traces.
+
+`dulcet.dimse.trace_events` has these and those of messages.
 
 Rules: values, written to a journal that a face hands on to observers; without observers there is no journal and
 nothing is made; nothing here can change what the core does.
@@ -8,14 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from dulcet.upper_layer import events
 from dulcet.upper_layer.fragments import Segment
 from dulcet.upper_layer.pdu import PDU, PDU_HEADER, Abort, AssociateAC, AssociateRJ, AssociateRQ
-
-if TYPE_CHECKING:
-    from dulcet.dimse.command import Command
 
 __all__ = [
     "AssociationAborted",
@@ -26,12 +24,9 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionOpened",
     "HandshakeFailed",
-    "MessageReceived",
-    "MessageSent",
-    "OperationFinished",
     "PDUReceived",
     "PDUSent",
-    "TraceEvent",
+    "UpperLayerTraceEvent",
     "indicated",
     "pdu_queued",
     "pdus_sent",
@@ -114,42 +109,7 @@ class AssociationAborted:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MessageReceived:
-    """A command set came whole; its data set, if any, follows."""
-
-    context_id: int
-    command: Command
-
-
-@dataclass(frozen=True, slots=True)
-class MessageSent:
-    """A message was queued; `size` is the length of its data set in bytes."""
-
-    context_id: int
-    command: Command
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class OperationFinished:
-    """The final response to an operation was queued or came in.
-
-    `size` counts the bytes of its data sets in both directions; `seconds` is the time from its request, where the face
-    measured it.
-    """
-
-    name: str
-    """`C-STORE` and the like."""
-    message_id: int
-    status: int
-    by_us: bool
-    """True when we performed it, False when we invoked it."""
-    size: int
-    seconds: float | None = None
-
-
-TraceEvent = (
+UpperLayerTraceEvent = (
     ConnectionOpened
     | ConnectionClosed
     | HandshakeFailed
@@ -160,13 +120,10 @@ TraceEvent = (
     | AssociationRefused
     | AssociationReleased
     | AssociationAborted
-    | MessageReceived
-    | MessageSent
-    | OperationFinished
 )
 
 
-def pdu_queued(pdu: PDU, fault: Exception | None) -> TraceEvent | None:
+def pdu_queued(pdu: PDU, fault: Exception | None) -> UpperLayerTraceEvent | None:
     """What a PDU of ours means for the association; `fault` is what we found wrong before, if anything."""
     match pdu:
         case AssociateRQ():
@@ -180,7 +137,7 @@ def pdu_queued(pdu: PDU, fault: Exception | None) -> TraceEvent | None:
     return None
 
 
-def indicated(event: events.UpperLayerEvent) -> TraceEvent | None:
+def indicated(event: events.UpperLayerEvent) -> UpperLayerTraceEvent | None:
     """What an indication or confirmation means for the association."""
     match event:
         case events.AssociateRequested(request):
