@@ -33,6 +33,9 @@ settings.load_profile("dulcet")
 if hasattr(signal, "SIGHUP"):
     # Whoever runs the tests with `nohup` wants them to go on, not that the servers in them hear no SIGHUP.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that starts them in the background has them ignore Ctrl-C, and so would the programs that they interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if os.environ.get("DULCET_NO_SOCKETS") == "1":
 
