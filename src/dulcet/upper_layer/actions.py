@@ -26,12 +26,7 @@ from dulcet.upper_layer.framing import Framer
 from dulcet.upper_layer.negotiation import PresentationContext, Window, outcome, reject_reason, window
 from dulcet.upper_layer.pdu import PDU, Abort, AssociateAC, AssociateRJ, AssociateRQ, ReleaseRP, ReleaseRQ
 from dulcet.upper_layer.state import State
-from dulcet.upper_layer.trace_events import (
-    AssociationReleased,
-    ConnectionClosed,
-    indicated,
-    pdu_queued,
-)
+from dulcet.upper_layer.trace_events import AssociationReleased, ConnectionClosed, indicated, pdu_queued
 
 __all__ = ["ACTIONS", "Actions", "TimerName"]
 

@@ -95,7 +95,7 @@ class Connection(Actions):
             strict=self.config.strict,
         )
         self.journal: list[object] | None = [] if self.config.observers else None
-        """What happened since the face last emptied it; None when nobody watches."""
+        """What happened since the face last emptied it, in the layer above too; None when nobody watches."""
         self._framer.journal = self.journal
         self._fragment = 0
         self._events: deque[UpperLayerEvent] = deque()
