@@ -76,8 +76,9 @@ def sockets_of(pid: int, port: int) -> int:
         with suppress(OSError):
             inodes.add(os.readlink(link))
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    ours = [row for row in rows if row[3] == "01" and int(row[1].split(":")[1], 16) == port]
-    return sum(f"socket:[{row[9]}]" in inodes for row in ours)
+    # A set, for the kernel may list a socket twice where others come and go while the table is read.
+    ours = {f"socket:[{row[9]}]" for row in rows if row[3] == "01" and int(row[1].split(":")[1], 16) == port}
+    return len(ours & inodes)
 
 
 def one_at_each(address: str, pids: list[int], make: Callable[[], Made], end: Callable[[Made], object]) -> list[Made]:
