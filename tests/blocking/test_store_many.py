@@ -203,6 +203,24 @@ def test_another_operation_under_way_is_waited_for_or_left_aside(
         assert association._response_to(operation).command.status == 0
 
 
+def test_answers_that_were_kept_and_taken_count_no_longer(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each echo has the answers of the instances before it kept; they are taken, so they do not pile up."""
+
+    def in_order(wire: Wire) -> None:
+        wire.accept(window=WINDOW)
+        wire.serve()
+
+    monkeypatch.setattr("dulcet.blocking.association.KEPT_BYTES", 10 * invocations.RESPONSE_COST)
+    contexts = proposals([uids.VERIFICATION, CT_IMAGE])
+    config = dulcet.AssociationConfig(window_invoked=8)
+    with peer(in_order) as made, dulcet.associate(made.address, contexts=contexts, config=config) as association:
+        for _ in range(3):
+            results = association.store_many(files)
+            first = next(results)
+            assert association.echo().status == 0
+            assert failed([first, *results]) == {}
+
+
 def test_a_peer_that_answers_before_it_has_read_to_the_end(tmp_path: Path) -> None:
     file = make_instance(tmp_path / "large.dcm", 16 << 20, sop_class_uid=CT_IMAGE)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import dulcet
-from dulcet.blocking.association import _response
 from dulcet.dimse.command import Command
-from dulcet.services.results import Response
+from dulcet.services.results import Response, response_of
 
 GARBAGE = b"\x08\x00\x99\x11SQ\x00\x00\xff\xff\xff\xffjunkjunkjunk"
 """A sequence that never ends, in explicit VR little endian."""
@@ -18,4 +17,4 @@ def ask(association: dulcet.Association, field: int, context: str, data: bytes |
     core = association._core
     command = Command.make(field, validate=False, data_set=data is not None, **elements)
     operation = core.invoke(core.need_context(context), command, data)
-    return _response(association._response_to(operation))
+    return response_of(association._response_to(operation))

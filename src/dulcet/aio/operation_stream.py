@@ -12,7 +12,7 @@ from dulcet.aio.response_queue import ResponseQueue
 from dulcet.dimse.operations import Operation
 from dulcet.io.answers import Answers
 from dulcet.services.invocations import Invocation
-from dulcet.services.results import Response
+from dulcet.services.results import Response, response_of
 
 if TYPE_CHECKING:
 
@@ -51,7 +51,7 @@ class OperationStream(AsyncIterator[Response]):
             self.leave()
             raise
         self._over = event.is_final
-        return association._response(event)
+        return response_of(event)
 
     def leave(self) -> None:
         """Cancel it, unless it has ended; what it still brings is thrown away."""

@@ -37,7 +37,7 @@ from dulcet.io.instances import Instance
 from dulcet.log_codes import coded
 from dulcet.services.incoming import log_elsewhere, log_refusal, log_stray
 from dulcet.services.invocations import Invocation
-from dulcet.services.results import Response
+from dulcet.services.results import Response, response_of
 from dulcet.services.termination import ENDINGS
 from dulcet.upper_layer.address import Address
 from dulcet.upper_layer.events import AssociateAccepted
@@ -46,7 +46,7 @@ from dulcet.upper_layer.negotiation import PresentationContext
 if TYPE_CHECKING:
     from dulcet.aio.association import Association
 
-__all__ = ["Operations", "status_of"]
+__all__ = ["Operations"]
 
 log: Final = logging.getLogger("dulcet.association")
 
@@ -90,7 +90,7 @@ class Operations(Channel):
         except BaseException:
             self._leave(operation, response_queue)
             raise
-        return self._response(event)
+        return response_of(event)
 
     async def _invoke(self, invocation: Invocation, response_queue: ResponseQueue) -> Operation:
         await self._place()
@@ -124,9 +124,6 @@ class Operations(Channel):
 
             opening.add_done_callback(close)
             raise
-
-    def _response(self, event: ResponseReceived) -> Response:
-        return Response(status_of(event), event.command, event.data, event.transfer_syntax)
 
     def _has_place(self) -> bool:
         """True when one more operation may be outstanding, and nobody came first."""
@@ -369,9 +366,3 @@ def _wake(futures: Iterable[asyncio.Future[Any]]) -> None:
     for future in futures:
         if not future.done():
             future.set_result(None)
-
-
-def status_of(event: ResponseReceived) -> Status:
-    """The status of a response; one without any failed."""
-    status = event.command.status
-    return Status(Status.PROCESSING_FAILURE if status is None else status)

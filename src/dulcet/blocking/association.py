@@ -42,7 +42,7 @@ from dulcet.services.incoming import log_elsewhere, log_refusal, log_stray
 from dulcet.services.invocations import KEPT_BYTES, RESPONSE_COST, Invocation
 from dulcet.services.origin import Origin, receiving_policy
 from dulcet.services.proposals import association_request
-from dulcet.services.results import Response, Retrieved, Sent
+from dulcet.services.results import Response, Retrieved, Sent, response_of
 from dulcet.services.termination import ENDINGS
 from dulcet.uids import VERIFICATION
 from dulcet.upper_layer.address import Address
@@ -165,7 +165,7 @@ class Association(Channel):
         with self._lock:
             operation = self._core.echo(context)
             self._flush()
-        return _response(self._response_to(operation))
+        return response_of(self._response_to(operation))
 
     def store(self, what: InstanceSource, *, priority: int = MEDIUM, originator: tuple[str, int] | None = None) -> Sent:
         """C-STORE of a path, open file, bytes or Dataset (PS3.7 section 9.1.1), converted if need be and possible.
@@ -418,7 +418,7 @@ class Association(Channel):
     def _ask(self, invocation: Invocation) -> Response:
         """The one response of an operation that has no pending ones."""
         operation = self._invoke(invocation)
-        return _response(self._response_to(operation))
+        return response_of(self._response_to(operation))
 
     def _converse(self, invocation: Invocation, origin: Origin | None = None) -> Generator[Response, None, None]:
         """All responses of an operation; leaving early cancels it and waits for its end."""
@@ -426,7 +426,7 @@ class Association(Channel):
         try:
             while True:
                 event = self._response_to(operation)
-                yield _response(event)
+                yield response_of(event)
                 if event.is_final:
                     return
         finally:
@@ -459,13 +459,8 @@ class Association(Channel):
         """The next response to one operation; those to others are kept for whoever asks for them."""
         while True:
             # Looked at anew each time: a request served in between may have put it there.
-            kept = self._inbox.get(operation) if self._inbox else None
-            if kept:
-                response = kept.popleft()
-                if not kept:
-                    del self._inbox[operation]
-                self._kept -= _cost(response)
-                return response
+            if self._inbox and (kept := self._take_kept(lambda one: one is operation)) is not None:
+                return kept
             event = self._next_event()
             if type(event) is ResponseReceived:
                 if event.operation is operation:
@@ -473,6 +468,17 @@ class Association(Channel):
                 self._keep(event)
             else:
                 self._set_aside(event)
+
+    def _take_kept(self, wanted: Callable[[Operation], bool]) -> ResponseReceived | None:
+        """The first response to such an operation that came while another one was awaited; None without one."""
+        operation = next(filter(wanted, self._inbox), None)
+        if operation is None:
+            return None
+        response = self._inbox[operation].popleft()
+        if not self._inbox[operation]:
+            del self._inbox[operation]
+        self._kept -= _cost(response)
+        return response
 
     def _keep(self, event: ResponseReceived) -> None:
         """A response that whoever asked takes later; so many of them and no more."""
@@ -643,12 +649,3 @@ class Association(Channel):
 def _cost(event: ResponseReceived) -> int:
     """Bytes of memory, about."""
     return RESPONSE_COST + len(event.data or b"")
-
-
-def _status(event: ResponseReceived) -> Status:
-    status = event.command.status
-    return Status(Status.PROCESSING_FAILURE if status is None else status)
-
-
-def _response(event: ResponseReceived) -> Response:
-    return Response(_status(event), event.command, event.data, event.transfer_syntax)

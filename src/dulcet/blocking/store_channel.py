@@ -200,9 +200,7 @@ class StoreChannel:
 
     def _kept(self) -> ResponseReceived | None:
         """An answer that came while a request of the peer's was served in between."""
-        inbox = self.association._inbox
-        mine = next(filter(self._is_mine, inbox), None) if inbox else None
-        return None if mine is None else inbox.pop(mine).popleft()
+        return self.association._take_kept(self._is_mine)
 
     def abandon(self, error: DulcetError) -> tuple[list[Sent], list[Instance]]:
         """After the association was lost: what counts as failed, and what can go over another one.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
-__all__ = ["SERVICES", "Status", "StatusCategory", "category_of"]
+__all__ = ["SERVICES", "Status", "StatusCategory", "category_of", "received_status"]
 
 
 class StatusCategory(Enum):
@@ -375,3 +375,8 @@ _MEANINGS: Final[dict[str, tuple[tuple[int, int, str], ...]]] = {
 }
 
 SERVICES: Final = tuple(_MEANINGS)
+
+
+def received_status(value: int | None) -> Status:
+    """That of a response: one without a Status (0000,0900) failed, 0110H."""
+    return Status(Status.PROCESSING_FAILURE if value is None else value)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from dulcet.dimse.command import Command
-from dulcet.dimse.status import Status
+from dulcet.dimse.events import ResponseReceived
+from dulcet.dimse.status import Status, received_status
 from dulcet.errors import DulcetError, RemoteProtocolError, StatusError
 from dulcet.services.sop_classes import Service, service_of
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
-__all__ = ["InstanceSource", "Response", "Retrieved", "Sent"]
+__all__ = ["InstanceSource", "Response", "Retrieved", "Sent", "response_of"]
 
 InstanceSource: TypeAlias = "str | PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Dataset"
 """What an instance may be given as: the path of a file, an encoded file, an open one, or a data set."""
@@ -65,6 +66,11 @@ class Response:
         from dulcet.services.identifiers import decode_dataset
 
         return decode_dataset(self.data, self.transfer_syntax)
+
+
+def response_of(event: ResponseReceived) -> Response:
+    """What the core received, for whoever asked."""
+    return Response(received_status(event.command.status), event.command, event.data, event.transfer_syntax)
 
 
 @dataclass(slots=True)
@@ -214,16 +220,15 @@ class Sent:
         """
         status, named = command.status, command.sop_instance_uid
         if named is not None and named != sop_instance_uid:
-            status = Status.PROCESSING_FAILURE if status is None else status
             error = RemoteProtocolError(
-                f"the peer answered {Status(status)} for another instance, {named}, when {sop_instance_uid} was sent; "
-                "nobody knows what became of this one, send it again"
+                f"the peer answered {received_status(status)} for another instance, {named}, when {sop_instance_uid} "
+                "was sent; nobody knows what became of this one, send it again"
             )
             return cls(path, None, error, sop_class_uid, sop_instance_uid, transfer_syntax, size)
         if status == 0:
             return cls(path, Status.SUCCESS, None, sop_class_uid, sop_instance_uid, transfer_syntax, size)
         return cls(
-            path, Status(Status.PROCESSING_FAILURE if status is None else status), None,
+            path, received_status(status), None,
             sop_class_uid, sop_instance_uid, transfer_syntax, size,
             command.error_comment or "", command.offending_element or (),
         )  # fmt: skip

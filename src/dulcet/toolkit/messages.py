@@ -18,7 +18,7 @@ from dulcet.dimse.command import MEDIUM, Command
 from dulcet.dimse.elements import COMMAND_TAGS
 from dulcet.dimse.messages import MESSAGES, CommandField, DataSetRule
 from dulcet.dimse.source import FileSpan, Source
-from dulcet.dimse.status import Status
+from dulcet.dimse.status import received_status
 from dulcet.io.instances import Instance, examine
 from dulcet.services.identifiers import decode_dataset, encode_dataset
 
@@ -130,7 +130,7 @@ class Message:
         for name, keyword in self.keywords.items():
             value = command.elements.get(COMMAND_TAGS[keyword])
             if name == "status":
-                value = Status(Status.PROCESSING_FAILURE if value is None else value)
+                value = received_status(value)
             elif value is None and asked is not None and name in LEADING:
                 value = asked.sop_class_uid if name == "class_uid" else asked.sop_instance_uid
             given.append(ABSENT.get(name) if value is None else value)
